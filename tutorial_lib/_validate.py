@@ -1,0 +1,82 @@
+"""One place for the messages about wrong arguments: what came, what was expected."""
+
+import difflib
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+def whole_number(name: str, value: object, *, at_least: int) -> int:
+    """``value`` as an int; TypeError if it is none, ValueError below ``at_least``."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, got {describe(value)}")
+    if value < at_least:
+        raise ValueError(f"{name} must be at least {at_least}, got {value}")
+    return value
+
+
+def number(name: str, value: object, *, low: float, high: float) -> float:
+    """``value`` as a float in [low, high]; TypeError if it is no number, ValueError outside."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, got {describe(value)}")
+    if not low <= value <= high:  # also refuses NaN, which compares false with everything
+        span = f"at least {low:g}" if math.isinf(high) else f"in [{low:g}, {high:g}]"
+        raise ValueError(f"{name} must be {span}, got {value}")
+    return float(value)
+
+
+def one_of(name: str, value: object, options: Iterable[str]) -> str:
+    """``value`` if it is one of ``options``; else a ValueError that says the nearest one."""
+    options = list(options)
+    if isinstance(value, str) and value in options:
+        return value
+    near = difflib.get_close_matches(str(value), options, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"{name} must be one of {', '.join(options)}; got {value!r}{hint}")
+
+
+def floating(name: str, value: object) -> Tensor:
+    """``value`` if it is a tensor of floating-point numbers; else a TypeError."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {describe(value)}")
+    if not value.is_floating_point():
+        raise TypeError(f"{name} must hold floating-point numbers, got {value.dtype}")
+    return value
+
+
+def same_shape(name: str, value: object, like_name: str, like: Tensor) -> Tensor:
+    """``value`` if it is a floating-point tensor of the shape of ``like``; else an error."""
+    tensor = floating(name, value)
+    if tensor.shape != like.shape:
+        expected = f"the shape of {like_name}, {tuple(like.shape)}"
+        raise ValueError(f"{name} must have {expected}; got {tuple(tensor.shape)}")
+    return tensor
+
+
+def steps(name: str, t: object, *, batch: int, low: int, high: int) -> Tensor:
+    """``t`` if it is int64 of shape (batch,) with values in low..high; else an error.
+
+    Values are looked at on the CPU only: on an accelerator the look would stop the queue at every
+    step of a training run, and indexing there refuses numbers out of range by itself.
+    """
+    if not isinstance(t, Tensor):
+        one_each = f"one step for each member of the batch, as in torch.full(({batch},), 10)"
+        raise TypeError(f"{name} must be an int64 tensor, {one_each}; got {describe(t)}")
+    if t.dtype != torch.int64:
+        raise TypeError(f"{name} must be int64, got {t.dtype}")
+    if t.shape != (batch,):
+        shape = tuple(t.shape)
+        raise ValueError(f"{name} must have shape ({batch},), one step a sample; got {shape}")
+    if t.device.type == "cpu" and t.numel() and (t.min() < low or t.max() > high):
+        worst = int(t.min()) if t.min() < low else int(t.max())
+        raise ValueError(f"{name} must be in {low}..{high}, got {worst}")
+    return t
+
+
+def describe(value: object) -> str:
+    """A short word for a value in an error message: its type, and itself where that is short."""
+    text = repr(value)
+    kind = type(value).__name__
+    return f"{kind} {text}" if len(text) <= 40 else kind
