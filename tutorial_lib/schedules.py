@@ -59,7 +59,9 @@ class NoiseSchedule:
         rises = (alpha_bar.diff() >= 0).nonzero()
         if len(rises):
             t = int(rises[0]) + 1
-            pair = f"alpha_bar[{t - 1}] = {alpha_bar[t - 1]:.6g}, alpha_bar[{t}] = {alpha_bar[t]:.6g}"
+            pair = (
+                f"alpha_bar[{t - 1}] = {alpha_bar[t - 1]:.6g}, alpha_bar[{t}] = {alpha_bar[t]:.6g}"
+            )
             raise ValueError(f"alpha_bar must fall strictly, got {pair}")
         if alpha_bar[-1] <= 0:
             t = int((alpha_bar <= 0).nonzero()[0])

@@ -1,0 +1,137 @@
+"""The forward process: how noise gets into an image, step by step and in one jump."""
+
+import torch
+from torch import Tensor
+
+from tutorial_lib import _validate
+from tutorial_lib._random import normal_like
+from tutorial_lib._typing import States, Steps
+from tutorial_lib.schedules import NoiseSchedule
+
+
+def at_steps(values: Tensor, t: Steps, like: States) -> States:
+    """``values[t]``, one number a sample, shaped to multiply ``like``: (B,) becomes (B, 1, ...).
+
+    The look-up is made in the precision of ``values``; only its result takes the dtype of ``like``.
+    """
+    picked = values.to(t.device).index_select(0, t).to(like)
+    return picked.reshape(-1, *[1] * (like.ndim - 1))  # (B,) -> (B, 1, 1, 1) for images
+
+
+def diffuse(schedule: NoiseSchedule, x0: States, t: Steps, eps: States) -> States:
+    """x_t in one jump: sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps (Ho et al. 2020, eq. 4).
+
+    Args:
+        schedule: says how much of x_0 is left after t noisings.
+        x0: clean data, (B, ...).
+        t: int64 (B,), each in 0..T; 0 gives x0 back.
+        eps: standard normal noise of the shape of ``x0``.
+
+    Returns:
+        x_t, the shape and dtype of ``x0``.
+
+    Raises:
+        TypeError, ValueError: a tensor of the wrong kind or shape, t out of 0..T.
+    """
+    _check_state(schedule, "x0", x0, t, low=0)
+    _validate.same_shape("eps", eps, "x0", x0)
+    signal, noise = at_steps(schedule.signal_rate, t, x0), at_steps(schedule.noise_rate, t, x0)
+    return signal * x0 + noise * eps
+
+
+def diffuse_stepwise(
+    schedule: NoiseSchedule, x0: States, t: Steps, *, generator: torch.Generator | None = None
+) -> States:
+    """x_t by walking the chain, a fresh noise at each of the t steps (Ho et al. 2020, eq. 2).
+
+    The same distribution as ``diffuse``, at max(t) times the price.
+
+    Args:
+        schedule: gives the beta of each step.
+        x0: clean data, (B, ...).
+        t: int64 (B,), each in 0..T: how many steps each sample walks.
+        generator: where the noise comes from; None means torch's default generator.
+
+    Raises:
+        TypeError, ValueError: a tensor of the wrong kind or shape, t out of 0..T.
+    """
+    _check_state(schedule, "x0", x0, t, low=0)
+    x = x0.clone()
+    keep, add = schedule.alpha.sqrt().tolist(), schedule.beta.sqrt().tolist()
+    for step in range(1, int(t.max()) + 1 if len(t) else 1):
+        moved = keep[step - 1] * x + add[step - 1] * normal_like(x, generator)
+        still_walking = (step <= t).reshape(-1, *[1] * (x.ndim - 1))  # (B,) -> (B, 1, 1, 1)
+        x = torch.where(still_walking, moved, x)
+    return x
+
+
+def predict_x0(schedule: NoiseSchedule, x_t: States, t: Steps, eps_hat: States) -> States:
+    """The jump solved for x_0: (x_t - sqrt(1 - alpha_bar_t) eps_hat) / sqrt(alpha_bar_t).
+
+    Ho et al. 2020, eq. 15. The division makes an error in ``eps_hat`` larger by
+    noise_rate / signal_rate: 157 times at the last step of the linear schedule.
+
+    Args:
+        schedule: the schedule that made ``x_t``.
+        x_t: noisy data, (B, ...).
+        t: int64 (B,), each in 0..T.
+        eps_hat: the noise thought to be in ``x_t``, of its shape.
+
+    Raises:
+        TypeError, ValueError: a tensor of the wrong kind or shape, t out of 0..T.
+    """
+    _check_state(schedule, "x_t", x_t, t, low=0)
+    _validate.same_shape("eps_hat", eps_hat, "x_t", x_t)
+    signal, noise = at_steps(schedule.signal_rate, t, x_t), at_steps(schedule.noise_rate, t, x_t)
+    return (x_t - noise * eps_hat) / signal
+
+
+def predict_eps(schedule: NoiseSchedule, x_t: States, t: Steps, x0_hat: States) -> States:
+    """The jump solved for eps: (x_t - sqrt(alpha_bar_t) x0_hat) / sqrt(1 - alpha_bar_t).
+
+    Args:
+        schedule: the schedule that made ``x_t``.
+        x_t: noisy data, (B, ...).
+        t: int64 (B,), each in 1..T (at 0 there is no noise to speak of).
+        x0_hat: the clean data thought to be in ``x_t``, of its shape.
+
+    Raises:
+        TypeError, ValueError: a tensor of the wrong kind or shape, t out of 1..T.
+    """
+    _check_state(schedule, "x_t", x_t, t, low=1)
+    _validate.same_shape("x0_hat", x0_hat, "x_t", x_t)
+    signal, noise = at_steps(schedule.signal_rate, t, x_t), at_steps(schedule.noise_rate, t, x_t)
+    return (x_t - signal * x0_hat) / noise
+
+
+def posterior(schedule: NoiseSchedule, x0: States, x_t: States, t: Steps) -> tuple[States, States]:
+    """Mean and variance of the Gaussian q(x_{t-1} given x_t, x_0) (Ho et al. 2020, eq. 6-7).
+
+    Args:
+        schedule: the schedule that made ``x_t``.
+        x0: clean data, (B, ...).
+        x_t: noisy data of the shape of ``x0``.
+        t: int64 (B,), each in 1..T.
+
+    Returns:
+        The mean, (B, ...), and the variance, (B, 1, ...), one number a sample; it is 0 at t = 1,
+        where x_{t-1} is x_0 itself.
+
+    Raises:
+        TypeError, ValueError: a tensor of the wrong kind or shape, t out of 1..T.
+    """
+    _check_state(schedule, "x0", x0, t, low=1)
+    _validate.same_shape("x_t", x_t, "x0", x0)
+    alpha_bar, before = schedule.alpha_bar[1:], schedule.alpha_bar[:-1]
+    weight_x0 = before.sqrt() * schedule.beta / (1 - alpha_bar)
+    weight_x_t = schedule.alpha.sqrt() * (1 - before) / (1 - alpha_bar)
+    mean = at_steps(weight_x0, t - 1, x0) * x0 + at_steps(weight_x_t, t - 1, x0) * x_t
+    return mean, at_steps(schedule.posterior_variance, t - 1, x0)
+
+
+def _check_state(schedule: NoiseSchedule, name: str, x: object, t: object, *, low: int) -> None:
+    """Raise unless ``x`` is a floating-point batch and ``t`` holds a step in low..T for each."""
+    batch = _validate.floating(name, x)
+    if batch.ndim < 1:
+        raise ValueError(f"{name} must have a batch axis, got a single number")
+    _validate.steps("t", t, batch=len(batch), low=low, high=schedule.num_steps)

@@ -1,0 +1,212 @@
+"""The epsilon loss, and the two choices around it: which t to draw and how much each t counts."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from tutorial_lib import _validate
+from tutorial_lib._random import normal_like, uniform
+from tutorial_lib._typing import EpsModel, PerSample, States, Steps
+from tutorial_lib.forward import diffuse
+from tutorial_lib.schedules import NoiseSchedule
+
+Weight = Callable[[NoiseSchedule, Steps], PerSample]
+"""How much the squared error at each t counts: (B,) weights for steps ``t`` (B,)."""
+
+
+class StepSampler(Protocol):
+    """Draws the steps of a training batch and may learn from the losses that came of them."""
+
+    def draw(
+        self, count: int, *, generator: torch.Generator | None, device: torch.device
+    ) -> tuple[Steps, PerSample]:
+        """Steps (count,) in 1..T and, for each, the factor 1 / (T p_t) that keeps the mean true."""
+        ...
+
+    def update(self, t: Steps, losses: PerSample) -> None:
+        """Takes note of the losses (B,) that were seen at steps ``t`` (B,)."""
+        ...
+
+
+def epsilon_losses(
+    model: EpsModel, schedule: NoiseSchedule, x0: States, t: Steps, eps: States
+) -> PerSample:
+    """Mean squared error of the predicted noise, one number a sample (Ho et al. 2020, eq. 14).
+
+    Args:
+        model: the denoiser that is judged.
+        schedule: noises ``x0``.
+        x0: clean data, (B, ...).
+        t: int64 (B,), each in 1..T.
+        eps: the noise to be found again, of the shape of ``x0``.
+
+    Raises:
+        TypeError, ValueError: a tensor of the wrong kind or shape, t out of 1..T, or a model whose
+            answer has not the shape of ``x0``.
+    """
+    _validate.steps("t", t, batch=len(x0), low=1, high=schedule.num_steps)
+    eps_hat = model(diffuse(schedule, x0, t, eps), t)
+    if eps_hat.shape != eps.shape:  # would broadcast into a wrong number without a word
+        came, expected = tuple(eps_hat.shape), tuple(eps.shape)
+        raise ValueError(f"model must answer with the shape of x_t, {expected}; got {came}")
+    return (eps_hat - eps).square().flatten(1).mean(1)  # (B, ...) -> (B,)
+
+
+def epsilon_loss(
+    model: EpsModel,
+    schedule: NoiseSchedule,
+    x0: States,
+    *,
+    generator: torch.Generator | None = None,
+    sampler: StepSampler | None = None,
+    weight: Weight | None = None,
+) -> Tensor:
+    """The training loss: noise ``x0`` at random t, ask for the noise, average the squared error.
+
+    Ho et al. 2020, eq. 14 and algorithm 1: t uniform on 1..T, one t and one noise a sample.
+
+    Args:
+        model: the denoiser to train.
+        schedule: noises ``x0``.
+        x0: clean data, (B, ...), B at least 1.
+        generator: where t and the noise come from; None means torch's default generator.
+        sampler: which t to draw; None means uniformly.
+        weight: how much each t counts; None means all the same.
+
+    Returns:
+        A scalar that carries the gradient.
+
+    Raises:
+        TypeError, ValueError: ``x0`` no floating-point batch, empty, or a model whose answer has
+            not its shape.
+    """
+    if not len(_validate.floating("x0", x0)):
+        raise ValueError("x0 must hold at least one sample, got an empty batch")
+    sampler = sampler or UniformSteps(schedule.num_steps)
+    t, correction = sampler.draw(len(x0), generator=generator, device=x0.device)
+    losses = epsilon_losses(model, schedule, x0, t, normal_like(x0, generator))
+    if weight is not None:
+        losses = weight(schedule, t).to(losses) * losses
+    sampler.update(t, losses.detach())
+    return (correction.to(losses) * losses).mean()
+
+
+class UniformSteps:
+    """Each t in 1..T equally likely, every sample on its own (Ho et al. 2020, algorithm 1)."""
+
+    def __init__(self, num_steps: int) -> None:
+        self.num_steps = _validate.whole_number("num_steps", num_steps, at_least=1)
+
+    def draw(
+        self, count: int, *, generator: torch.Generator | None = None, device="cpu"
+    ) -> tuple[Steps, PerSample]:
+        """Steps (count,) in 1..T and the factors (count,), all 1."""
+        where = device if generator is None else generator.device
+        t = torch.randint(1, self.num_steps + 1, (count,), generator=generator, device=where)
+        return t.to(device), torch.ones(count, device=device)
+
+    def update(self, t: Steps, losses: PerSample) -> None:
+        """Learns nothing: uniform stays uniform."""
+
+
+class StratifiedSteps:
+    """Uniform on 1..T over many batches, evenly spread within each one.
+
+    The range is cut into as many equal pieces as the batch has samples and t is drawn once in each
+    (the low-discrepancy sampler of Kingma et al. 2021, "Variational diffusion models", app. I.1,
+    with a draw a piece). Each sample's t is still uniform; the loss just jumps about less.
+    """
+
+    def __init__(self, num_steps: int) -> None:
+        self.num_steps = _validate.whole_number("num_steps", num_steps, at_least=1)
+
+    def draw(
+        self, count: int, *, generator: torch.Generator | None = None, device="cpu"
+    ) -> tuple[Steps, PerSample]:
+        """Steps (count,) in 1..T, one in each piece, and the factors (count,), all 1."""
+        piece = torch.arange(count, device=device)
+        position = (piece + uniform(count, generator, device)) / count  # (count,) in [0, 1]
+        t = (position * self.num_steps).long().clamp(max=self.num_steps - 1) + 1
+        return t, torch.ones(count, device=device)
+
+    def update(self, t: Steps, losses: PerSample) -> None:
+        """Learns nothing: stratified stays uniform over batches."""
+
+
+class ImportanceSteps:
+    """Draws often the t whose losses are large: p_t proportional to sqrt(E[L_t^2]).
+
+    Nichol & Dhariwal 2021, sec. 3.3 (they use it for L_vlb). Uniform until every t has its
+    ``history`` losses; then the factor 1 / (T p_t) keeps the expected loss what it was.
+
+    Args:
+        num_steps: T.
+        history: how many of the last losses of each t are remembered.
+        uniform_share: the share of draws that stay uniform, so that no t is forgotten (0.001 in the
+            authors' code).
+    """
+
+    def __init__(self, num_steps: int, *, history: int = 10, uniform_share: float = 0.001) -> None:
+        self.num_steps = _validate.whole_number("num_steps", num_steps, at_least=1)
+        self.history = _validate.whole_number("history", history, at_least=1)
+        self.uniform_share = _validate.number("uniform_share", uniform_share, low=0.0, high=1.0)
+        self._losses = torch.zeros(num_steps, history, dtype=torch.float64)
+        self._seen = torch.zeros(num_steps, dtype=torch.int64)
+
+    @property
+    def probabilities(self) -> Tensor:
+        """p_t for t = 1..T, float64 (T,), sums to 1."""
+        flat = torch.full((self.num_steps,), 1 / self.num_steps, dtype=torch.float64)
+        if (self._seen < self.history).any():
+            return flat
+        size = self._losses.square().mean(1).sqrt()
+        if size.sum() == 0:  # a perfect model: nothing tells the steps apart
+            return flat
+        return (1 - self.uniform_share) * size / size.sum() + self.uniform_share * flat
+
+    def draw(
+        self, count: int, *, generator: torch.Generator | None = None, device="cpu"
+    ) -> tuple[Steps, PerSample]:
+        """Steps (count,) in 1..T and the factors 1 / (T p_t) (count,)."""
+        p = self.probabilities
+        draws = uniform(count, generator, device="cpu").cpu().double()
+        index = torch.searchsorted(p.cumsum(0), draws, right=True).clamp(max=self.num_steps - 1)
+        factor = 1 / (self.num_steps * p[index])
+        return (index + 1).to(device), factor.float().to(device)
+
+    def update(self, t: Steps, losses: PerSample) -> None:
+        """Remembers ``losses`` (B,) at steps ``t`` (B,), each the newest of its step."""
+        for index, loss in zip((t - 1).tolist(), losses.tolist(), strict=True):
+            self._losses[index, self._seen[index] % self.history] = loss
+            self._seen[index] += 1
+
+
+def v_weight(schedule: NoiseSchedule, t: Steps) -> PerSample:
+    """1 / alpha_bar_t = (SNR + 1) / SNR: makes the eps loss the squared error of v.
+
+    An error of d in v is an error of sqrt(alpha_bar_t) d in eps (Salimans & Ho 2022, sec. 4).
+    """
+    return 1 / schedule.alpha_bar.to(t.device)[t]
+
+
+def x0_weight(schedule: NoiseSchedule, t: Steps) -> PerSample:
+    """1 / SNR: makes the eps loss the squared error of x_0, as the jump solved for x_0 says."""
+    return 1 / schedule.snr.to(t.device)[t]
+
+
+def min_snr_weight(schedule: NoiseSchedule, t: Steps, *, gamma: float = 5.0) -> PerSample:
+    """min(SNR, gamma) / SNR for the eps loss (Hang et al. 2023, sec. 3.4; gamma = 5 there)."""
+    gamma = _validate.number("gamma", gamma, low=0.0, high=float("inf"))
+    snr = schedule.snr.to(t.device)[t]
+    return snr.clamp(max=gamma) / snr
+
+
+def p2_weight(
+    schedule: NoiseSchedule, t: Steps, *, k: float = 1.0, gamma: float = 1.0
+) -> PerSample:
+    """1 / (k + SNR)^gamma for the eps loss (Choi et al. 2022, eq. 8; k = 1, gamma = 1 there)."""
+    k = _validate.number("k", k, low=0.0, high=float("inf"))
+    gamma = _validate.number("gamma", gamma, low=0.0, high=float("inf"))
+    return 1 / (k + schedule.snr.to(t.device)[t]) ** gamma

@@ -1,0 +1,182 @@
+"""Exact noise predictors: for some data the best answer to "which noise is in here?" is known.
+
+An oracle has the interface of a network, ``eps_hat = oracle(x_t, t)``, so a sampler, a loss or a
+guidance rule can be tried and tested with nothing trained. It computes in float64 inside (float32
+on devices that have none) and answers in the dtype of ``x_t``.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from tutorial_lib import _validate
+from tutorial_lib._random import normal_like, uniform
+from tutorial_lib._typing import PerSample, States, Steps
+from tutorial_lib.forward import predict_eps
+from tutorial_lib.schedules import NoiseSchedule
+
+
+class GaussianMixtureOracle:
+    """The exact eps for data drawn from a mixture of K round Gaussians.
+
+    After t noisings the data is still a mixture: component k has mean sqrt(alpha_bar_t) m_k and
+    variance alpha_bar_t v_k + 1 - alpha_bar_t. Its score is known, and the best eps is
+    -sqrt(1 - alpha_bar_t) times the score (Song et al. 2021, "Score-based generative modeling").
+
+    Args:
+        schedule: the schedule that noises the data.
+        means: (K, ...), one mean a component; its tail is the shape of one sample.
+        variances: (K,), 0 or more; 0 makes the component a point.
+        weights: (K,), above 0; they are scaled to sum to 1.
+
+    Raises:
+        TypeError, ValueError: no floating-point tensors, shapes that do not fit, values out of
+            range or not finite.
+    """
+
+    def __init__(
+        self, schedule: NoiseSchedule, means: Tensor, variances: Tensor, weights: Tensor
+    ) -> None:
+        self.schedule = schedule
+        self.means = _finite("means", means)
+        if self.means.ndim < 2 or len(self.means) == 0:
+            raise ValueError(f"means must have shape (K, D), got {tuple(means.shape)}")
+        self.variances = _one_per_component("variances", variances, len(self.means))
+        self.weights = _one_per_component("weights", weights, len(self.means))
+        if (self.variances < 0).any():
+            raise ValueError(f"variances must be 0 or more, got {float(self.variances.min()):g}")
+        if (self.weights <= 0).any():
+            raise ValueError(f"weights must be above 0, got {float(self.weights.min()):g}")
+        self.weights = self.weights / self.weights.sum()
+
+    def __call__(self, x_t: States, t: Steps, /) -> States:
+        """The best eps_hat for ``x_t`` (B, ...) at steps ``t`` (B,), each in 1..T."""
+        share, away, variance = self._components(x_t, t)
+        # score = sum_k share_k (mean_k - x) / variance_k, so -score points away from the means
+        away_from_data = torch.einsum("bk,bkd->bd", share / variance, away)  # (B, D)
+        noise_rate = self.schedule.noise_rate.to(t.device)[t].to(away).unsqueeze(1)  # (B, 1)
+        return (noise_rate * away_from_data).to(x_t).reshape(x_t.shape)
+
+    def log_density(self, x_t: States, t: Steps) -> PerSample:
+        """log q(x_t), natural logarithm, at ``x_t`` (B, ...) and steps ``t`` (B,) in 1..T; (B,)."""
+        return self._log_joint(x_t, t)[0].logsumexp(1).to(x_t)
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """``count`` clean samples, (count, ...), in float64."""
+        _validate.whole_number("count", count, at_least=1)
+        # torch.multinomial has no float64 guarantee for tiny weights; the cumulative sum does
+        edges = self.weights.cumsum(0)
+        draws = uniform(count, generator, device=edges.device).to(edges)
+        component = torch.searchsorted(edges, draws, right=True).clamp(max=len(edges) - 1)
+        spread = self.variances.sqrt()[component]
+        x0 = self.means[component]
+        return x0 + spread.reshape(-1, *[1] * (x0.ndim - 1)) * normal_like(x0, generator)
+
+    def _components(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Each component's share in x_t (B, K), x_t - mean_k (B, K, D), and variance_k (B, K)."""
+        log_joint, away, variance = self._log_joint(x_t, t)
+        return log_joint.softmax(1), away, variance
+
+    def _log_joint(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """log(weight_k N(x_t; mean_k, variance_k)) (B, K), with what it is made of."""
+        _check_query(x_t, t, self.means.shape[1:], "means", self.schedule)
+        means, variances, weights = (
+            v.to(x_t.device) for v in (self.means, self.variances, self.weights)
+        )
+        alpha_bar = self.schedule.alpha_bar.to(t.device)[t].to(means)  # (B,)
+        x = x_t.to(means).flatten(1)  # (B, D)
+        centre = alpha_bar.sqrt()[:, None, None] * means.flatten(1)  # (B, K, D)
+        variance = alpha_bar[:, None] * variances + (1 - alpha_bar)[:, None]  # (B, K)
+        away = x[:, None] - centre  # (B, K, D)
+        log_normal = -0.5 * (
+            away.square().sum(2) / variance + x.shape[1] * (2 * math.pi * variance).log()
+        )
+        return weights.log() + log_normal, away, variance
+
+
+class DatasetOracle:
+    """The exact eps for data drawn from a finite set: what a network that has learnt it all says.
+
+    By Bayes' rule E[x_0 given x_t] is a mean of the data, weighted by a softmax with logits
+    -|x_t - sqrt(alpha_bar_t) x_i|^2 / (2 (1 - alpha_bar_t)); eps follows by ``predict_eps``.
+    A sampler driven by it ends on members of the set: it remembers, it does not invent.
+
+    Args:
+        schedule: the schedule that noises the data.
+        data: (N, ...), finite.
+        chunk_size: how many members are compared at a time; bounds the memory, not the result.
+
+    Raises:
+        TypeError, ValueError: no floating-point tensor, an empty set, entries not finite.
+    """
+
+    def __init__(self, schedule: NoiseSchedule, data: Tensor, *, chunk_size: int = 4096) -> None:
+        self.schedule = schedule
+        self.data = _validate.floating("data", data)
+        if data.ndim < 2 or len(data) == 0:
+            raise ValueError(f"data must have shape (N, ...) with N >= 1, got {tuple(data.shape)}")
+        if not data.isfinite().all():
+            raise ValueError("data must be finite, got NaN or infinity")
+        self.chunk_size = _validate.whole_number("chunk_size", chunk_size, at_least=1)
+
+    def __call__(self, x_t: States, t: Steps, /) -> States:
+        """The best eps_hat for ``x_t`` (B, ...) at steps ``t`` (B,), each in 1..T."""
+        x = x_t.to(_widest(x_t.device))
+        return predict_eps(self.schedule, x, t, self._mean(x, t)).to(x_t)
+
+    def posterior_mean(self, x_t: States, t: Steps) -> States:
+        """E[x_0 given x_t], the weighted mean of the data, in the shape of ``x_t``."""
+        return self._mean(x_t.to(_widest(x_t.device)), t).to(x_t)
+
+    def weights(self, x_t: States, t: Steps) -> Tensor:
+        """How likely each member is to be the x_0 behind ``x_t``: (B, N), rows sum to 1."""
+        _check_query(x_t, t, self.data.shape[1:], "data", self.schedule)
+        wide = _widest(x_t.device)
+        x = x_t.to(wide).flatten(1)  # (B, D)
+        alpha_bar = self.schedule.alpha_bar.to(t.device)[t].to(wide)[:, None]  # (B, 1)
+        logits = []
+        for chunk in self.data.split(self.chunk_size):
+            members = chunk.to(x).flatten(1)  # (n, D)
+            # |x - s m|^2 without |x|^2, which is the same for all members and falls out below
+            distance = alpha_bar * members.square().sum(1) - 2 * alpha_bar.sqrt() * (x @ members.T)
+            logits.append(-distance / (2 * (1 - alpha_bar)))  # (B, n)
+        return torch.cat(logits, 1).softmax(1)
+
+    def _mean(self, x: Tensor, t: Tensor) -> Tensor:
+        shares = self.weights(x, t).split(self.chunk_size, 1)
+        mean = torch.zeros_like(x.flatten(1))
+        for share, chunk in zip(shares, self.data.split(self.chunk_size), strict=True):
+            mean += share @ chunk.to(x).flatten(1)  # (B, n) @ (n, D)
+        return mean.reshape(x.shape)
+
+
+def _widest(device: torch.device) -> torch.dtype:
+    """float64, or float32 on MPS, which has no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def _finite(name: str, value: Tensor) -> Tensor:
+    """``value`` in the widest dtype of its device, if all of it is finite."""
+    tensor = _validate.floating(name, value)
+    if not tensor.isfinite().all():
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
+    return tensor.to(_widest(tensor.device))
+
+
+def _one_per_component(name: str, value: Tensor, count: int) -> Tensor:
+    tensor = _finite(name, value)
+    if tensor.shape != (count,):
+        raise ValueError(f"{name} must have shape ({count},), one a mean; got {tuple(value.shape)}")
+    return tensor
+
+
+def _check_query(
+    x_t: object, t: object, shape: torch.Size, owner: str, schedule: NoiseSchedule
+) -> None:
+    """Raise unless ``x_t`` is a batch of samples of ``shape`` and ``t`` a step in 1..T for each."""
+    x = _validate.floating("x_t", x_t)
+    if x.shape[1:] != shape:
+        expected = f"(B, {', '.join(map(str, shape))}) to match {owner}"
+        raise ValueError(f"x_t must have shape {expected}; got {tuple(x.shape)}")
+    _validate.steps("t", t, batch=len(x), low=1, high=schedule.num_steps)

@@ -1,0 +1,79 @@
+"""One denoiser, several ways to say it: wrappers that turn other answers into eps.
+
+A network may be trained to say v or x_0; a sampler wants eps. Each function here takes a model
+and returns another callable ``model(x_t, t) -> eps_hat``, so samplers and losses never need to
+know what the network inside was trained to say.
+"""
+
+from tutorial_lib import _validate
+from tutorial_lib._typing import EpsModel, States, Steps
+from tutorial_lib.forward import at_steps, predict_eps, predict_x0
+from tutorial_lib.schedules import NoiseSchedule
+
+
+def velocity(schedule: NoiseSchedule, x0: States, t: Steps, eps: States) -> States:
+    """v = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) x_0 (Salimans & Ho 2022, sec. 4).
+
+    Args:
+        schedule: gives the two rates.
+        x0: clean data, (B, ...).
+        t: int64 (B,), each in 0..T.
+        eps: noise of the shape of ``x0``.
+
+    Raises:
+        TypeError, ValueError: a tensor of the wrong kind or shape, t out of 0..T.
+    """
+    _validate.same_shape("eps", eps, "x0", _validate.floating("x0", x0))
+    _validate.steps("t", t, batch=len(x0), low=0, high=schedule.num_steps)
+    signal, noise = at_steps(schedule.signal_rate, t, x0), at_steps(schedule.noise_rate, t, x0)
+    return signal * eps - noise * x0
+
+
+def eps_from_v(v_model: EpsModel, schedule: NoiseSchedule) -> EpsModel:
+    """An eps model out of one that says v: eps = sqrt(abar) v + sqrt(1 - abar) x_t.
+
+    Substitute x_t = sqrt(abar) x_0 + sqrt(1 - abar) eps into the definition of v to see it
+    (Salimans & Ho 2022, appendix D). Its error in eps is sqrt(abar) times the error in v.
+    """
+
+    def model(x_t: States, t: Steps, /) -> States:
+        signal, noise = (
+            at_steps(schedule.signal_rate, t, x_t),
+            at_steps(schedule.noise_rate, t, x_t),
+        )
+        return signal * v_model(x_t, t) + noise * x_t
+
+    return model
+
+
+def eps_from_x0(x0_model: EpsModel, schedule: NoiseSchedule) -> EpsModel:
+    """An eps model out of one that says x_0, by solving the jump for eps; t in 1..T."""
+
+    def model(x_t: States, t: Steps, /) -> States:
+        return predict_eps(schedule, x_t, t, x0_model(x_t, t))
+
+    return model
+
+
+def clip_x0(
+    model: EpsModel, schedule: NoiseSchedule, low: float = -1.0, high: float = 1.0
+) -> EpsModel:
+    """An eps model whose x0_hat stays in [low, high], where the data is known to live.
+
+    Early in a walk x0_hat = (x_t - noise eps_hat) / signal divides by a small number and can land
+    far outside the range of images; clipped, it cannot lead the walk astray (Ho et al. 2020 clip in
+    their code; ``clip_sample`` in diffusers).
+
+    Raises:
+        TypeError, ValueError: ``low`` or ``high`` no finite number, ``low`` not below ``high``.
+    """
+    low = _validate.number("low", low, low=-1e6, high=1e6)
+    high = _validate.number("high", high, low=-1e6, high=1e6)
+    if low >= high:
+        raise ValueError(f"low must be below high, got low = {low:g}, high = {high:g}")
+
+    def clipped(x_t: States, t: Steps, /) -> States:
+        x0_hat = predict_x0(schedule, x_t, t, model(x_t, t)).clamp(low, high)
+        return predict_eps(schedule, x_t, t, x0_hat)
+
+    return clipped
