@@ -1,0 +1,146 @@
+"""How good are the samples? Each measurement stands beside what real images score."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tutorial_lib import _validate
+
+MIN_SHAPE = 0.92
+"""An ellipse whose axes differ by 14 % scores 0.92, a square 0.83, real discs at least 0.97."""
+MAX_UNEVENNESS = 0.10
+"""A tenth of the way from black to white (25 of 255 levels), at the worst pixel: where the eye
+begins to see a shade or a spot. A gradient over the whole disc may so span a fifth."""
+MAX_DIRT = 0.10
+"""The same tenth for the ground: less looks black beside a disc."""
+MIN_BRIGHTNESS = 0.5
+"""The data's discs have 0.7 to 1; what is darker than half is no longer plainly there."""
+MIN_RADIUS = 2.0
+"""In pixels: below this a disc and a square are the same few pixels."""
+_CHUNK = 1024  # images judged at once
+_FIT_STEPS = 4
+
+
+class DiscQuality(NamedTuple):
+    """The verdict of ``disc_quality`` and the measurements behind it, each of shape (N,).
+
+    Attributes:
+        is_disc: bool, whether all three measurements are within their limits.
+        shape: 0..1, intersection over union of the foreground and the best disc; 1 is perfect.
+        unevenness: 0..1, largest difference from the disc's mean colour inside; 0 is perfect.
+        dirt: 0..1, largest difference from black outside; 0 is perfect.
+    """
+
+    is_disc: Tensor
+    shape: Tensor
+    unevenness: Tensor
+    dirt: Tensor
+
+
+@torch.no_grad()
+def disc_quality(images: Tensor) -> DiscQuality:
+    """Judge for each image whether it is one clean, evenly coloured disc on a clean black ground.
+
+    Made for samples of a model that learned ``datasets.circles``. The foreground is what is bright
+    (the largest channel, against the disc's own brightness); the disc is the one that fits it best
+    in least squares. ``shape`` compares the two. The rim, one pixel to each side, is judged by
+    ``shape`` alone; every pixel farther in must have the disc's colour (``unevenness``), every
+    pixel farther out must be black (``dirt``). Both take the worst pixel, so one spot, a bite or a
+    second disc is enough to fail. Values outside [-1, 1] count as the screen shows them, clamped.
+
+    Images without a disc to measure (too dark, too small, NaN or infinite somewhere) get the worst
+    values: shape 0, unevenness 1, dirt 1.
+
+    Args:
+        images: (N, C, H, W), values in [-1, 1], C is 1 or 3.
+
+    Raises:
+        TypeError, ValueError: not a floating-point tensor; another shape.
+    """
+    images = _validate.floating("images", images)
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        shape = tuple(images.shape)
+        raise ValueError(f"images must have shape (N, 1 or 3, H, W), got {shape}")
+    parts = [_measure_discs(part.float()) for part in images.split(_CHUNK)]
+    shape, unevenness, dirt = (torch.cat(column) for column in zip(*parts, strict=True))
+    is_disc = (shape >= MIN_SHAPE) & (unevenness <= MAX_UNEVENNESS) & (dirt <= MAX_DIRT)
+    return DiscQuality(is_disc, shape, unevenness, dirt)
+
+
+def _measure_discs(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Shape, unevenness and dirt, (N,) each, of float32 images (N, C, H, W)."""
+    finite = images.flatten(1).isfinite().all(1)
+    colour = ((images.nan_to_num() + 1) / 2).clamp(0, 1)  # 0 is black
+    light = colour.amax(1)  # (N, H, W)
+    level, disc = _fit_disc(light)
+    covered = _foreground(light / level[:, None, None])
+    rim = disc.radius[:, None, None] - disc.distance  # how deep a pixel lies inside
+    model = _foreground(rim + 0.5)
+    overlap = torch.minimum(covered, model).sum((1, 2))
+    # The disc's full area, also where it would reach over the border: a cut disc is no disc.
+    union = covered.sum((1, 2)) + math.pi * disc.radius**2 - overlap
+    shape = (overlap / union.clamp(min=1e-6)).clamp(0, 1)
+    inside, outside = rim > 1, rim < -1
+    count = inside.sum((1, 2)).clamp(min=1)[:, None]
+    mean = (colour * inside[:, None]).sum((2, 3)) / count  # (N, C)
+    unevenness = ((colour - mean[:, :, None, None]).abs() * inside[:, None]).amax((1, 2, 3))
+    dirt = (light * outside).amax((1, 2))
+    there = finite & (level >= MIN_BRIGHTNESS) & (disc.radius >= MIN_RADIUS)
+    worst = torch.ones_like(shape)
+    return shape * there, torch.where(there, unevenness, worst), torch.where(there, dirt, worst)
+
+
+class _Disc(NamedTuple):
+    """A disc in each image: its radius (N,), and each pixel's distance (N, H, W) to its centre."""
+
+    radius: Tensor
+    distance: Tensor
+
+
+def _fit_disc(light: Tensor) -> tuple[Tensor, _Disc]:
+    """The brightness (N,) of the disc in ``light`` (N, H, W), and where it is.
+
+    Starts from area and centre of mass, then takes Gauss-Newton steps on the squared difference
+    between the foreground and a drawn disc, whose rim is a ramp: moving the centre or the radius
+    changes only the pixels there, and for a round rim the three moves do not mix.
+    """
+    bright = light > light.amax((1, 2), keepdim=True) / 2
+    level = (light * bright).sum((1, 2)) / bright.sum((1, 2)).clamp(min=1)
+    level = level.clamp(min=1e-6)
+    covered = _foreground(light / level[:, None, None])
+    area = covered.sum((1, 2)).clamp(min=1e-6)
+    x = torch.arange(light.shape[2], device=light.device) + 0.5
+    y = torch.arange(light.shape[1], device=light.device) + 0.5
+    centre_x = (covered.sum(1) * x).sum(1) / area
+    centre_y = (covered.sum(2) * y).sum(1) / area
+    radius = (area / math.pi).sqrt()
+    for step in range(_FIT_STEPS + 1):
+        dx = (x - centre_x[:, None])[:, None, :]
+        dy = (y - centre_y[:, None])[:, :, None]
+        distance = (dx**2 + dy**2).sqrt()
+        rim = radius[:, None, None] - distance
+        if step == _FIT_STEPS:
+            break
+        inside = rim > 1  # clear of the rim's mixed pixels
+        mean = (light * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
+        level = torch.where(inside.flatten(1).any(1), mean, level).clamp(min=1e-6)
+        on_ramp = rim.abs() < 0.35
+        error = (_foreground(light / level[:, None, None]) - _foreground(rim + 0.5)) * 0.7
+        far = distance.clamp(min=1e-6)
+        for value, slope in ((radius, 1.0), (centre_x, dx / far), (centre_y, dy / far)):
+            slope = slope * on_ramp
+            move = (error * slope).sum((1, 2)) / (slope**2).sum((1, 2)).clamp(min=1)
+            value += move.clamp(-0.5, 0.5)
+        radius.clamp_(min=0)
+    return level, _Disc(radius, distance)
+
+
+def _foreground(share: Tensor) -> Tensor:
+    """Foreground in [0, 1] from brightness relative to the disc's.
+
+    The lowest and highest 15 % count as ground and disc: what happens there is for ``dirt`` and
+    ``unevenness`` to judge, and summed over a thousand pixels it would drown the shape.
+    """
+    return ((share - 0.15) / 0.7).clamp(0, 1)
