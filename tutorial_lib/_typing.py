@@ -1,6 +1,6 @@
 """The words that every floor shares: what images and steps are, and what a denoiser is."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -18,6 +18,7 @@ PerSample = Float[Tensor, " batch"]
 """One number for each member of a batch."""
 
 
+@runtime_checkable
 class EpsModel(Protocol):
     """A denoiser: anything that, called as ``model(x_t, t)``, says which noise is in ``x_t``.
 

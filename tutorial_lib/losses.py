@@ -1,7 +1,7 @@
 """The epsilon loss, and the two choices around it: which t to draw and how much each t counts."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ Weight = Callable[[NoiseSchedule, Steps], PerSample]
 """How much the squared error at each t counts: (B,) weights for steps ``t`` (B,)."""
 
 
+@runtime_checkable
 class StepSampler(Protocol):
     """Draws the steps of a training batch and may learn from the losses that came of them."""
 
