@@ -1,0 +1,153 @@
+"""Every exercise of every lesson, tested by its own list of mistakes and right answers."""
+
+import ast
+import inspect
+import math
+import random
+import statistics
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from tutorial_lib.checks import all_exercises
+from tutorial_lib.checks.framework import Choice, Exercise, Task
+
+pytestmark = pytest.mark.plain_errors  # learners meet the library's own messages
+TASKS = all_exercises()
+EXERCISES = [task for task in TASKS if isinstance(task, Exercise)]
+by_id = pytest.mark.parametrize("task", TASKS, ids=lambda task: task.id)
+exercise_by_id = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda task: task.id)
+MISTAKES = [(task, mistake) for task in TASKS for mistake in task.wrong_answers()]
+RIGHT = [(task, name, answer) for task in TASKS for name, answer in task.right_answers().items()]
+
+
+@by_id
+def test_the_stub_is_not_attempted(task: Task):
+    assert task.check(...).outcome == "not attempted"
+    assert task.check(None).outcome == "not attempted"
+
+
+@exercise_by_id
+def test_a_stub_function_is_not_attempted(exercise: Exercise):
+    def only_dots(*args): ...
+
+    def todo(*args):
+        """What to do."""
+        answer = ...  # your code
+        return answer
+
+    assert exercise.check(only_dots).outcome == "not attempted"
+    assert exercise.check(todo).outcome == "not attempted"
+
+
+@pytest.mark.parametrize(
+    ("task", "mistake"), MISTAKES, ids=[f"{task.id}: {m.name}" for task, m in MISTAKES]
+)
+def test_a_mistake_is_named(task: Task, mistake):
+    result = task.check(mistake.answer)
+    assert result.outcome == "failed", str(result)
+    assert (result.mistake, result.message) == (mistake.name, mistake.message), str(result)
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "answer"), RIGHT, ids=[f"{task.id}: {name}" for task, name, _ in RIGHT]
+)
+def test_a_right_answer_passes(task: Task, name: str, answer):
+    result = task.check(answer)
+    assert result.outcome == "passed", str(result)
+
+
+@exercise_by_id
+def test_the_shown_solution_passes(exercise: Exercise):
+    source = exercise.solution().source
+    module = dict(vars(sys.modules[exercise.model_answer.__module__]))
+    exec(compile(source, exercise.id, "exec"), module)
+    defined = ast.parse(source).body[-1]
+    assert isinstance(defined, ast.FunctionDef | ast.ClassDef)
+    assert exercise.check(module[defined.name]).outcome == "passed"
+    names = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
+    private = sorted(name for name in names if name.startswith("_"))
+    assert not private, f"a learner cannot see {private}"
+
+
+@by_id
+def test_messages_are_short_and_unique(task: Task):
+    messages = [mistake.message for mistake in task.wrong_answers()]
+    assert len(set(messages)) == len(messages)
+    for text in [*messages, *task.hints]:
+        assert 0 < len(text) <= 300, f"{len(text)} characters: {text}"
+    names = [mistake.name for mistake in task.wrong_answers()]
+    assert len(set(names)) == len(names)
+
+
+@by_id
+def test_the_card_is_filled_in(task: Task):
+    lesson, name = task.id.split(".")
+    assert getattr(sys.modules[f"tutorial_lib.checks.{lesson}"], name) is task
+    assert task.title
+    assert task.hints
+    assert task.difficulty in (1, 2, 3)
+    assert 1 <= task.minutes <= 40
+    assert str(task.solution())
+    assert task.hint(1).text == task.hints[0]
+    with pytest.raises(ValueError, match="n must be in"):
+        task.hint(len(task.hints) + 1)
+
+
+@exercise_by_id
+def test_an_exercise_has_enough_to_be_tested_by(exercise: Exercise):
+    assert len(exercise.alternatives) >= 2
+    assert len(exercise.mistakes) >= 2
+    case = next(iter(exercise.cases(torch.Generator().manual_seed(0))))
+    inspect.signature(exercise.model_answer).bind(*case)
+
+
+@exercise_by_id
+def test_garbage_is_rejected(exercise: Exercise):
+    def raises(*args):
+        raise KeyError("what?")
+
+    for garbage in (
+        raises,
+        lambda *args: 0.123,
+        lambda *args: torch.full((2, 2), math.nan),
+        lambda *args: args[0],
+        lambda *args: "text",
+        lambda *args: print("a body, and no return"),
+        lambda: None,
+        object(),
+        7,
+        np.zeros(3),
+    ):
+        result = exercise.check(garbage)
+        assert result.outcome == "failed", f"{garbage} gave {result}"
+        assert 0 < len(result.message) <= 300
+
+
+@by_id
+def test_random_states_stay_as_they_are(task: Task):
+    before = torch.get_rng_state(), random.getstate(), str(np.random.get_state())  # noqa: NPY002
+    for answer in task.right_answers().values():
+        task.check(answer)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (random.getstate(), str(np.random.get_state())) == before[1:]  # noqa: NPY002
+
+
+def test_at_least_four_mistakes_an_exercise_on_average():
+    assert statistics.mean(len(exercise.mistakes) for exercise in EXERCISES) >= 4
+
+
+def test_ids_are_unique_and_found_in_order():
+    ids = [task.id for task in TASKS]
+    assert len(set(ids)) == len(ids)
+    assert [i.split(".")[0] for i in ids] == sorted(i.split(".")[0] for i in ids)
+
+
+def test_every_choice_explains_all_its_options():
+    choices = [task for task in TASKS if isinstance(task, Choice)]
+    for choice in choices:
+        assert choice.right in choice.options
+        assert len(choice.options) >= 3
+        assert list(choice.options) == list("abcdefgh")[: len(choice.options)]
