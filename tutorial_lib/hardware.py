@@ -1,0 +1,108 @@
+"""Which device and which precision: what ``auto`` means, and why.
+
+bf16 is chosen only where the hardware multiplies it natively; emulated, it is slower than fp32.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tutorial_lib import _validate
+from tutorial_lib._typing import EpsModel
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+class Precision(NamedTuple):
+    """The number format that a network computes in.
+
+    Attributes:
+        name: "fp32" or "bf16".
+        dtype: torch's word for it.
+        reason: why this one, half a sentence.
+    """
+
+    name: str
+    dtype: torch.dtype
+    reason: str
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device called ``name``; "auto" takes CUDA, else Apple's MPS, else the CPU.
+
+    Raises:
+        ValueError: a word that is none of ``DEVICES``, or a device that this machine has not.
+    """
+    _validate.one_of("device", name, DEVICES)
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        name = next((device for device, here in present.items() if here), "cpu")
+    if not present.get(name, True):
+        raise ValueError(f"device {name!r} is not there; this torch sees {_present(present)}")
+    return torch.device(name)
+
+
+def pick_precision(name: str, device: torch.device) -> Precision:
+    """The precision called ``name`` on ``device``; "auto" takes bf16 where it is native.
+
+    Raises:
+        ValueError: a word that is none of ``PRECISIONS``.
+    """
+    _validate.one_of("precision", name, PRECISIONS)
+    native, reason = _native_bf16(device)
+    if name == "auto":
+        name = "bf16" if native else "fp32"
+    elif name == "bf16" and not native:
+        reason = f"asked for, though {reason}, so it may be slower than fp32"
+    else:
+        reason = "asked for"
+    return Precision(name, torch.bfloat16 if name == "bf16" else torch.float32, reason)
+
+
+def in_precision(model: EpsModel, device: torch.device, precision: Precision) -> EpsModel:
+    """``model`` under torch's autocast: the big sums in ``precision``, the answer as x_t came.
+
+    fp32 is the model itself. Losses and samplers around it go on in the dtype of x_t.
+    """
+    if precision.dtype == torch.float32:
+        return model
+
+    def cast(x_t: Tensor, t: Tensor, /) -> Tensor:
+        with torch.autocast(device.type, dtype=precision.dtype):
+            answer = model(x_t, t)
+        return answer.to(x_t.dtype)
+
+    return cast
+
+
+def describe_device(device: torch.device) -> str:
+    """The device in words: its kind, its name and, on the CPU, how many threads torch uses."""
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory / 2**30
+        return f"cuda ({torch.cuda.get_device_name(device)}, {memory:.0f} GiB)"
+    if device.type == "cpu":
+        about = torch.cpu.get_capabilities()
+        name = about.get("cpu_name", "CPU")
+        cores = about.get("num_physical_cores", torch.get_num_threads())
+        return f"cpu ({name}, {cores} cores, torch uses {torch.get_num_threads()} threads)"
+    return device.type
+
+
+def _native_bf16(device: torch.device) -> tuple[bool, str]:
+    """Whether ``device`` multiplies bf16 in hardware, and the reason in words."""
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return native, f"this GPU {'has' if native else 'lacks'} native bf16"
+    if device.type == "cpu":
+        about = torch.cpu.get_capabilities()
+        units = [name for name in ("amx_bf16", "avx512_bf16") if about.get(name)]
+        if units:
+            return True, f"this CPU has {units[0]}"
+        return False, "this CPU has neither AVX-512 BF16 nor AMX"
+    return False, f"bf16 on {device.type} is not taken for granted"
+
+
+def _present(present: dict[str, bool]) -> str:
+    return ", ".join(["cpu", *(device for device, here in present.items() if here)])
