@@ -16,7 +16,9 @@ def normal_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     return noise.to(x.device)
 
 
-def uniform(count: int, generator: torch.Generator | None = None, device="cpu") -> Tensor:
+def uniform(
+    count: int, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
+) -> Tensor:
     """``count`` float32 numbers, uniform on [0, 1), drawn where the generator lives."""
     where = device if generator is None else generator.device
     return torch.rand(count, generator=generator, device=where).to(device)

@@ -17,6 +17,9 @@ Steps = Int64[Tensor, " batch"]
 PerSample = Float[Tensor, " batch"]
 """One number for each member of a batch."""
 
+Factors = Float[Tensor, "batch *ones"]
+"""One number for each member of a batch, shaped to multiply it: (B, 1, 1, 1) for images."""
+
 
 @runtime_checkable
 class EpsModel(Protocol):

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import numbers
 from collections.abc import Iterable
 
 import torch
@@ -10,21 +11,23 @@ from torch import Tensor
 
 def whole_number(name: str, value: object, *, at_least: int) -> int:
     """``value`` as an int; TypeError if it is none, ValueError below ``at_least``."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):  # NumPy's ints are fine
         raise TypeError(f"{name} must be an int, got {describe(value)}")
     if value < at_least:
         raise ValueError(f"{name} must be at least {at_least}, got {value}")
-    return value
+    return int(value)
 
 
 def number(name: str, value: object, *, low: float, high: float) -> float:
-    """``value`` as a float in [low, high]; TypeError if it is no number, ValueError outside."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    """``value`` as a finite float in [low, high]; TypeError if it is no number, else ValueError."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, got {describe(value)}")
-    if not low <= value <= high:  # also refuses NaN, which compares false with everything
-        span = f"at least {low:g}" if math.isinf(high) else f"in [{low:g}, {high:g}]"
+    value = float(value)
+    # NaN compares false with everything, so it is refused too
+    if not low <= value <= high or math.isinf(value):
+        span = f"finite and at least {low:g}" if math.isinf(high) else f"in [{low:g}, {high:g}]"
         raise ValueError(f"{name} must be {span}, got {value}")
-    return float(value)
+    return value
 
 
 def one_of(name: str, value: object, options: Iterable[str]) -> str:
@@ -46,13 +49,46 @@ def floating(name: str, value: object) -> Tensor:
     return value
 
 
+def batch(name: str, value: object) -> Tensor:
+    """``value`` if it is a batch of finite floating-point numbers, (B, ...); else an error."""
+    tensor = floating(name, value)
+    if tensor.ndim < 1:
+        raise ValueError(f"{name} must have a batch axis, got a single number")
+    return finite(name, tensor)
+
+
+def finite(name: str, tensor: Tensor) -> Tensor:
+    """``tensor`` if no entry is NaN or infinite; else a ValueError.
+
+    Looked at on the CPU only, for the reason given in ``steps``.
+    """
+    # The sum is NaN or infinite if an entry is; it may overflow without one, then look at each.
+    values = tensor.detach()
+    if tensor.device.type == "cpu" and not values.sum().isfinite() and not values.isfinite().all():
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
+    return tensor
+
+
 def same_shape(name: str, value: object, like_name: str, like: Tensor) -> Tensor:
-    """``value`` if it is a floating-point tensor of the shape of ``like``; else an error."""
+    """``value`` if it holds finite floating-point numbers in the shape of ``like``; else an error.
+
+    Without the look at the shapes, numbers would broadcast into wrong ones without a word.
+    """
     tensor = floating(name, value)
     if tensor.shape != like.shape:
         expected = f"the shape of {like_name}, {tuple(like.shape)}"
         raise ValueError(f"{name} must have {expected}; got {tuple(tensor.shape)}")
-    return tensor
+    return finite(name, tensor)
+
+
+def answer(name: str, value: object, like: Tensor) -> Tensor:
+    """What the callable ``name`` said about ``like``, if it is a tensor of that shape."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must answer with a tensor, got {describe(value)}")
+    if value.shape != like.shape:  # would broadcast into wrong numbers without a word
+        came, expected = tuple(value.shape), tuple(like.shape)
+        raise ValueError(f"{name} must answer with the shape of x_t, {expected}; got {came}")
+    return value
 
 
 def steps(name: str, t: object, *, batch: int, low: int, high: int) -> Tensor:

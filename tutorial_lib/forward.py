@@ -5,16 +5,18 @@ from torch import Tensor
 
 from tutorial_lib import _validate
 from tutorial_lib._random import normal_like
-from tutorial_lib._typing import States, Steps
+from tutorial_lib._typing import Factors, States, Steps
 from tutorial_lib.schedules import NoiseSchedule
 
 
-def at_steps(values: Tensor, t: Steps, like: States) -> States:
+def at_steps(values: Tensor, t: Steps, like: States) -> Factors:
     """``values[t]``, one number a sample, shaped to multiply ``like``: (B,) becomes (B, 1, ...).
 
-    The look-up is made in the precision of ``values``; only its result takes the dtype of ``like``.
+    The look-up is made in the precision of ``values``; only its result takes the dtype of ``like``,
+    or float32 where that is wider: half precision would round 0.0000491 to nothing much.
     """
-    picked = values.to(t.device).index_select(0, t).to(like)
+    wide = torch.promote_types(like.dtype, torch.float32)
+    picked = values.to(t.device).index_select(0, t).to(like.device, wide)
     return picked.reshape(-1, *[1] * (like.ndim - 1))  # (B,) -> (B, 1, 1, 1) for images
 
 
@@ -31,12 +33,12 @@ def diffuse(schedule: NoiseSchedule, x0: States, t: Steps, eps: States) -> State
         x_t, the shape and dtype of ``x0``.
 
     Raises:
-        TypeError, ValueError: a tensor of the wrong kind or shape, t out of 0..T.
+        TypeError, ValueError: a tensor of the wrong kind or shape or not finite, t out of 0..T.
     """
     _check_state(schedule, "x0", x0, t, low=0)
     _validate.same_shape("eps", eps, "x0", x0)
     signal, noise = at_steps(schedule.signal_rate, t, x0), at_steps(schedule.noise_rate, t, x0)
-    return signal * x0 + noise * eps
+    return (signal * x0 + noise * eps).to(x0.dtype)
 
 
 def diffuse_stepwise(
@@ -44,7 +46,8 @@ def diffuse_stepwise(
 ) -> States:
     """x_t by walking the chain, a fresh noise at each of the t steps (Ho et al. 2020, eq. 2).
 
-    The same distribution as ``diffuse``, at max(t) times the price.
+    The same distribution as ``diffuse``, at max(t) times the price. Half precision walks in
+    float32 inside, since its rounding would swallow most steps, and comes back as it was.
 
     Args:
         schedule: gives the beta of each step.
@@ -53,16 +56,16 @@ def diffuse_stepwise(
         generator: where the noise comes from; None means torch's default generator.
 
     Raises:
-        TypeError, ValueError: a tensor of the wrong kind or shape, t out of 0..T.
+        TypeError, ValueError: a tensor of the wrong kind or shape or not finite, t out of 0..T.
     """
     _check_state(schedule, "x0", x0, t, low=0)
-    x = x0.clone()
+    x = x0.to(torch.promote_types(x0.dtype, torch.float32), copy=True)
     keep, add = schedule.alpha.sqrt().tolist(), schedule.beta.sqrt().tolist()
     for step in range(1, int(t.max()) + 1 if len(t) else 1):
         moved = keep[step - 1] * x + add[step - 1] * normal_like(x, generator)
         still_walking = (step <= t).reshape(-1, *[1] * (x.ndim - 1))  # (B,) -> (B, 1, 1, 1)
         x = torch.where(still_walking, moved, x)
-    return x
+    return x.to(x0.dtype)
 
 
 def predict_x0(schedule: NoiseSchedule, x_t: States, t: Steps, eps_hat: States) -> States:
@@ -78,12 +81,12 @@ def predict_x0(schedule: NoiseSchedule, x_t: States, t: Steps, eps_hat: States) 
         eps_hat: the noise thought to be in ``x_t``, of its shape.
 
     Raises:
-        TypeError, ValueError: a tensor of the wrong kind or shape, t out of 0..T.
+        TypeError, ValueError: a tensor of the wrong kind or shape or not finite, t out of 0..T.
     """
     _check_state(schedule, "x_t", x_t, t, low=0)
     _validate.same_shape("eps_hat", eps_hat, "x_t", x_t)
     signal, noise = at_steps(schedule.signal_rate, t, x_t), at_steps(schedule.noise_rate, t, x_t)
-    return (x_t - noise * eps_hat) / signal
+    return ((x_t - noise * eps_hat) / signal).to(x_t.dtype)
 
 
 def predict_eps(schedule: NoiseSchedule, x_t: States, t: Steps, x0_hat: States) -> States:
@@ -96,15 +99,15 @@ def predict_eps(schedule: NoiseSchedule, x_t: States, t: Steps, x0_hat: States) 
         x0_hat: the clean data thought to be in ``x_t``, of its shape.
 
     Raises:
-        TypeError, ValueError: a tensor of the wrong kind or shape, t out of 1..T.
+        TypeError, ValueError: a tensor of the wrong kind or shape or not finite, t out of 1..T.
     """
     _check_state(schedule, "x_t", x_t, t, low=1)
     _validate.same_shape("x0_hat", x0_hat, "x_t", x_t)
     signal, noise = at_steps(schedule.signal_rate, t, x_t), at_steps(schedule.noise_rate, t, x_t)
-    return (x_t - signal * x0_hat) / noise
+    return ((x_t - signal * x0_hat) / noise).to(x_t.dtype)
 
 
-def posterior(schedule: NoiseSchedule, x0: States, x_t: States, t: Steps) -> tuple[States, States]:
+def posterior(schedule: NoiseSchedule, x0: States, x_t: States, t: Steps) -> tuple[States, Factors]:
     """Mean and variance of the Gaussian q(x_{t-1} given x_t, x_0) (Ho et al. 2020, eq. 6-7).
 
     Args:
@@ -115,10 +118,10 @@ def posterior(schedule: NoiseSchedule, x0: States, x_t: States, t: Steps) -> tup
 
     Returns:
         The mean, (B, ...), and the variance, (B, 1, ...), one number a sample; it is 0 at t = 1,
-        where x_{t-1} is x_0 itself.
+        where x_{t-1} is x_0 itself. Both in the dtype of ``x0``.
 
     Raises:
-        TypeError, ValueError: a tensor of the wrong kind or shape, t out of 1..T.
+        TypeError, ValueError: a tensor of the wrong kind or shape or not finite, t out of 1..T.
     """
     _check_state(schedule, "x0", x0, t, low=1)
     _validate.same_shape("x_t", x_t, "x0", x0)
@@ -126,12 +129,11 @@ def posterior(schedule: NoiseSchedule, x0: States, x_t: States, t: Steps) -> tup
     weight_x0 = before.sqrt() * schedule.beta / (1 - alpha_bar)
     weight_x_t = schedule.alpha.sqrt() * (1 - before) / (1 - alpha_bar)
     mean = at_steps(weight_x0, t - 1, x0) * x0 + at_steps(weight_x_t, t - 1, x0) * x_t
-    return mean, at_steps(schedule.posterior_variance, t - 1, x0)
+    variance = at_steps(schedule.posterior_variance, t - 1, x0)
+    return mean.to(x0.dtype), variance.to(x0.dtype)
 
 
 def _check_state(schedule: NoiseSchedule, name: str, x: object, t: object, *, low: int) -> None:
-    """Raise unless ``x`` is a floating-point batch and ``t`` holds a step in low..T for each."""
-    batch = _validate.floating(name, x)
-    if batch.ndim < 1:
-        raise ValueError(f"{name} must have a batch axis, got a single number")
+    """Raise unless ``x`` is a finite batch and ``t`` holds a step in low..T for each member."""
+    batch = _validate.batch(name, x)
     _validate.steps("t", t, batch=len(batch), low=low, high=schedule.num_steps)

@@ -21,7 +21,7 @@ class StepSampler(Protocol):
     """Draws the steps of a training batch and may learn from the losses that came of them."""
 
     def draw(
-        self, count: int, *, generator: torch.Generator | None, device: torch.device
+        self, count: int, *, generator: torch.Generator | None, device: torch.device | str
     ) -> tuple[Steps, PerSample]:
         """Steps (count,) in 1..T and, for each, the factor 1 / (T p_t) that keeps the mean true."""
         ...
@@ -44,14 +44,12 @@ def epsilon_losses(
         eps: the noise to be found again, of the shape of ``x0``.
 
     Raises:
-        TypeError, ValueError: a tensor of the wrong kind or shape, t out of 1..T, or a model whose
-            answer has not the shape of ``x0``.
+        TypeError, ValueError: a tensor of the wrong kind or shape or not finite, t out of 1..T, or
+            a model whose answer has not the shape of ``x0``.
     """
-    _validate.steps("t", t, batch=len(x0), low=1, high=schedule.num_steps)
-    eps_hat = model(diffuse(schedule, x0, t, eps), t)
-    if eps_hat.shape != eps.shape:  # would broadcast into a wrong number without a word
-        came, expected = tuple(eps_hat.shape), tuple(eps.shape)
-        raise ValueError(f"model must answer with the shape of x_t, {expected}; got {came}")
+    batch = len(_validate.batch("x0", x0))
+    _validate.steps("t", t, batch=batch, low=1, high=schedule.num_steps)
+    eps_hat = _validate.answer("model", model(diffuse(schedule, x0, t, eps), t), x0)
     return (eps_hat - eps).square().flatten(1).mean(1)  # (B, ...) -> (B,)
 
 
@@ -80,18 +78,26 @@ def epsilon_loss(
         A scalar that carries the gradient.
 
     Raises:
-        TypeError, ValueError: ``x0`` no floating-point batch, empty, or a model whose answer has
-            not its shape.
+        TypeError, ValueError: ``x0`` no finite floating-point batch or empty, a model whose answer
+            has not its shape, a ``weight`` or ``sampler`` that gives not one number a sample.
     """
-    if not len(_validate.floating("x0", x0)):
+    if not len(_validate.batch("x0", x0)):
         raise ValueError("x0 must hold at least one sample, got an empty batch")
     sampler = sampler or UniformSteps(schedule.num_steps)
     t, correction = sampler.draw(len(x0), generator=generator, device=x0.device)
     losses = epsilon_losses(model, schedule, x0, t, normal_like(x0, generator))
     if weight is not None:
-        losses = weight(schedule, t).to(losses) * losses
+        losses = _one_each("weight", weight(schedule, t), losses) * losses
     sampler.update(t, losses.detach())
-    return (correction.to(losses) * losses).mean()
+    return (_one_each("the factors of sampler", correction, losses) * losses).mean()
+
+
+def _one_each(name: str, factors: Tensor, losses: PerSample) -> PerSample:
+    """``factors`` in the dtype of ``losses`` (B,); (B, 1) would broadcast to a wrong mean."""
+    if factors.shape != losses.shape:
+        came, expected = tuple(factors.shape), tuple(losses.shape)
+        raise ValueError(f"{name} must have shape {expected}, one number a sample; got {came}")
+    return factors.to(losses)
 
 
 class UniformSteps:
@@ -101,7 +107,11 @@ class UniformSteps:
         self.num_steps = _validate.whole_number("num_steps", num_steps, at_least=1)
 
     def draw(
-        self, count: int, *, generator: torch.Generator | None = None, device="cpu"
+        self,
+        count: int,
+        *,
+        generator: torch.Generator | None = None,
+        device: torch.device | str = "cpu",
     ) -> tuple[Steps, PerSample]:
         """Steps (count,) in 1..T and the factors (count,), all 1."""
         where = device if generator is None else generator.device
@@ -124,11 +134,17 @@ class StratifiedSteps:
         self.num_steps = _validate.whole_number("num_steps", num_steps, at_least=1)
 
     def draw(
-        self, count: int, *, generator: torch.Generator | None = None, device="cpu"
+        self,
+        count: int,
+        *,
+        generator: torch.Generator | None = None,
+        device: torch.device | str = "cpu",
     ) -> tuple[Steps, PerSample]:
         """Steps (count,) in 1..T, one in each piece, and the factors (count,), all 1."""
-        piece = torch.arange(count, device=device)
-        position = (piece + uniform(count, generator, device)) / count  # (count,) in [0, 1]
+        draws = uniform(count, generator, device)
+        # float64, since float32 would now and then round a draw into its neighbour's piece
+        wide = draws if draws.device.type == "mps" else draws.double()
+        position = (torch.arange(count, device=device) + wide) / count  # (count,) in [0, 1)
         t = (position * self.num_steps).long().clamp(max=self.num_steps - 1) + 1
         return t, torch.ones(count, device=device)
 
@@ -153,8 +169,8 @@ class ImportanceSteps:
         self.num_steps = _validate.whole_number("num_steps", num_steps, at_least=1)
         self.history = _validate.whole_number("history", history, at_least=1)
         self.uniform_share = _validate.number("uniform_share", uniform_share, low=0.0, high=1.0)
-        self._losses = torch.zeros(num_steps, history, dtype=torch.float64)
-        self._seen = torch.zeros(num_steps, dtype=torch.int64)
+        self._losses = torch.zeros(self.num_steps, self.history, dtype=torch.float64)
+        self._seen = torch.zeros(self.num_steps, dtype=torch.int64)
 
     @property
     def probabilities(self) -> Tensor:
@@ -168,7 +184,11 @@ class ImportanceSteps:
         return (1 - self.uniform_share) * size / size.sum() + self.uniform_share * flat
 
     def draw(
-        self, count: int, *, generator: torch.Generator | None = None, device="cpu"
+        self,
+        count: int,
+        *,
+        generator: torch.Generator | None = None,
+        device: torch.device | str = "cpu",
     ) -> tuple[Steps, PerSample]:
         """Steps (count,) in 1..T and the factors 1 / (T p_t) (count,)."""
         p = self.probabilities
@@ -178,7 +198,14 @@ class ImportanceSteps:
         return (index + 1).to(device), factor.float().to(device)
 
     def update(self, t: Steps, losses: PerSample) -> None:
-        """Remembers ``losses`` (B,) at steps ``t`` (B,), each the newest of its step."""
+        """Remembers ``losses`` (B,) at steps ``t`` (B,), each the newest of its step.
+
+        Raises:
+            ValueError: a loss is NaN or infinite: remembered, it would spoil every later draw.
+        """
+        _validate.steps("t", t, batch=len(losses), low=1, high=self.num_steps)
+        if not losses.isfinite().all():
+            raise ValueError("losses must be finite, got NaN or infinity")
         for index, loss in zip((t - 1).tolist(), losses.tolist(), strict=True):
             self._losses[index, self._seen[index] % self.history] = loss
             self._seen[index] += 1
@@ -189,25 +216,42 @@ def v_weight(schedule: NoiseSchedule, t: Steps) -> PerSample:
 
     An error of d in v is an error of sqrt(alpha_bar_t) d in eps (Salimans & Ho 2022, sec. 4).
     """
-    return 1 / schedule.alpha_bar.to(t.device)[t]
+    return 1 / _look_up(schedule, schedule.alpha_bar, t)
 
 
 def x0_weight(schedule: NoiseSchedule, t: Steps) -> PerSample:
     """1 / SNR: makes the eps loss the squared error of x_0, as the jump solved for x_0 says."""
-    return 1 / schedule.snr.to(t.device)[t]
+    return 1 / _look_up(schedule, schedule.snr, t)
 
 
 def min_snr_weight(schedule: NoiseSchedule, t: Steps, *, gamma: float = 5.0) -> PerSample:
-    """min(SNR, gamma) / SNR for the eps loss (Hang et al. 2023, sec. 3.4; gamma = 5 there)."""
+    """min(SNR, gamma) / SNR for the eps loss (Hang et al. 2023, sec. 3.4; gamma = 5 there).
+
+    Raises:
+        TypeError, ValueError: ``gamma`` no finite number above 0; t out of 1..T.
+    """
     gamma = _validate.number("gamma", gamma, low=0.0, high=float("inf"))
-    snr = schedule.snr.to(t.device)[t]
+    if gamma == 0:
+        raise ValueError("gamma must be above 0, got 0: every weight would be 0")
+    snr = _look_up(schedule, schedule.snr, t)
     return snr.clamp(max=gamma) / snr
 
 
 def p2_weight(
     schedule: NoiseSchedule, t: Steps, *, k: float = 1.0, gamma: float = 1.0
 ) -> PerSample:
-    """1 / (k + SNR)^gamma for the eps loss (Choi et al. 2022, eq. 8; k = 1, gamma = 1 there)."""
+    """1 / (k + SNR)^gamma for the eps loss (Choi et al. 2022, eq. 8; k = 1, gamma = 1 there).
+
+    Raises:
+        TypeError, ValueError: ``k`` or ``gamma`` no finite number of 0 or more; t out of 1..T.
+    """
     k = _validate.number("k", k, low=0.0, high=float("inf"))
     gamma = _validate.number("gamma", gamma, low=0.0, high=float("inf"))
-    return 1 / (k + schedule.snr.to(t.device)[t]) ** gamma
+    return 1 / (k + _look_up(schedule, schedule.snr, t)) ** gamma
+
+
+def _look_up(schedule: NoiseSchedule, values: Tensor, t: Steps) -> PerSample:
+    """``values[t]`` for steps ``t`` (B,), each in 1..T."""
+    batch = t.numel() if isinstance(t, Tensor) else 1
+    _validate.steps("t", t, batch=batch, low=1, high=schedule.num_steps)
+    return values.to(t.device)[t]

@@ -64,7 +64,7 @@ class GaussianMixtureOracle:
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """``count`` clean samples, (count, ...), in float64."""
-        _validate.whole_number("count", count, at_least=1)
+        count = _validate.whole_number("count", count, at_least=1)
         # torch.multinomial has no float64 guarantee for tiny weights; the cumulative sum does
         edges = self.weights.cumsum(0)
         draws = uniform(count, generator, device=edges.device).to(edges)
@@ -175,7 +175,7 @@ def _check_query(
     x_t: object, t: object, shape: torch.Size, owner: str, schedule: NoiseSchedule
 ) -> None:
     """Raise unless ``x_t`` is a batch of samples of ``shape`` and ``t`` a step in 1..T for each."""
-    x = _validate.floating("x_t", x_t)
+    x = _validate.batch("x_t", x_t)
     if x.shape[1:] != shape:
         expected = f"(B, {', '.join(map(str, shape))}) to match {owner}"
         raise ValueError(f"x_t must have shape {expected}; got {tuple(x.shape)}")

@@ -21,12 +21,12 @@ def velocity(schedule: NoiseSchedule, x0: States, t: Steps, eps: States) -> Stat
         eps: noise of the shape of ``x0``.
 
     Raises:
-        TypeError, ValueError: a tensor of the wrong kind or shape, t out of 0..T.
+        TypeError, ValueError: a tensor of the wrong kind or shape or not finite, t out of 0..T.
     """
-    _validate.same_shape("eps", eps, "x0", _validate.floating("x0", x0))
+    _validate.same_shape("eps", eps, "x0", _validate.batch("x0", x0))
     _validate.steps("t", t, batch=len(x0), low=0, high=schedule.num_steps)
     signal, noise = at_steps(schedule.signal_rate, t, x0), at_steps(schedule.noise_rate, t, x0)
-    return signal * eps - noise * x0
+    return (signal * eps - noise * x0).to(x0.dtype)
 
 
 def eps_from_v(v_model: EpsModel, schedule: NoiseSchedule) -> EpsModel:
@@ -37,11 +37,13 @@ def eps_from_v(v_model: EpsModel, schedule: NoiseSchedule) -> EpsModel:
     """
 
     def model(x_t: States, t: Steps, /) -> States:
+        _validate.steps("t", t, batch=len(x_t), low=0, high=schedule.num_steps)
+        v_hat = _validate.answer("v_model", v_model(x_t, t), x_t)
         signal, noise = (
             at_steps(schedule.signal_rate, t, x_t),
             at_steps(schedule.noise_rate, t, x_t),
         )
-        return signal * v_model(x_t, t) + noise * x_t
+        return (signal * v_hat + noise * x_t).to(x_t.dtype)
 
     return model
 
@@ -50,7 +52,7 @@ def eps_from_x0(x0_model: EpsModel, schedule: NoiseSchedule) -> EpsModel:
     """An eps model out of one that says x_0, by solving the jump for eps; t in 1..T."""
 
     def model(x_t: States, t: Steps, /) -> States:
-        return predict_eps(schedule, x_t, t, x0_model(x_t, t))
+        return predict_eps(schedule, x_t, t, _validate.answer("x0_model", x0_model(x_t, t), x_t))
 
     return model
 
@@ -73,7 +75,8 @@ def clip_x0(
         raise ValueError(f"low must be below high, got low = {low:g}, high = {high:g}")
 
     def clipped(x_t: States, t: Steps, /) -> States:
-        x0_hat = predict_x0(schedule, x_t, t, model(x_t, t)).clamp(low, high)
+        eps_hat = _validate.answer("model", model(x_t, t), x_t)
+        x0_hat = predict_x0(schedule, x_t, t, eps_hat).clamp(low, high)
         return predict_eps(schedule, x_t, t, x0_hat)
 
     return clipped

@@ -59,7 +59,8 @@ def ddpm(
         ``SampleStep`` at t = T-1, ..., 0.
 
     Raises:
-        TypeError, ValueError: ``x_T`` no floating-point batch, another word for ``variance``.
+        TypeError, ValueError: ``x_T`` no finite batch in float32 or float64, another word for
+            ``variance``; during the walk, a model that answers in another shape or with NaN.
     """
     _validate.one_of("variance", variance, ("posterior", "beta"))
     _check_start(x_T)
@@ -112,8 +113,9 @@ def ddim(
         ``SampleStep`` at timesteps[1], timesteps[2], ...
 
     Raises:
-        TypeError, ValueError: ``x_T`` no floating-point batch, ``timesteps`` not falling or outside
-            0..T, ``eta`` outside [0, 1].
+        TypeError, ValueError: ``x_T`` no finite batch in float32 or float64, ``timesteps`` not
+            falling or outside 0..T, ``eta`` outside [0, 1]; during the walk, a model that answers
+            in another shape or with NaN.
     """
     eta = _validate.number("eta", eta, low=0.0, high=1.0)
     _check_start(x_T)
@@ -158,8 +160,8 @@ def evenly_spaced(num_steps: int, count: int) -> list[int]:
     Raises:
         TypeError, ValueError: no int, ``num_steps`` below 1, ``count`` outside 1..T.
     """
-    _validate.whole_number("num_steps", num_steps, at_least=1)
-    _validate.whole_number("count", count, at_least=1)
+    num_steps = _validate.whole_number("num_steps", num_steps, at_least=1)
+    count = _validate.whole_number("count", count, at_least=1)
     if count > num_steps:
         raise ValueError(f"count must be at most num_steps = {num_steps}, got {count}")
     # whole-number rounding: exact for any T, where round(i * T / count) could lean on a float
@@ -197,25 +199,30 @@ def last(steps: Iterable[SampleStep]) -> States:
     """Walks to the end and returns the state there, x_0.
 
     Raises:
-        ValueError: the walk has no step.
+        ValueError: the walk has no step, or ends on NaN or infinity.
     """
     end = deque(steps, maxlen=1)
     if not end:
         raise ValueError("steps must hold at least one step, got an empty walk")
-    return end[0].x_t
+    x_0 = end[0].x_t
+    if not x_0.isfinite().all():
+        raise ValueError("steps must end on finite numbers, got NaN or infinity from the model")
+    return x_0
 
 
 def _ask(model: EpsModel, x: Tensor, t: int) -> Tensor:
     """eps_hat at one step for the whole batch, refused where its shape is not that of x."""
-    eps_hat = model(x, torch.full((len(x),), t, dtype=torch.int64, device=x.device))
-    if eps_hat.shape != x.shape:
-        came, expected = tuple(eps_hat.shape), tuple(x.shape)
-        raise ValueError(f"model must answer with the shape of x_t, {expected}; got {came}")
+    steps = torch.full((len(x),), t, dtype=torch.int64, device=x.device)
+    eps_hat = _validate.answer("model", model(x, steps), x)
+    _validate.finite(f"the answer of model at t = {t}", eps_hat)
     return eps_hat.to(x.dtype)  # a network under autocast may answer in bfloat16
 
 
 def _check_start(x_T: object) -> None:
     start = _validate.floating("x_T", x_T)
+    if start.dtype not in (torch.float32, torch.float64):
+        # half precision rounds most of a small step away; a model may still compute in it
+        raise TypeError(f"x_T must be float32 or float64, got {start.dtype}")
     if start.ndim < 2:
         raise ValueError(f"x_T must have shape (B, ...), got {tuple(start.shape)}")
     if not start.isfinite().all():
@@ -224,11 +231,13 @@ def _check_start(x_T: object) -> None:
 
 def _check_timesteps(timesteps: Sequence[int] | Tensor, num_steps: int) -> list[int]:
     """``timesteps`` as a list, if they are ints that fall strictly within num_steps..0."""
-    walk = timesteps.tolist() if isinstance(timesteps, Tensor) else list(timesteps)
+    entries = timesteps.tolist() if isinstance(timesteps, Tensor) else timesteps
+    if not isinstance(entries, Iterable):
+        got = _validate.describe(timesteps)
+        raise TypeError(f"timesteps must be a falling sequence of ints, got {got}")
+    walk = [_validate.whole_number("an entry of timesteps", t, at_least=0) for t in entries]
     if len(walk) < 2:
         raise ValueError(f"timesteps must hold at least a start and an end, got {walk}")
-    for t in walk:
-        _validate.whole_number("timesteps", t, at_least=0)
     if walk[0] > num_steps:
         raise ValueError(f"timesteps must lie in 0..{num_steps}, got {walk[0]}")
     for before, after in zip(walk[:-1], walk[1:], strict=True):

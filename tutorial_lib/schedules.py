@@ -27,6 +27,9 @@ from torch import Tensor
 
 from tutorial_lib import _validate
 
+SMALLEST_ALPHA_BAR = 1e-60
+"""Below it signal_rate is under 1e-30, and x_0 predicted back overflows float32 into NaN."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class NoiseSchedule:
@@ -34,12 +37,13 @@ class NoiseSchedule:
 
     Args:
         alpha_bar: shape (T + 1,), floating point; starts at exactly 1, falls strictly, stays
-            above 0. Kept as float64.
+            at 1e-60 or more. Kept as float64.
 
     Raises:
         TypeError: ``alpha_bar`` is no floating-point tensor.
         ValueError: it has fewer than two entries or more than one axis, holds NaN, does not start
-            at 1, does not fall strictly, or reaches 0 (then x_0 could not be predicted back).
+            at 1, does not fall strictly, or ends below 1e-60 (then x_0 could not be predicted
+            back in float32).
     """
 
     alpha_bar: Tensor
@@ -63,9 +67,7 @@ class NoiseSchedule:
                 f"alpha_bar[{t - 1}] = {alpha_bar[t - 1]:.6g}, alpha_bar[{t}] = {alpha_bar[t]:.6g}"
             )
             raise ValueError(f"alpha_bar must fall strictly, got {pair}")
-        if alpha_bar[-1] <= 0:
-            t = int((alpha_bar <= 0).nonzero()[0])
-            raise ValueError(f"alpha_bar must stay above 0, got {alpha_bar[t]:.6g} at t = {t}")
+        _check_signal("alpha_bar must stay", alpha_bar)
         object.__setattr__(self, "alpha_bar", alpha_bar.clone())
 
     @property
@@ -122,17 +124,30 @@ def from_betas(beta: Sequence[float] | Tensor) -> NoiseSchedule:
         beta: T numbers in (0, 1), a sequence or a tensor of shape (T,).
 
     Raises:
-        ValueError: no entries, more than one axis, NaN, or an entry outside (0, 1).
+        TypeError: ``beta`` holds no numbers.
+        ValueError: no entries, more than one axis, NaN, an entry outside (0, 1) or so near to 0
+            that 1 - beta is 1, or entries that together leave less than 1e-60 of alpha_bar.
     """
-    values = torch.as_tensor(beta)
-    values = values.to(torch.float32 if values.device.type == "mps" else torch.float64)
+    if isinstance(beta, Tensor):
+        values = beta.to(torch.float32 if beta.device.type == "mps" else torch.float64)
+    else:
+        try:
+            values = torch.as_tensor(beta, dtype=torch.float64)
+        except (TypeError, ValueError, RuntimeError) as error:
+            got = _validate.describe(beta)
+            raise TypeError(f"beta must be a sequence of T numbers, got {got}") from error
     if values.ndim != 1 or not len(values):
         raise ValueError(f"beta must have shape (T,) with T >= 1, got {tuple(values.shape)}")
-    wrong = ~((values > 0) & (values < 1))  # written so that NaN counts as wrong
+    alpha = 1 - values
+    wrong = ~((alpha > 0) & (alpha < 1))  # written so that NaN counts as wrong
     if wrong.any():
         i = int(wrong.nonzero()[0])
-        raise ValueError(f"beta must lie in (0, 1), got {float(values[i]):.6g} at t = {i + 1}")
-    return NoiseSchedule(torch.cat([values.new_ones(1), (1 - values).cumprod(0)]))
+        got = f"{float(values[i]):.6g} at t = {i + 1}"
+        note = ", too near to 0 for 1 - beta to differ from 1" if alpha[i] == 1 else ""
+        raise ValueError(f"beta must lie in (0, 1), got {got}{note}")
+    alpha_bar = torch.cat([alpha.new_ones(1), alpha.cumprod(0)])
+    _check_signal("beta must leave alpha_bar", alpha_bar)
+    return NoiseSchedule(alpha_bar)
 
 
 def linear_schedule(
@@ -182,9 +197,18 @@ def cosine_schedule(
 
 def _ramp(num_steps: int, start: float, end: float) -> Tensor:
     """``num_steps`` numbers from ``start`` to ``end``, both in (0, 1)."""
-    _validate.whole_number("num_steps", num_steps, at_least=1)
+    steps = _validate.whole_number("num_steps", num_steps, at_least=1)
     _check_ends(start, end)
-    return torch.linspace(start, end, num_steps, dtype=torch.float64)
+    return torch.linspace(start, end, steps, dtype=torch.float64)
+
+
+def _check_signal(what: str, alpha_bar: Tensor) -> None:
+    """ValueError where ``alpha_bar`` falls so low that nothing of x_0 can be predicted back."""
+    low = (alpha_bar < SMALLEST_ALPHA_BAR).nonzero()
+    if len(low):
+        t = int(low[0])
+        got = f"{float(alpha_bar[t]):.3g} at t = {t}"
+        raise ValueError(f"{what} at {SMALLEST_ALPHA_BAR:g} or more, got {got}")
 
 
 def _check_ends(beta_start: float, beta_end: float) -> None:
