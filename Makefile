@@ -1,0 +1,59 @@
+# make lab      set up and open the course
+# make test     set up and run every test and every notebook
+# make help     the rest
+
+BIN := .venv/bin
+READY := .venv/.ready
+LAB_ARGS ?=
+WORKERS ?= 2
+
+# One thread a process: tests and notebooks run side by side.
+quiet_threads := OMP_NUM_THREADS=1
+
+.PHONY: help lab test check fix browser-test notebooks clean
+
+help:
+	@echo "make lab            set up what is missing, open the course in JupyterLab"
+	@echo "make test           unit tests, then every notebook from top to bottom"
+	@echo "make check          style, types, floors, notebooks in step, spelling"
+	@echo "make fix            let ruff repair and format what it can"
+	@echo "make browser-test   the notebooks in a real JupyterLab in headless Chromium"
+	@echo "make notebooks      build notebooks from notebooks/source, run those that changed;"
+	@echo "                    LESSONS='03 05' or LESSONS=all runs these in any case"
+	@echo "make clean          remove the environment and what was built"
+	@echo "PYTHON=...          the Python to set up with"
+
+lab: $(READY)
+	$(BIN)/python -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS) \
+		notebooks/00_start_here.ipynb
+
+test: $(READY)
+	$(quiet_threads) $(BIN)/pytest tests --ignore=tests/browser -n $(WORKERS) --dist loadfile
+	$(quiet_threads) $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
+		-n $(WORKERS) --dist loadfile notebooks
+
+check: $(READY)
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --quiet --check .
+	$(BIN)/lint-imports --no-logo
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+	$(BIN)/python tools/build_notebooks.py --check
+	$(BIN)/codespell
+
+fix: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+browser-test: $(READY)
+	$(BIN)/pytest tests/browser
+
+notebooks: $(READY)
+	$(BIN)/python tools/build_notebooks.py --execute $(LESSONS)
+
+clean:
+	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml requirements.lock
+	@PYTHON='$(PYTHON)' tools/set-up
+	@touch $@

@@ -1,0 +1,54 @@
+"""pyproject.toml, environment.yml and requirements.lock ask for the same things."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+NAME_ON_PYPI = {
+    "pytorch": "torch",
+    "matplotlib-base": "matplotlib",
+    "playwright-python": "playwright",
+}
+
+
+def as_dict(requirements: list[str]) -> dict[str, str]:
+    """Name on PyPI to version range."""
+    parsed = [Requirement(text) for text in requirements]
+    return {canonicalize_name(NAME_ON_PYPI.get(r.name, r.name)): str(r.specifier) for r in parsed}
+
+
+def required() -> dict[str, str]:
+    return as_dict(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"])
+
+
+def locked() -> dict[str, str]:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    return dict(line.split("==") for line in lines)
+
+
+def test_conda_gets_what_pip_gets():
+    entries = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    conda = as_dict([entry for entry in entries if isinstance(entry, str)])
+    del conda["pip"]  # only there to install the course itself
+    assert conda == {**required(), "python": PROJECT["requires-python"]}
+
+
+def test_the_lock_is_a_plain_list():
+    """Names and versions only: no addresses, no hashes, nothing of one platform."""
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.!+_-]*", line) for line in lines)
+    assert len(locked()) == len(lines)
+    assert not [name for name in locked() if re.match(r"nvidia|cuda|triton|tutorial", name)]
+
+
+@pytest.mark.parametrize(("name", "versions"), required().items())
+def test_the_lock_fits_the_requirements(name, versions):
+    pinned = {canonicalize_name(key): version for key, version in locked().items()}
+    assert Requirement(f"{name}{versions}").specifier.contains(pinned[name])
