@@ -1,0 +1,213 @@
+"""A real JupyterLab on this machine, and a headless Chromium that uses it as a learner would.
+
+A test asks for ``open_notebook`` and gets a page on which it can run cells, drag and type:
+
+    def test_it(open_notebook):
+        lesson = open_notebook("01_noise_schedules.ipynb")
+        lesson.run_all()
+        lesson.page.locator("input[type=range]").first.focus()
+        lesson.page.keyboard.press("PageUp")
+
+When the test ends, the page must have logged no error, and a screenshot of it is in
+build/screenshots/.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+SCREENSHOTS = ROOT / "build" / "screenshots"
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM_OPTIONS = [
+    "--no-sandbox",  # containers run as root
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+LAB_SETTINGS = {
+    "@jupyterlab/apputils-extension/notification": {"fetchNews": "false"},
+    # Every cell is in the page, also those far below, so that a test can find them.
+    "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
+}
+START_SECONDS = 60
+RUN_SECONDS = 300
+
+KERNEL_IDLE = """() => {
+  const session = window.jupyterapp?.shell.currentWidget?.sessionContext;
+  return session?.isReady && session.session?.kernel?.status === "idle";
+}"""
+START_ALL_CELLS = """() => {
+  window.allCells = "running";
+  window.jupyterapp.commands.execute("notebook:run-all-cells")
+    .then(() => { window.allCells = "done"; }, (error) => { window.allCells = String(error); });
+}"""
+CODE_CELLS = """() => {
+  const cells = [...window.jupyterapp.shell.currentWidget.content.model.cells];
+  return cells.map((cell) => cell.toJSON()).filter((cell) => cell.cell_type === "code");
+}"""
+
+
+@dataclass
+class OpenNotebook:
+    """A notebook in the browser, with what went wrong on its page so far."""
+
+    name: str
+    page: Page
+    errors: list[str] = field(default_factory=list)
+
+    def run_all(self, seconds: float = RUN_SECONDS) -> None:
+        """*Run All Cells*, and wait for the last; fails where one shows an error or did not run."""
+        self.page.evaluate(START_ALL_CELLS)
+        self.page.wait_for_function("() => window.allCells !== 'running'", timeout=seconds * 1000)
+        for number, cell in enumerate(self.cells(), start=1):
+            raised = [o for o in cell["outputs"] if o["output_type"] == "error"]
+            assert not raised, f"{self.name}, code cell {number}: {raised[0]['evalue']}"
+            if "".join(cell["source"]).strip():
+                assert cell["execution_count"], f"{self.name}, code cell {number} did not run"
+        assert self.page.evaluate("window.allCells") == "done"
+
+    def cells(self) -> list[dict]:
+        """The code cells as the notebook holds them now, outputs included."""
+        return self.page.evaluate(CODE_CELLS)
+
+    def screenshot(self, suffix: str = "") -> Path:
+        """A picture of the whole notebook, from its first cell to its last."""
+        height = self.page.evaluate(
+            "() => Math.ceil(document.querySelector('.jp-WindowedPanel-inner').scrollHeight)"
+        )
+        size = self.page.viewport_size
+        assert size is not None
+        self.page.set_viewport_size({"width": size["width"], "height": min(height + 150, 16_000)})
+        self.page.wait_for_timeout(300)  # until the layout has settled
+        path = SCREENSHOTS / f"{Path(self.name).stem}{suffix}.png"
+        self.page.screenshot(path=path)
+        self.page.set_viewport_size(size)
+        return path
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a JupyterLab that serves a copy of the notebooks; `%s` is the notebook.
+
+    A copy, because JupyterLab saves what is opened; in a folder with a space, because some have.
+    """
+    course = tmp_path_factory.mktemp("course") / "my course"
+    shutil.copytree(ROOT / "notebooks", course / "notebooks")
+    settings = tmp_path_factory.mktemp("settings")
+    for plugin, value in LAB_SETTINGS.items():
+        file = settings / f"{plugin}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(value))
+    port, token = _free_port(), secrets.token_hex(16)
+    log = settings / "lab.log"
+    with log.open("w") as out:
+        server = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "jupyterlab",
+                "--no-browser",
+                "--allow-root",
+                "--ServerApp.ip=127.0.0.1",
+                f"--ServerApp.port={port}",
+                "--ServerApp.port_retries=0",
+                f"--ServerApp.root_dir={course}",
+                f"--IdentityProvider.token={token}",
+                "--LabApp.expose_app_in_browser=True",  # as window.jupyterapp
+                "--LabApp.extension_manager=readonly",  # the other one asks a server elsewhere
+            ],
+            stdout=out,
+            stderr=out,
+            env={
+                **os.environ,
+                "JUPYTERLAB_SETTINGS_DIR": str(settings),
+                "JUPYTERLAB_WORKSPACES_DIR": str(settings / "workspaces"),
+                "JUPYTER_RUNTIME_DIR": str(settings / "runtime"),
+                "JUPYTER_CONFIG_DIR": str(settings / "config"),
+            },
+        )
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/api?token={token}", server, log)
+        yield f"http://127.0.0.1:{port}/lab/tree/notebooks/%s?reset&token={token}"
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium: $CHROMIUM, or the first found on the PATH."""
+    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM_NAMES)), "")
+    if not found:
+        pytest.fail("no Chromium: install one (apt install chromium) or set CHROMIUM to its path")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found, args=CHROMIUM_OPTIONS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_notebook(lab: str, browser: Browser) -> Iterator[Callable[[str], OpenNotebook]]:
+    """Opens a notebook of the copy, by its path under notebooks/, with a kernel that is ready."""
+    opened: list[OpenNotebook] = []
+
+    def open_one(name: str) -> OpenNotebook:
+        page = browser.new_page(viewport={"width": 1280, "height": 1600})
+        notebook = OpenNotebook(name, page)
+        opened.append(notebook)
+
+        def on_console(message: ConsoleMessage) -> None:
+            if message.type == "error":
+                notebook.errors.append(f"{message.text} ({message.location.get('url', '')})")
+
+        def refuse(route: Route) -> None:
+            notebook.errors.append(f"asked for {route.request.url}, but the course works offline")
+            route.abort()
+
+        page.on("console", on_console)
+        page.on("pageerror", lambda error: notebook.errors.append(str(error)))
+        page.route(lambda url: urlsplit(url).hostname not in ("127.0.0.1", None), refuse)
+        page.goto(lab % name)
+        page.wait_for_function(KERNEL_IDLE, timeout=START_SECONDS * 1000)
+        return notebook
+
+    yield open_one
+    for notebook in opened:
+        notebook.screenshot()
+        notebook.page.close()
+    assert [error for notebook in opened for error in notebook.errors] == []
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _wait_for(address: str, server: subprocess.Popen, log: Path) -> None:
+    """Returns once the server answers; fails with its log where it ends or takes too long."""
+    for _ in range(START_SECONDS * 10):
+        try:
+            urllib.request.urlopen(address, timeout=1).close()
+            return
+        except OSError:
+            if server.poll() is not None:
+                break
+            time.sleep(0.1)
+    pytest.fail(f"JupyterLab did not start:\n{log.read_text()}")

@@ -1,0 +1,17 @@
+"""Every learner's notebook runs from top to bottom in a real JupyterLab, offline."""
+
+import pytest
+from build_notebooks import ROOT, lessons
+
+NAMES = [lesson.learner.name for lesson in lessons(ROOT)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_runs_to_the_end_and_describes_its_pictures(open_notebook, name: str):
+    lesson = open_notebook(name)
+    lesson.run_all()
+    # As the browser sees them: JupyterLab ignores a text that stands in an output's metadata only.
+    undescribed = lesson.page.eval_on_selector_all(
+        ".jp-Notebook img", "images => images.filter(i => !i.alt).map(i => i.src.slice(0, 60))"
+    )
+    assert undescribed == []

@@ -1,0 +1,178 @@
+"""The house keeps its plan: lessons in order, views apart, one vocabulary, quick to load."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import jupytext
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LESSONS = sorted((ROOT / "notebooks" / "source").glob("*.py"))
+MODULES = sorted((ROOT / "tutorial_lib").rglob("*.py"))
+
+# The lesson that teaches a module. Modules that are not here (checks, plots, ...) are open to all.
+TAUGHT_IN = {
+    "datasets": 0,
+    "schedules": 1,
+    "forward": 2,
+    "oracles": 3,
+    "losses": 3,
+    "predictions": 3,
+    "unet": 4,
+    "training": 5,
+    "samplers": 6,
+    "metrics": 7,
+    "guidance": 8,
+}
+# What only views may draw with, and which modules are views.
+DRAWING = {"matplotlib", "ipywidgets", "anywidget", "IPython"}
+VIEWS = ("plots", "explorers", "checks", "__main__", "cli")
+# The digits of `glyphs` are the outlines of fonts that matplotlib ships; nothing is plotted.
+FONTS = "_glyphs"
+
+
+def by_path(paths: list[Path]):
+    return pytest.mark.parametrize(
+        "path", paths, ids=[path.relative_to(ROOT).as_posix() for path in paths]
+    )
+
+
+def in_room(path: Path) -> str:
+    """The module or subpackage of tutorial_lib that ``path`` belongs to."""
+    return path.relative_to(ROOT / "tutorial_lib").parts[0].removesuffix(".py")
+
+
+def tracked_files() -> list[Path]:
+    """Every text file of the repository."""
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\0")
+    paths = [ROOT / name for name in names if name and (ROOT / name).is_file()]
+    return [path for path in paths if b"\0" not in path.read_bytes()[:4096]]
+
+
+def imports(code: str) -> Iterator[tuple[str, str]]:
+    """The modules that ``code`` imports, by their full names, and the lines that do it."""
+    lines = code.splitlines()
+    for node in ast.walk(ast.parse(code)):
+        if not isinstance(node, (ast.Import, ast.ImportFrom)):
+            continue
+        statement = "\n".join(lines[node.lineno - 1 : node.end_lineno])
+        if isinstance(node, ast.ImportFrom):
+            yield node.module or "", statement
+        for alias in node.names:
+            name = alias.name if isinstance(node, ast.Import) else f"{node.module}.{alias.name}"
+            yield name, statement
+
+
+def taught_later(lesson: int, code: str) -> list[str]:
+    """Imports in a cell of ``lesson`` that belong to a later one and do not say `# preview`."""
+    found = []
+    for name, statement in imports(code):
+        package, _, rest = name.partition(".")
+        module = rest.split(".")[0]
+        later = package == "tutorial_lib" and TAUGHT_IN.get(module, 0) > lesson
+        if later and "# preview" not in statement:
+            found.append(f"{module} is taught in lesson {TAUGHT_IN[module]}: {statement}")
+    return found
+
+
+@by_path([path for path in LESSONS if not path.name.startswith("00")])
+def test_a_lesson_uses_what_was_taught(path: Path):
+    """Later modules may be shown in advance where the import says `# preview: ...`.
+
+    Lesson 0 is all preview: it shows what the course builds, and says so.
+    """
+    lesson = int(path.stem[:2])
+    for cell in jupytext.read(path, fmt="py:percent").cells:
+        if cell.cell_type == "code":
+            code = re.sub(r"^[%!].*$", "", cell.source, flags=re.MULTILINE)
+            assert taught_later(lesson, code) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "count"),
+    [
+        ("from tutorial_lib.samplers import ddim", 1),
+        ("from tutorial_lib import samplers", 1),
+        ("import tutorial_lib.samplers", 1),
+        ("if True:\n    import tutorial_lib.guidance as g", 1),
+        ("from tutorial_lib.samplers import ddim  # preview: lesson 6 explains it", 0),
+        ("from tutorial_lib import schedules, plots", 0),
+        ("import torch", 0),
+    ],
+)
+def test_an_import_out_of_order_is_noticed(code: str, count: int):
+    assert len(set(taught_later(3, code))) == count
+
+
+@by_path(LESSONS)
+def test_a_lesson_has_its_modules(path: Path):
+    for module, lesson in TAUGHT_IN.items():
+        if lesson == int(path.stem[:2]):
+            assert (ROOT / "tutorial_lib" / f"{module}.py").exists(), module
+
+
+@by_path([path for path in MODULES if not in_room(path).startswith((*VIEWS, FONTS))])
+def test_only_views_draw(path: Path):
+    used = {name.split(".")[0] for name, _ in imports(path.read_text())}
+    assert not used & DRAWING
+
+
+def test_schedules_load_without_matplotlib_and_widgets():
+    code = f"import sys, tutorial_lib.schedules; print(sorted({DRAWING} & sys.modules.keys()))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+def test_the_package_needs_nothing_but_its_requirements_to_load():
+    """Every module loads where the test extra is missing."""
+    code = (
+        "import importlib, pkgutil, sys\n"
+        "for name in ('diffusers', 'hypothesis', 'pytest', 'beartype', 'yaml', 'playwright'):\n"
+        "    sys.modules[name] = None\n"
+        "import tutorial_lib\n"
+        "for found in pkgutil.walk_packages(tutorial_lib.__path__, 'tutorial_lib.'):\n"
+        "    if not found.name.endswith('__main__'):\n"
+        "        importlib.import_module(found.name)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# Words that would tell of one machine, or that rename what the course has named already.
+UNWANTED = {
+    "a path of one machine": r"(?<![\w./:~-])/(?:home|root|Users|work)/\w",
+    "a mark of unfinished work": r"\b(?:TO" + r"DO|FIX" + r"ME|X" + r"XX)\b",
+    "a merge conflict": r"^(?:<{7}|>{7}) ",
+    "an address of a package registry": r"files\.python"
+    + r"hosted\.org|registry\.npm"
+    + r"js\.org",
+}
+SYNONYMS = r"\b(?:alphas_cum" + r"prod|alpha_cum" + r"prod|alphabar|alpha_hat|sqrt_alpha\w*)\b"
+
+
+def test_no_file_holds_what_does_not_belong_there():
+    found = []
+    for path in tracked_files():
+        text = path.read_text(encoding="utf-8", errors="strict")
+        for what, pattern in UNWANTED.items():
+            for match in re.finditer(pattern, text, re.MULTILINE):
+                line = text.count("\n", 0, match.start()) + 1
+                found.append(f"{path.relative_to(ROOT)}:{line}: {what}: {match.group()}")
+    assert found == []
+
+
+@by_path(MODULES)
+def test_a_quantity_has_one_name(path: Path):
+    names = {
+        node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)
+    }
+    assert not [name for name in names if re.fullmatch(SYNONYMS, name)]
