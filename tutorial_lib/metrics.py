@@ -95,7 +95,7 @@ def _measure_discs(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _difference(off: Tensor, where: Tensor) -> Tensor:
-    """Root mean square of ``off`` (N, H, W) among the pixels ``where``, or a third of its largest."""
+    """Root mean square of ``off`` (N, H, W) over ``where``, or a third of its largest there."""
     off = off * where
     spread = (off.square().sum((1, 2)) / where.sum((1, 2)).clamp(min=1)).sqrt()
     return torch.maximum(spread, off.amax((1, 2)) / 3)
