@@ -428,10 +428,10 @@ class Choice(Task):
         return Note(f"Solution: {self.title}", f"{self.right}: {self.options[self.right]}")
 
     def _judge(self, answer: object) -> Result:
-        if answer is ... or answer is None or answer == "":
+        letter = answer.strip(" .()").lower() if isinstance(answer, str) else None
+        if answer is ... or answer is None or letter == "":
             return self._not_attempted()
-        letter = answer.strip(" .()").lower() if isinstance(answer, str) else ""
-        if letter not in self.options:
+        if letter is None or letter not in self.options:
             text = f"Answer with one letter in quotes: one of {', '.join(self.options)}."
             return self._result("failed", "shape", text)
         if letter == self.right:

@@ -1,0 +1,643 @@
+"""What a check does with answers of every kind, whatever they do to it."""
+
+import contextlib
+import math
+import os
+import random
+import re
+import signal
+import sys
+import threading
+import time
+from collections import namedtuple
+
+import numpy as np
+import pytest
+import torch
+
+from tutorial_lib.checks import _run
+from tutorial_lib.checks.framework import (
+    Choice,
+    Exercise,
+    Mistake,
+    Number,
+    Property,
+    Result,
+    Task,
+    Wrong,
+)
+
+pytestmark = pytest.mark.plain_errors
+
+
+def _scale(x, factor):
+    return x * factor
+
+
+def _cases(generator):
+    for shape in ((1, 3), (2, 2), (4, 5)):
+        yield torch.randn(shape, generator=generator), 3.0
+
+
+def make(**changes) -> Exercise:
+    fields = {
+        "difficulty": 1,
+        "minutes": 1,
+        "hints": ("Multiply.",),
+        "model_answer": _scale,
+        "cases": _cases,
+        "mistakes": (
+            Mistake("added", lambda x, factor: x + factor, "This adds; it should multiply."),
+            Mistake("rows lost", lambda x, factor: x[:1] * factor, "Only the first row is left."),
+            Mistake("wrong axis", lambda x, f: x @ torch.ones(3, 3) * f, "That is a product of …"),
+        ),
+    }
+    return Exercise("lesson99.scale", "Scaling", **fields | changes)
+
+
+SCALE = make(seconds=0.4)
+
+
+def failed(result: Result, stage: str, *words: str) -> None:
+    assert (result.outcome, result.stage) == ("failed", stage), str(result)
+    for word in words:
+        assert word in result.message, result.message
+
+
+class TestRightAnswers:
+    def test_the_model_answer(self):
+        result = SCALE.check(_scale)
+        assert (result.outcome, result.stage, result.mistake) == ("passed", "passed", None)
+        assert result.passed
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            lambda x, factor: x.mul_(factor),
+            lambda x, factor: x.numpy() * factor,
+            lambda x, factor: x.double() * factor,
+            lambda x, factor: (x.numpy() * factor).tolist(),
+            lambda x, factor: [row * factor for row in x],
+            lambda other, names, extra=1: other * names * extra,
+            lambda *everything: everything[0] * everything[1],
+            lambda x, *, factor: x * factor,
+            lambda *, factor, x: x * factor,
+            lambda x, factor: (x * factor).requires_grad_(),
+            lambda x, factor: np.flip(np.flip(x.numpy() * factor, 0), 0),
+        ],
+    )
+    def test_written_in_another_way(self, answer):
+        assert SCALE.check(answer).outcome == "passed"
+
+    def test_a_callable_object_and_a_method_and_a_partial(self):
+        class Scaler:
+            def __call__(self, x, factor):
+                return x * factor
+
+            def method(self, x, factor):
+                return factor * x
+
+        assert SCALE.check(Scaler()).passed
+        assert SCALE.check(Scaler().method).passed
+        assert SCALE.check(torch.mul).passed
+
+    def test_a_result_that_is_overwritten_by_the_next_call(self):
+        buffer = torch.empty(100)
+
+        def answer(x, factor):
+            out = buffer[: x.numel()].view(x.shape)
+            return out.copy_(x * factor)
+
+        assert SCALE.check(answer).passed
+
+    def test_several_parts_as_tuple_list_dict_and_named_tuple(self):
+        pair = namedtuple("pair", "low high")
+        exercise = make(model_answer=lambda x, f: (x, x * f), parts=("low", "high"), mistakes=())
+        assert exercise.check(lambda x, f: [x, x * f]).passed
+        assert exercise.check(lambda x, f: pair(x, x * f)).passed
+        assert exercise.check(lambda x, f: {"high": x * f, "low": x}).passed
+        failed(exercise.check(lambda x, f: x), "shape", "2 things", "(low, high)")
+        failed(exercise.check(lambda x, f: (x, x)), "values", "`high`")
+
+    def test_infinity_where_infinity_is_right(self):
+        exercise = make(model_answer=lambda x, f: x / torch.zeros_like(x), mistakes=())
+        assert exercise.check(lambda x, f: x.sign() * math.inf).passed
+        failed(exercise.check(lambda x, f: x), "values")
+
+    def test_a_python_number_for_a_scalar(self):
+        exercise = make(model_answer=lambda x, f: x.mean() * 0 + f, mistakes=())
+        for answer in (lambda x, f: 3, lambda x, f: 3.0, lambda x, f: np.float32(3)):
+            assert exercise.check(answer).passed
+        failed(exercise.check(lambda x, f: x), "shape", "single number")
+
+
+class TestNotAttempted:
+    def test_stubs(self):
+        def dots(x, factor): ...
+
+        def documented(x, factor):
+            """Multiply."""
+
+        def returned(x, factor):
+            return ...
+
+        def two(x, factor):
+            low = ...
+            return low, ...
+
+        def calculated(x, factor):
+            scaled = ... * x
+            return scaled
+
+        def method(x, factor):
+            scaled = ...
+            return scaled.sum()
+
+        class Net:
+            def __init__(self, x, factor):
+                self.x = x
+
+            def forward(self, x): ...
+
+        for stub in (..., None, dots, documented, returned, two, calculated, method, Net):
+            result = SCALE.check(stub)
+            assert (result.outcome, result.stage) == ("not attempted", "not attempted"), stub
+            assert "lesson99.scale.hint(1)" in result.message
+
+    def test_a_constant_is_an_attempt(self):
+        def constant(x, factor):
+            return 5
+
+        failed(SCALE.check(constant), "shape", "yours has shape ()")
+
+
+class TestStages:
+    def test_an_exception_shows_the_learners_line(self):
+        def answer(x, factor):
+            y = x * factor
+            return y.reshape(7, 7)  # does not fit
+
+        result = SCALE.check(answer)
+        failed(result, "raised", "RuntimeError", "invalid for input", "return y.reshape(7, 7)")
+        line = answer.__code__.co_firstlineno + 2
+        assert f"Line {line}:" in result.message
+
+    def test_a_helper_functions_line(self):
+        def helper(x):
+            raise KeyError("nobody")
+
+        failed(SCALE.check(lambda x, f: helper(x)), "raised", "KeyError", "raise KeyError")
+
+    def test_too_few_arguments(self):
+        failed(SCALE.check(lambda x: x), "raised", "arguments do not fit")
+
+    def test_an_exception_that_cannot_be_shown(self):
+        class BrokenError(Exception):
+            def __str__(self):
+                raise ValueError("no text")
+
+        def answer(x, factor):
+            raise BrokenError
+
+        failed(SCALE.check(answer), "raised", "BrokenError")
+
+    def test_forgotten_return(self):
+        def answer(x, factor):
+            x * factor
+
+        failed(SCALE.check(answer), "shape", "return")
+
+    def test_result_instead_of_function(self):
+        failed(SCALE.check(torch.ones(2)), "shape", "without calling it", "(2,)")
+
+    @pytest.mark.parametrize(
+        ("answer", "word"),
+        [
+            (lambda x, f: (x * f)[None], "Expected shape (1, 3), yours has shape (1, 1, 3)"),
+            (lambda x, f: "text", "a str"),
+            (lambda x, f: object(), "an object"),
+            (lambda x, f: [], "a list of 0"),
+            (lambda x, f: (n for n in x), "yield"),
+            (lambda x, f: {"a": x}, "a dict"),
+            (lambda x, f: (x * f).long(), "whole numbers"),
+            (lambda x, f: x > f, "True / False"),
+            (lambda x, f: (x * f).to(torch.complex64), "complex"),
+            (lambda x, f: (x * f).to("meta"), "device=x.device"),
+            (lambda x, f: np.array(["a"]), "an array"),
+        ],
+    )
+    def test_shape_kind_and_device(self, answer, word):
+        failed(SCALE.check(answer), "shape", word)
+
+    @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+    def test_not_finite(self, bad):
+        def answer(x, factor):
+            y = x * factor
+            y[-1, -1] = bad
+            return y
+
+        word = "NaN" if math.isnan(bad) else "infinite"
+        failed(SCALE.check(answer), "finite", word, "1 of 3", "[0, 2]")
+
+    def test_values_show_the_first_difference(self):
+        def answer(x, factor):
+            y = x * factor
+            y[0, 1] += 0.5
+            return y
+
+        result = SCALE.check(answer)
+        failed(result, "values", "1 of 3 numbers")
+        assert result.difference is not None
+        assert result.difference.index == (0, 1)
+        assert result.difference.max_abs_error == pytest.approx(0.5, abs=1e-5)
+        assert result.difference.yours - result.difference.expected == pytest.approx(0.5, abs=1e-5)
+        assert result.where == "x = shape (1, 3), factor = 3.0"
+
+    @pytest.mark.parametrize(
+        ("answer", "words"),
+        [
+            (lambda x, f: -x * f, "opposite sign"),
+            (lambda x, f: x, "times 0.3333"),
+            (lambda x, f: x * f + 2, "plus 2"),
+        ],
+    )
+    def test_simple_differences_are_said(self, answer, words):
+        failed(SCALE.check(answer), "values", words)
+
+    def test_an_answer_for_batch_one_only(self):
+        def answer(x, factor):
+            return torch.cat([x[:1] * factor, x[1:]])
+
+        failed(SCALE.check(answer), "values", "first sample of the batch is right")
+
+    def test_the_earliest_stage_of_all_cases_speaks(self):
+        def answer(x, factor):
+            if len(x) == 4:
+                raise ValueError("four")
+            return x
+
+        failed(SCALE.check(answer), "raised", "four")
+
+    def test_known_mistakes_that_are_wrong_in_value_shape_or_by_raising(self):
+        for mistake in SCALE.mistakes:
+            result = SCALE.check(mistake.answer)
+            assert (result.mistake, result.message) == (mistake.name, mistake.message)
+        stages = [SCALE.check(mistake.answer).stage for mistake in SCALE.mistakes]
+        assert stages == ["values", "shape", "raised"]
+
+    def test_a_mistake_is_named_only_where_it_fits_every_case(self):
+        def added_once(x, factor):
+            return x + factor if len(x) == 1 else x - factor
+
+        result = SCALE.check(added_once)
+        failed(result, "values")
+        assert result.mistake is None
+
+    def test_a_mistake_written_in_another_way_is_named_too(self):
+        assert SCALE.check(lambda a, b: (a.double() + b).numpy()).mistake == "added"
+
+    def test_properties(self):
+        def twice_is_nine(answer):
+            return torch.allclose(answer(answer(torch.ones(1), 3.0), 3.0), torch.tensor(9.0))
+
+        message = "Scaling twice by 3 is scaling by 9."
+        exercise = make(properties=(Property(message, twice_is_nine, mistake="forgets"),))
+        assert exercise.check(_scale).passed
+        calls = []
+
+        def only_while_asked(x, factor):
+            calls.append(1)
+            return x * factor if len(calls) <= 3 else x
+
+        result = exercise.check(only_while_asked)
+        failed(result, "properties", message)
+        assert result.mistake == "forgets"
+
+    def test_use_and_wrong(self):
+        def use(answer, x, factor):
+            net = answer(factor)
+            if not hasattr(net, "run"):
+                raise Wrong("shape", "Your class has no method `run`.", "no run")
+            return net.run(x)
+
+        class Net:
+            def __init__(self, factor):
+                self.factor = factor
+
+            def run(self, x):
+                return x * self.factor
+
+        class Empty:
+            def __init__(self, factor):
+                self.factor = factor
+
+        exercise = make(use=use, model_answer=Net, reference=_scale, mistakes=())
+        assert exercise.check(Net).passed
+        result = exercise.check(Empty)
+        failed(result, "shape", "no method")
+        assert result.mistake == "no run"
+
+    def test_wrong_wants_a_stage(self):
+        with pytest.raises(ValueError, match="stage must be one of"):
+            Wrong("colour", "…")
+
+    def test_a_broken_reference_is_the_authors_mistake(self):
+        with pytest.raises(RuntimeError, match="reference of lesson99"):
+            make(reference=lambda x, f: x.nothing).check(_scale)
+
+
+class TestTheWorldStaysAsItWas:
+    def test_random_states_and_defaults(self):
+        def answer(x, factor):
+            torch.manual_seed(5), np.random.seed(5), random.seed(5)  # noqa: NPY002
+            torch.randn(3), np.random.rand(3), random.random()  # noqa: NPY002
+            torch.set_default_dtype(torch.float64)
+            torch.set_default_device("meta")
+            torch.set_grad_enabled(False)
+            np.seterr(all="raise")
+            sys.setrecursionlimit(5000)
+            os.chdir("/")
+            return x * factor
+
+        def state():
+            return (
+                torch.get_rng_state().tolist(),
+                str(np.random.get_state()),  # noqa: NPY002
+                random.getstate(),
+                torch.get_default_dtype(),
+                torch.get_default_device(),
+                torch.is_grad_enabled(),
+                np.geterr(),
+                sys.getrecursionlimit(),
+                os.getcwd(),
+                signal.getsignal(signal.SIGALRM),
+                signal.getitimer(signal.ITIMER_REAL),
+                sys.stdout,
+            )
+
+        with torch.no_grad():  # grad mode of the caller is kept too
+            before = state()
+            assert SCALE.check(answer).passed
+            SCALE.check(lambda x, factor: torch.manual_seed(5))
+            assert state() == before
+
+    def test_a_notebook_with_its_own_defaults(self):
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        try:
+            assert SCALE.check(_scale).passed
+            assert torch.get_default_dtype() == torch.float64
+            assert torch.get_default_device().type == "meta"
+        finally:
+            torch.set_default_dtype(torch.float32)
+            torch.set_default_device(None)
+
+    def test_the_verdict_does_not_depend_on_the_callers_seed(self):
+        def noisy(x, factor):
+            return x * factor + torch.randn(()) * 10
+
+        messages = set()
+        for seed in range(3):
+            torch.manual_seed(seed)
+            messages.add(str(SCALE.check(noisy)))
+        assert len(messages) == 1
+
+    def test_a_timer_of_somebody_else_runs_on(self):
+        fired = []
+        old = signal.signal(signal.SIGALRM, lambda *_: fired.append(1))
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.15)
+            SCALE.check(_scale)
+            deadline = time.monotonic() + 2
+            while not fired and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert fired == [1]
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, old)
+
+    def test_prints_are_kept_short_and_shown(self, capsys):
+        def chatty(x, factor):
+            print("<b>look</b>" + "x" * 10_000)
+            return x + 1
+
+        result = SCALE.check(chatty)
+        assert capsys.readouterr().out == ""
+        assert len(result.printed) <= 3 * _run.PRINT_LIMIT
+        assert "&lt;b&gt;look" in result._repr_html_()
+
+    def test_quitting_is_caught_and_interrupting_is_not(self):
+        def quits(x, factor):
+            sys.exit(3)
+
+        def interrupted(x, factor):
+            raise KeyboardInterrupt
+
+        failed(SCALE.check(quits), "raised", "quit")
+        with pytest.raises(KeyboardInterrupt):
+            SCALE.check(interrupted)
+        assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+    def test_recursion_and_memory(self):
+        def deep(x, factor):
+            return deep(x, factor)
+
+        failed(SCALE.check(deep), "raised", "calls itself")
+        failed(SCALE.check(lambda x, f: torch.empty(10**15)), "raised", "memory")
+        failed(SCALE.check(lambda x, f: np.empty(10**15)), "raised", "memory")
+
+
+def forever(x, factor):
+    while True:
+        pass
+
+
+def swallows(x, factor):
+    while True:
+        try:  # noqa: SIM105
+            time.sleep(1)
+        except:  # noqa: E722
+            pass
+
+
+def swallows_twice(x, factor):
+    while True:
+        try:
+            try:
+                time.sleep(1)
+            except BaseException:
+                factor += 1
+        except:  # noqa: E722
+            factor -= 1
+
+
+def swallows_exceptions(x, factor):
+    while True:
+        try:  # noqa: SIM105
+            x = x * 1
+        except Exception:
+            pass
+
+
+def prints_forever(x, factor):
+    while True:
+        print("again and again")
+
+
+ENDLESS = [forever, swallows, swallows_twice, swallows_exceptions, prints_forever]
+
+
+class TestEndlessLoops:
+    @pytest.mark.parametrize("answer", ENDLESS)
+    def test_stops_in_the_main_thread(self, answer):
+        started, trace = time.monotonic(), sys.gettrace()
+        failed(SCALE.check(answer), "raised", "0.4 seconds")
+        assert time.monotonic() - started < 3
+        assert sys.gettrace() is trace
+
+    @pytest.mark.parametrize("answer", [forever, swallows_exceptions, prints_forever])
+    def test_stops_in_another_thread(self, answer):
+        results = []
+        thread = threading.Thread(target=lambda: results.append(SCALE.check(answer)), daemon=True)
+        thread.start()
+        thread.join(10)
+        failed(results[0], "raised", "0.4 seconds")
+
+    def test_stops_without_signals_as_on_windows(self, monkeypatch):
+        monkeypatch.delattr(signal, "setitimer")
+        failed(SCALE.check(forever), "raised", "0.4 seconds")
+        assert SCALE.check(_scale).passed
+
+    def test_the_time_is_over_at_once_not_after_each_case(self):
+        calls = []
+
+        def slow(x, factor):
+            calls.append(1)
+            time.sleep(2)
+
+        failed(SCALE.check(slow), "raised")
+        assert len(calls) == 1
+
+    def test_what_comes_after_is_not_hit(self):
+        for _ in range(300):  # the call and the alarm end at about the same moment
+            with contextlib.suppress(_run.TimeUp):
+                _run.call_within(lambda: time.sleep(0.0004), 0.0005)
+        time.sleep(0.1)
+        assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+class TestShowing:
+    def test_html_is_escaped_and_says_the_outcome_in_words(self):
+        def answer(x, factor):
+            raise ValueError("<script>alert(1)</script>")
+
+        page = SCALE.check(answer)._repr_html_()
+        assert "<script>" not in page
+        assert "&lt;script&gt;" in page
+        assert "role='status'" in page
+        assert "Not yet: Scaling" in page
+
+    def test_text_holds_the_same(self):
+        text = str(SCALE.check(lambda x, f: x + f))
+        assert "✗ Not yet: Scaling" in text
+        assert "This adds" in text
+        assert "largest error" in text
+        assert "✓ Passed" in str(SCALE.check(_scale))
+
+    def test_pictures_stand_beside_each_other_with_alternative_text(self):
+        def pictures(generator):
+            yield torch.rand(2, 1, 8, 8, generator=generator), 1.0
+
+        page = make(cases=pictures).check(lambda x, f: -x)._repr_html_()
+        assert "alt='two pictures, sample 0" in page
+        assert "data:image/png;base64,iVBOR" in page
+        assert len(page) < 20_000
+
+    def test_curves(self):
+        def curve(generator):
+            yield torch.rand(50, generator=generator), 2.0
+
+        page = make(cases=curve).check(lambda x, f: torch.full_like(x, math.nan))._repr_html_()
+        assert "alt='two curves" in page
+
+    def test_colours_come_from_the_theme(self):
+        page = SCALE.check(_scale)._repr_html_()
+        assert not re.search(r"(?<!-)\bcolor: (?!inherit)", page)
+        assert "color: inherit" in page
+
+    def test_hint_and_solution(self):
+        note = SCALE.hint()
+        assert str(note) == "Hint 1 of 1: Scaling\nMultiply."
+        assert "role='note'" in note._repr_html_()
+        solution = SCALE.solution()
+        assert solution.source == "def scale(x, factor):\n    return x * factor\n"
+        for n in (0, 2, -1, "1"):
+            with pytest.raises(ValueError, match=r"n must be in 1\.\.1"):
+                SCALE.hint(n)  # type: ignore[arg-type]
+
+    def test_what_notebooks_ask_for(self):
+        from IPython.core.formatters import DisplayFormatter
+
+        formatted, _ = DisplayFormatter().format(SCALE.check(_scale))
+        assert set(formatted) == {"text/plain", "text/html"}
+        assert formatted["text/plain"].startswith("✓ Passed: Scaling")
+
+
+class TestQuestions:
+    choice = Choice(
+        "lesson99.choice",
+        "Which?",
+        hints=("Think.",),
+        right="b",
+        options={"a": "Too early.", "b": "Right, because.", "c": "Too late."},
+    )
+    number = Number(
+        "lesson99.number",
+        "How many?",
+        hints=("Count.",),
+        value=lambda: 6.4e-3,
+        rtol=0.02,
+        mistakes=(Mistake("no root", 4.04e-5, "Take the root."),),
+        why="sqrt(4.04e-5).",
+    )
+
+    def test_choice(self):
+        assert self.choice.check("b").message == "Right, because."
+        result = self.choice.check("C")
+        assert (result.outcome, result.mistake, result.message) == (
+            "failed",
+            "option c",
+            "Too late.",
+        )
+        for odd in ("d", "ab", 2, ["b"], b"b", torch.ones(3)):
+            failed(self.choice.check(odd), "shape", "a, b, c")
+        for stub in (..., None, "", "..."):
+            assert self.choice.check(stub).outcome == "not attempted"
+        assert "b: Right" in str(self.choice.solution())
+
+    def test_number(self):
+        for right in (6.4e-3, np.float32(6.41e-3), torch.tensor([6.4e-3]), 0.0065):
+            assert self.number.check(right).passed
+        assert self.number.check(4e-5).mistake == "no root"
+        failed(self.number.check(0.1), "values", "too large")
+        failed(self.number.check(-0.1), "values", "too small")
+        failed(self.number.check(math.nan), "finite")
+        for odd in ("6.4e-3", True, 1j, [1.0, 2.0], torch.ones(2), lambda: 6.4e-3, object()):
+            failed(self.number.check(odd), "shape", "one number")
+        for stub in (..., None):
+            assert self.number.check(stub).outcome == "not attempted"
+        assert "0.0064" in str(self.number.solution())
+
+
+def test_each_check_is_written_to_the_log(tmp_path, monkeypatch):
+    import json
+
+    from tutorial_lib.checks.framework import LOG_VARIABLE
+
+    monkeypatch.setenv(LOG_VARIABLE, str(tmp_path / "log"))
+    for answer in (..., lambda x, f: x + f, _scale):
+        SCALE.check(answer)
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [line["outcome"] for line in lines] == ["not attempted", "failed", "passed"]
+    assert lines[1]["mistake"] == "added"
+    assert isinstance(SCALE, Task)
