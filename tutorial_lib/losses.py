@@ -206,9 +206,11 @@ class ImportanceSteps:
         _validate.steps("t", t, batch=len(losses), low=1, high=self.num_steps)
         if not losses.isfinite().all():
             raise ValueError("losses must be finite, got NaN or infinity")
+        # the same memory as NumPy arrays, which look up single numbers ten times faster
+        last, seen = self._losses.numpy(), self._seen.numpy()
         for index, loss in zip((t - 1).tolist(), losses.tolist(), strict=True):
-            self._losses[index, self._seen[index] % self.history] = loss
-            self._seen[index] += 1
+            last[index, seen[index] % self.history] = loss
+            seen[index] += 1
 
 
 def v_weight(schedule: NoiseSchedule, t: Steps) -> PerSample:
