@@ -140,6 +140,7 @@ def execute(notebook: NotebookNode, folder: Path) -> None:
         record_timing=False,  # timestamps would change every run
         coalesce_streams=True,
         store_widget_state=False,
+        extra_arguments=["--log-level=ERROR"],  # what kernels say of their sockets
     ).execute()
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
@@ -239,6 +240,7 @@ def _both_versions(cell: NotebookNode) -> tuple[NotebookNode | None, NotebookNod
         raise LessonError("solution regions belong into code cells; use tags for text")
     for version, kept in ((learner, learner_tags), (solved, solved_tags)):
         version.metadata.pop("tags", None)
+        version.metadata.pop("lines_to_next_cell", None)  # how the source is spaced
         if kept:
             version.metadata["tags"] = sorted(kept)
     return (None if "solution" in tags else learner), (None if "learner" in tags else solved)

@@ -122,7 +122,7 @@ def test_tags_say_where_a_cell_appears(tmp_path):
     learner, solved = build(lessons(course(tmp_path, **{"01_a": source}))[0])
     assert [cell.source for cell in learner.cells] == ["x = 1", "x = 3"]
     assert [cell.source for cell in solved.cells] == ["x = 1", "x = 2"]
-    assert all("tags" not in cell.metadata for cell in learner.cells + solved.cells)
+    assert all(not cell.metadata for cell in learner.cells + solved.cells)
 
 
 def test_an_unknown_tag_is_refused(tmp_path):
