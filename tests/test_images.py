@@ -1,0 +1,116 @@
+"""Tensors to picture files and back."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tutorial_lib import images
+
+
+def test_bytes_round_trip_exactly():
+    levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    values = images.from_bytes(levels)
+    assert values.dtype == torch.float32
+    assert (float(values.min()), float(values.max())) == (-1.0, 1.0)
+    assert np.array_equal(images.to_bytes(values)[0, :, :, 0], levels[0, 0].numpy())
+
+
+def test_values_outside_are_clamped():
+    pixels = images.to_bytes(torch.tensor([-3.0, -1.0, 0.001, 7.0]).view(1, 1, 2, 2))
+    assert pixels.flatten().tolist() == [0, 0, 128, 255]
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
+def test_a_grid_holds_each_image_in_its_place(channels: int, mode: str):
+    batch = torch.rand(5, channels, 4, 6) * 2 - 1
+    picture = images.to_pil(batch, 3)
+    assert picture.mode == mode
+    assert picture.size == (3 * 6 + 2 * 2, 2 * 4 + 2)
+    pixels = np.asarray(picture).reshape(10, 22, channels)
+    for i, expected in enumerate(images.to_bytes(batch)):
+        top, left = i // 3 * 6, i % 3 * 8
+        assert np.array_equal(pixels[top : top + 4, left : left + 6], expected)
+    assert (pixels[4:6] == images.GAP_GREY).all()
+    assert (pixels[:, 6:8] == images.GAP_GREY).all()
+    assert (pixels[6:, 16:] == images.GAP_GREY).all()  # the empty sixth place
+
+
+def test_a_grid_is_square_by_default_and_no_wider_than_its_images():
+    assert images.to_pil(torch.zeros(9, 1, 8, 8)).size == (28, 28)
+    assert images.to_pil(torch.zeros(1, 1, 8, 8)).size == (8, 8)
+    assert images.to_pil(torch.zeros(2, 1, 8, 8), 16).size == (18, 8)
+
+
+def test_enlarged_pixels_are_squares():
+    picture = np.asarray(images.to_pil(torch.tensor([[-1.0, 1.0]]).view(1, 1, 1, 2), enlarge=3))
+    assert picture.tolist() == [[0, 0, 0, 255, 255, 255]] * 3
+
+
+def test_a_saved_grid_is_the_picture(tmp_path: Path):
+    batch = torch.rand(4, 3, 8, 8) * 2 - 1
+    images.save_grid(batch, tmp_path / "grid.png", 2, enlarge=2)
+    with Image.open(tmp_path / "grid.png") as saved:
+        assert np.array_equal(np.asarray(saved), np.asarray(images.to_pil(batch, 2, enlarge=2)))
+    assert [file.name for file in tmp_path.iterdir()] == ["grid.png"]
+
+
+@pytest.mark.plain_errors
+def test_wrong_images_and_places_are_named(tmp_path: Path):
+    good = torch.zeros(1, 1, 8, 8)
+    for wrong, error, message in (
+        (good.int(), TypeError, "images must hold floating-point numbers"),
+        (good[0], ValueError, r"images must have shape .* got \(1, 8, 8\)"),
+        (good[:0], ValueError, "N >= 1"),
+        (good / 0, ValueError, "images must be finite"),
+    ):
+        with pytest.raises(error, match=message):
+            images.to_pil(wrong)
+    with pytest.raises(ValueError, match="columns must be at least 1"):
+        images.to_pil(good, 0)
+    with pytest.raises(ValueError, match="enlarge must be at least 1"):
+        images.to_pil(good, enlarge=0)
+    with pytest.raises(ValueError, match=r"path must end in .png, got .*grid.jpg"):
+        images.save_grid(good, tmp_path / "grid.jpg")
+    with pytest.raises(OSError, match="nowhere"):
+        images.save_grid(good, tmp_path / "nowhere" / "grid.png")
+
+
+def test_the_middle_square_is_read(tmp_path: Path):
+    pixels = np.zeros((10, 30), np.uint8)
+    pixels[:, 10:20] = 255
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    assert (images.read_square(tmp_path / "wide.png", 10) == 255).all()
+
+
+def test_cameras_transparency_and_deep_greys_are_understood(tmp_path: Path):
+    turned = Image.new("L", (8, 8))
+    turned.paste(255, (0, 0, 8, 4))  # white above black
+    exif = turned.getexif()
+    exif[0x0112] = 3  # upside down
+    turned.save(tmp_path / "turned.png", exif=exif)
+    square = images.read_square(tmp_path / "turned.png", 8)
+    assert square[0, 0].max() == 0
+    assert square[0, 7].min() == 255
+
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert images.read_square(tmp_path / "clear.png", 8).tolist() == [[[255] * 8] * 8] * 3
+
+    Image.fromarray(np.full((8, 8), 257 * 100, np.uint16)).save(tmp_path / "deep.png")
+    assert (images.read_square(tmp_path / "deep.png", 8) == 100).all()
+
+
+def test_large_jpegs_keep_their_colours(tmp_path: Path):
+    Image.new("RGB", (1600, 1200), (200, 100, 50)).save(tmp_path / "large.jpg", quality=95)
+    square = images.read_square(tmp_path / "large.jpg", 16).float()
+    assert square.shape == (3, 16, 16)
+    assert (square - torch.tensor([200.0, 100, 50])[:, None, None]).abs().max() <= 3
+
+
+@pytest.mark.plain_errors
+def test_pixels_without_a_known_range_are_refused(tmp_path: Path):
+    Image.fromarray(np.zeros((8, 8), np.float32)).save(tmp_path / "float.tiff")
+    with pytest.raises(ValueError, match="pixels of F kind have no known range"):
+        images.read_square(tmp_path / "float.tiff", 8)
