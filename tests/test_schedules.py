@@ -1,4 +1,5 @@
 """Noise schedules against papers, other libraries and exact arithmetic."""
+
 # pyright: reportArgumentType=false
 # (half of this file hands in what the annotations forbid)
 

@@ -122,12 +122,12 @@ class DatasetOracle:
 
     def __call__(self, x_t: States, t: Steps, /) -> States:
         """The best eps_hat for ``x_t`` (B, ...) at steps ``t`` (B,), each in 1..T."""
-        x = x_t.to(_widest(x_t.device))
-        return predict_eps(self.schedule, x, t, self._mean(x, t)).to(x_t)
+        mean = self._mean(x_t, t)
+        return predict_eps(self.schedule, x_t.to(mean), t, mean).to(x_t)
 
     def posterior_mean(self, x_t: States, t: Steps) -> States:
         """E[x_0 given x_t], the weighted mean of the data, in the shape of ``x_t``."""
-        return self._mean(x_t.to(_widest(x_t.device)), t).to(x_t)
+        return self._mean(x_t, t).to(x_t)
 
     def weights(self, x_t: States, t: Steps) -> Tensor:
         """How likely each member is to be the x_0 behind ``x_t``: (B, N), rows sum to 1."""
@@ -143,12 +143,14 @@ class DatasetOracle:
             logits.append(-distance / (2 * (1 - alpha_bar)))  # (B, n)
         return torch.cat(logits, 1).softmax(1)
 
-    def _mean(self, x: Tensor, t: Tensor) -> Tensor:
-        shares = self.weights(x, t).split(self.chunk_size, 1)
-        mean = torch.zeros_like(x.flatten(1))
+    def _mean(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """The weighted mean of the data in the widest dtype, in the shape of ``x_t``."""
+        weights = self.weights(x_t, t)
+        mean = weights.new_zeros(x_t.flatten(1).shape)
+        shares = weights.split(self.chunk_size, 1)
         for share, chunk in zip(shares, self.data.split(self.chunk_size), strict=True):
-            mean += share @ chunk.to(x).flatten(1)  # (B, n) @ (n, D)
-        return mean.reshape(x.shape)
+            mean += share @ chunk.to(mean).flatten(1)  # (B, n) @ (n, D)
+        return mean.reshape(x_t.shape)
 
 
 def _widest(device: torch.device) -> torch.dtype:
