@@ -10,12 +10,19 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from tutorial_lib import _validate
+from tutorial_lib._typing import Images, Steps
+
+Condition = Float[Tensor, "batch time_width"]
+"""What a residual block is told beside its input: an embedding of the step (and the class)."""
 
 
-def timestep_embedding(t: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
+def timestep_embedding(
+    t: Shaped[Tensor, " batch"], dim: int, max_period: float = 10000.0
+) -> Float[Tensor, "batch {dim}"]:
     """Step numbers as points on dim/2 circles that turn at different speeds, shape (B, dim).
 
     Entry i is sin(t w_i) and entry dim/2 + i is cos(t w_i), with w_i falling geometrically from 1
@@ -68,7 +75,7 @@ class TwoLevelUNet(nn.Module):
         self.merge = nn.Conv2d(2 * width, width, 3, padding=1)
         self.head = nn.Conv2d(width, in_channels, 3, padding=1)
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x: Images, t: Steps) -> Images:
         """The answer for images x (B, C, H, W), any H and W, at the steps t (B,) int64."""
         _check_inputs(x, t, self.config["in_channels"])
         skip = F.relu(self.stem(x))  # (B, w, H, W)
@@ -93,7 +100,7 @@ class ResBlock(nn.Module):
         self.conv2 = _zeroed(nn.Conv2d(width, width, 3, padding=1))
         self.shortcut = nn.Identity() if in_width == width else nn.Conv2d(in_width, width, 1)
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+    def forward(self, x: Images, time: Condition) -> Float[Tensor, "batch out height width"]:
         """x (B, in_width, H, W) and the step's embedding (B, time_width) to (B, width, H, W)."""
         h = self.conv1(F.silu(self.norm1(x)))
         scale, shift = self.time(time)[:, :, None, None].chunk(2, dim=1)  # (B, width, 1, 1) each
@@ -115,7 +122,7 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = _zeroed(nn.Linear(width, width))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Images) -> Images:
         """x (B, width, H, W) to the same shape."""
         batch, width, height, across = x.shape
         depth = width // self.heads
@@ -142,7 +149,7 @@ class Level(nn.Module):
         self.grow = nn.Conv2d(lower, width, 3, padding=1)
         self.up = nn.ModuleList(ResBlock(2 * width, width, time_width) for _ in range(blocks))
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+    def forward(self, x: Images, time: Condition) -> Images:
         """x (B, width, H, W), H and W even, and (B, time_width) to the shape of x."""
         skips = []
         for block in self.down:
@@ -165,7 +172,7 @@ class Bottom(nn.Module):
         self.attention = Attention(width)
         self.after = nn.ModuleList(ResBlock(width, width, time_width) for _ in range(blocks))
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+    def forward(self, x: Images, time: Condition) -> Images:
         """x (B, width, H, W) and (B, time_width) to the shape of x."""
         x = self.attention(self.before(x, time))
         for block in self.after:
@@ -212,7 +219,7 @@ class TinyUNet(nn.Module):
         self.norm = _group_norm(first)
         self.head = _zeroed(nn.Conv2d(first, in_channels * patch**2, 3, padding=1))
 
-    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, x: Images, t: Steps, labels: Steps | None = None) -> Images:
         """The answer for images x (B, C, H, W), any H and W, at the steps t (B,) int64.
 
         ``labels`` (B,) int64 in 0..num_classes; None means "no class" for the whole batch.
@@ -222,7 +229,8 @@ class TinyUNet(nn.Module):
                 range, or given to a net without classes.
         """
         _check_inputs(x, t, self.config["in_channels"])
-        patch, multiple = self.config["patch"], self.config["patch"] * 2**self.halvings
+        patch, halvings = self.config["patch"], len(self.config["widths"]) - 1
+        multiple = patch * 2**halvings  # so that every level has whole positions
         height, width = x.shape[2:]
         x = F.pad(x, (0, -width % multiple, 0, -height % multiple))
         h = self.stem(F.pixel_unshuffle(x, patch))  # (B, C p^2, H/p, W/p) -> (B, w, H/p, W/p)
@@ -230,19 +238,14 @@ class TinyUNet(nn.Module):
         h = self.head(F.silu(self.norm(h)))  # (B, C p^2, H/p, W/p)
         return F.pixel_shuffle(h, patch)[:, :, :height, :width]  # (B, C, H, W)
 
-    @property
-    def halvings(self) -> int:
-        """How often the finest level is halved on the way to the lowest."""
-        return len(self.config["widths"]) - 1
-
-    def _condition(self, t: Tensor, labels: Tensor | None) -> Tensor:
+    def _condition(self, t: Steps, labels: Steps | None) -> Condition:
         """What every residual block is told, (B, 4w): the step, and the class if there is one."""
         h = timestep_embedding(t, self.time_in.in_features)  # (B, 4w)
         h = self.time_out(F.silu(self.time_in(h)))
         if self.label is not None:
             no_class = self.config["num_classes"]
             labels = torch.full_like(t, no_class) if labels is None else labels
-            _validate.steps("labels", labels, batch=len(t), low=0, high=no_class)
+            _check_numbers("labels", labels, batch=len(t), high=no_class)
             h = h + self.label(labels)
         elif labels is not None:
             raise ValueError("labels were given to a net without classes (num_classes is None)")
@@ -293,5 +296,10 @@ def _check_inputs(x: Tensor, t: Tensor, in_channels: int) -> None:
     if x.ndim != 4 or x.shape[1] != in_channels:
         expected = f"(batch, {in_channels}, height, width)"
         raise ValueError(f"x must have shape {expected}, got {tuple(x.shape)}")
+    _check_numbers("t", t, batch=len(x), high=torch.iinfo(torch.int64).max)
+
+
+def _check_numbers(name: str, numbers: Tensor, *, batch: int, high: int) -> None:
+    """An error unless ``numbers`` is int64 (batch,) with values in 0..high."""
     if not torch.compiler.is_compiling():  # a look at values would split the compiled graph
-        _validate.steps("t", t, batch=len(x), low=0, high=torch.iinfo(torch.int64).max)
+        _validate.steps(name, numbers, batch=batch, low=0, high=high)
