@@ -54,7 +54,8 @@ When values are not enough:
   (``answer(dim)(x)``), take the last of a generator, or *statistics* of a random answer, which do
   not depend on the order of its draws: ``use=lambda f, x0, generator: moments(f(x0, generator))``
   with a ``reference`` that gives the exact moments and a wide ``atol``. The reference is called as
-  ``reference(*case)``, without ``use``.
+  ``reference(*case)``, without ``use``. ``tensor_like(result, x)`` there refuses a wrong shape,
+  None and NaN with the usual messages.
 - ``raise Wrong("shape", "...")`` inside ``use`` or ``holds`` speaks at once; ``mistake="name"``
   names it.
 
@@ -86,6 +87,9 @@ Outcome = Literal["passed", "failed", "not attempted"]
 STAGES = ("not attempted", "raised", "shape", "finite", "values", "properties", "passed")
 LOG_VARIABLE = "TUTORIAL_CHECK_LOG"
 """Environment variable with a file to which each check appends its result, a JSON object a line."""
+
+
+_NO_RETURN = "Your function returns None: is its `return` missing?"
 
 
 class Wrong(Exception):  # noqa: N818  (it is an answer that is wrong)
@@ -365,7 +369,7 @@ class Exercise(Task):
         if outcome.ran.failure:
             return _compare.Problem("raised", _failure_text(outcome.ran.failure, self.seconds))
         if outcome.ran.value is None:
-            return _compare.Problem("shape", "Your function returns None: is its `return` missing?")
+            return _compare.Problem("shape", _NO_RETURN)
         return _compare.compare(outcome.ran.value, expected, self.parts, self.rtol, self.atol)
 
     def _known_mistake(self, outcomes: list[_Outcome]) -> Mistake | None:
@@ -497,6 +501,25 @@ class Number(Task):
         return abs(a - b) <= self.atol + self.rtol * abs(b)
 
 
+def tensor_like(value: object, like: Tensor) -> Tensor:
+    """What an answer gave, as a tensor of the shape of ``like``; for use inside ``use``.
+
+    Raises:
+        Wrong: ``value`` is open, None, no numbers, of another shape, or not finite.
+    """
+    if _is_open(value):
+        raise Wrong("not attempted", "")
+    if value is None:
+        raise Wrong("shape", _NO_RETURN)
+    wanted = torch.zeros_like(like)
+    problem = _compare.compare(value, wanted, (), math.inf, math.inf)
+    if problem:
+        raise Wrong(problem.stage, problem.message)
+    tensor = _compare.as_tensor(value)
+    assert tensor is not None
+    return tensor
+
+
 def source_of(function: Callable) -> str:
     """The source of a model answer, without the underscore that its name begins with."""
     source = textwrap.dedent(inspect.getsource(function))
@@ -537,6 +560,8 @@ def _is_open(value: object) -> bool:
 def _left_open(outcome: _Outcome) -> bool:
     """Whether a ``...`` is still in the answer: returned, or calculated with."""
     failure = outcome.ran.failure
+    if outcome.wrong:
+        return outcome.wrong.stage == "not attempted"
     if failure:
         return failure.kind in ("TypeError", "AttributeError") and "llipsis" in failure.text
     return _is_open(outcome.ran.value)

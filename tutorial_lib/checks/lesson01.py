@@ -1,0 +1,648 @@
+"""Lesson 1, noise schedules: beta, alpha_bar, the rates, and what must change with T."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tutorial_lib.checks.framework import Choice, Exercise, Mistake, Number, Property
+from tutorial_lib.schedules import linear_schedule, quadratic_schedule
+
+# linear_betas(num_steps, beta_start, beta_end): T numbers that grow evenly from beta_start to
+# beta_end, both included.
+
+
+def _linear_betas(num_steps: int, beta_start: float, beta_end: float) -> Tensor:
+    return torch.linspace(beta_start, beta_end, num_steps)
+
+
+def _ends(generator: torch.Generator):
+    for num_steps in (2, 7, 40):
+        start, end = (0.001 + 0.1 * torch.rand(2, generator=generator)).tolist()
+        yield num_steps, start, 0.2 + end
+
+
+def _linear_by_formula(num_steps: int, beta_start: float, beta_end: float) -> list[float]:
+    width = beta_end - beta_start
+    return [beta_start + width * i / (num_steps - 1) for i in range(num_steps)]
+
+
+def _linear_in_place(num_steps: int, beta_start: float, beta_end: float) -> Tensor:
+    beta = torch.arange(num_steps, dtype=torch.float64)
+    beta *= (beta_end - beta_start) / (num_steps - 1)
+    beta += beta_start
+    return beta
+
+
+linear_betas = Exercise(
+    "lesson01.linear_betas",
+    "Betas on a straight line",
+    difficulty=1,
+    minutes=3,
+    hints=(
+        "You need `num_steps` numbers at equal distances, the first and the last one given.",
+        "torch has a function for just that; its name begins with `lin`.",
+        "`torch.linspace(first, last, how_many)` includes both ends.",
+    ),
+    model_answer=_linear_betas,
+    cases=_ends,
+    mistakes=(
+        Mistake(
+            "one too many",
+            lambda n, a, b: torch.linspace(a, b, n + 1),
+            "You have T + 1 betas. Each step has one beta, so there are T; it is alpha_bar that "
+            "has T + 1 entries.",
+        ),
+        Mistake(
+            "end left out",
+            lambda n, a, b: a + (b - a) / n * torch.arange(n),
+            "Your last beta stops one step short of beta_end: between T numbers there are T - 1 "
+            "gaps.",
+        ),
+        Mistake(
+            "start left out",
+            lambda n, a, b: a + (b - a) / n * torch.arange(1, n + 1),
+            "Your first beta is already one step above beta_start: the first step uses beta_start.",
+        ),
+        Mistake(
+            "starts at zero",
+            lambda n, a, b: torch.linspace(0, b, n),
+            "Your betas start at 0: a step without noise. They should start at beta_start.",
+        ),
+        Mistake(
+            "reversed",
+            lambda n, a, b: torch.linspace(b, a, n),
+            "Your betas fall. The first steps should add the least noise.",
+        ),
+        Mistake(
+            "geometric",
+            lambda n, a, b: torch.logspace(math.log10(a), math.log10(b), n),
+            "Your betas grow by a constant factor; a straight line grows by a constant amount.",
+        ),
+    ),
+    alternatives=(
+        _linear_by_formula,
+        _linear_in_place,
+        lambda n, a, b: np.linspace(a, b, n, dtype=np.float32),
+    ),
+)
+
+# alpha_bar(beta): beta (T,) in; (T + 1,) out, alpha_bar[0] = 1, alpha_bar[t] the share of the
+# signal's variance after t noisings.
+
+
+def _alpha_bar(beta: Tensor) -> Tensor:
+    alpha = 1 - beta
+    return torch.cat([torch.ones(1), alpha.cumprod(0)])
+
+
+def _some_betas(generator: torch.Generator):
+    for num_steps in (1, 2, 5, 30):
+        yield (0.01 + 0.3 * torch.rand(num_steps, generator=generator),)
+
+
+def _alpha_bar_by_loop(beta: Tensor) -> Tensor:
+    left = [1.0]
+    for b in beta.tolist():
+        left.append(left[-1] * (1 - b))
+    return torch.tensor(left)
+
+
+def _alpha_bar_in_place(beta: Tensor) -> Tensor:
+    beta.neg_().add_(1)
+    result = beta.new_ones(len(beta) + 1)
+    for t in range(len(beta)):
+        result[t + 1] = result[t] * beta[t]
+    return result
+
+
+alpha_bar = Exercise(
+    "lesson01.alpha_bar",
+    "How much signal is left",
+    difficulty=1,
+    minutes=5,
+    hints=(
+        "Step t keeps the share alpha_t = 1 - beta_t of the variance. After t steps, what is left?",
+        "Shares of shares multiply: alpha_bar_t = alpha_1 · alpha_2 · … · alpha_t. Look for a "
+        "running product in torch.",
+        "`(1 - beta).cumprod(0)` gives entries 1 to T. Put a 1 in front, for t = 0, with "
+        "`torch.cat([...])`.",
+    ),
+    model_answer=_alpha_bar,
+    cases=_some_betas,
+    mistakes=(
+        Mistake(
+            "no entry for t = 0",
+            lambda beta: (1 - beta).cumprod(0),
+            "alpha_bar[0] is missing: you have T entries where T + 1 are asked. With 0 noisings, "
+            "all of the signal is left.",
+        ),
+        Mistake(
+            "1 counted twice",
+            lambda beta: torch.cat([torch.ones(2), (1 - beta).cumprod(0)]),
+            "There are two entries of 1 in front: only t = 0 is free of noise, so T + 1 entries.",
+        ),
+        Mistake(
+            "off by one",
+            lambda beta: torch.cat([torch.ones(2), (1 - beta).cumprod(0)[:-1]]),
+            "Your numbers are one step late: alpha_bar[1] is still 1, though step 1 adds noise.",
+        ),
+        Mistake(
+            "betas for alphas",
+            lambda beta: torch.cat([torch.ones(1), beta.cumprod(0)]),
+            "You multiply the betas, the shares that are lost. Multiply what each step keeps.",
+        ),
+        Mistake(
+            "no running product",
+            lambda beta: torch.cat([torch.ones(1), 1 - beta]),
+            "These are the alphas, what each single step keeps. alpha_bar asks for all steps so "
+            "far.",
+        ),
+        Mistake(
+            "running sum",
+            lambda beta: torch.cat([torch.ones(1), 1 - beta.cumsum(0)]),
+            "You add the losses up. Each step takes its share of what is still there, so multiply.",
+        ),
+        Mistake(
+            "exponential",
+            lambda beta: torch.cat([torch.ones(1), torch.exp(-beta.cumsum(0))]),
+            "exp of minus the sum is nearly right for tiny betas only; 1 - beta is not exp(-beta).",
+        ),
+        Mistake(
+            "root",
+            lambda beta: torch.cat([torch.ones(1), (1 - beta).cumprod(0).sqrt()]),
+            "You took a root: that is the signal rate. alpha_bar is a share of variance, no root "
+            "yet.",
+        ),
+        Mistake(
+            "starts at zero",
+            lambda beta: torch.cat([torch.zeros(1), (1 - beta).cumprod(0)]),
+            "alpha_bar[0] is 0 in yours. At t = 0 nothing is lost: the share that is left is 1.",
+        ),
+    ),
+    alternatives=(
+        _alpha_bar_by_loop,
+        _alpha_bar_in_place,
+        lambda beta: torch.exp(torch.log1p(-torch.cat([torch.zeros(1), beta])).cumsum(0)),
+        lambda beta: np.concatenate([[1.0], np.cumprod(1 - beta.double().numpy())]),
+    ),
+    passed="That is the whole schedule: everything else in this lesson follows from it.",
+)
+
+# alpha_bars(beta): S schedules at once, one a row: (S, T) in, (S, T + 1) out.
+
+
+def _alpha_bars(beta: Tensor) -> Tensor:
+    clean = torch.ones(len(beta), 1)
+    return torch.cat([clean, (1 - beta).cumprod(dim=1)], dim=1)
+
+
+def _many_betas(generator: torch.Generator):
+    for shape in ((1, 4), (3, 3), (2, 9)):
+        yield (0.01 + 0.3 * torch.rand(shape, generator=generator),)
+
+
+alpha_bars = Exercise(
+    "lesson01.alpha_bars",
+    "Several schedules at once",
+    difficulty=1,
+    minutes=4,
+    hints=(
+        "Rows are schedules, columns are steps. Along which axis does the running product go?",
+        "`cumprod(dim=1)` multiplies along a row. The column of ones has shape (S, 1).",
+        "`torch.cat([ones, products], dim=1)` puts columns side by side.",
+    ),
+    model_answer=_alpha_bars,
+    cases=_many_betas,
+    mistakes=(
+        Mistake(
+            "wrong axis",
+            lambda b: torch.cat([torch.ones(len(b), 1), (1 - b).cumprod(0)], 1),
+            "Your product runs down the columns, from one schedule into the next. Time runs along "
+            "the rows, dim=1.",
+        ),
+        Mistake(
+            "ones on top",
+            lambda b: torch.cat([torch.ones(1, b.shape[1]), (1 - b).cumprod(1)], 0),
+            "You put a row of ones on top, as if it were one more schedule. Each row needs a 1 in "
+            "front.",
+        ),
+        Mistake(
+            "both on the wrong axis",
+            lambda b: torch.cat([torch.ones(1, b.shape[1]), (1 - b).cumprod(0)], 0),
+            "Product and ones both run down the columns: you treat each column as a schedule.",
+        ),
+        Mistake(
+            "all in one row",
+            lambda b: torch.cat(
+                [torch.ones(len(b), 1), (1 - b).flatten().cumprod(0).reshape(b.shape)], 1
+            ),
+            "Your product does not stop at the end of a row: the second schedule goes on from the "
+            "first one's last value.",
+        ),
+        Mistake(
+            "no entry for t = 0",
+            lambda b: (1 - b).cumprod(1),
+            "The column for t = 0 is missing: (S, T) should become (S, T + 1).",
+        ),
+    ),
+    alternatives=(
+        lambda b: torch.stack([_alpha_bar(row) for row in b]),
+        lambda b: torch.nn.functional.pad(1 - b, (1, 0), value=1.0).cumprod(-1),
+        lambda b: np.hstack([np.ones((len(b), 1)), np.cumprod(1 - b.numpy(), axis=1)]),
+    ),
+)
+
+# rates(alpha_bar): (T + 1,) in; signal_rate, noise_rate, snr out, each (T + 1,).
+
+
+def _rates(alpha_bar: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    signal_rate = alpha_bar.sqrt()
+    noise_rate = (1 - alpha_bar).sqrt()
+    snr = alpha_bar / (1 - alpha_bar)
+    return signal_rate, noise_rate, snr
+
+
+def _some_alpha_bars(generator: torch.Generator):
+    for (beta,) in _some_betas(generator):
+        yield (_alpha_bar(beta),)
+
+
+def _rates_by_loop(alpha_bar: Tensor) -> tuple[list, list, list]:
+    signal, noise, snr = [], [], []
+    for a in alpha_bar.tolist():
+        signal.append(math.sqrt(a))
+        noise.append(math.sqrt(1 - a))
+        snr.append(a / (1 - a) if a < 1 else math.inf)
+    return signal, noise, snr
+
+
+def _rates_squared(alpha_bar: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    signal, noise = alpha_bar**0.5, (1 - alpha_bar) ** 0.5
+    return signal, noise, (signal / noise) ** 2
+
+
+rates = Exercise(
+    "lesson01.rates",
+    "Signal rate, noise rate, SNR",
+    difficulty=1,
+    minutes=5,
+    hints=(
+        "alpha_bar is a share of *variance*; x_t = signal_rate · x_0 + noise_rate · eps is about "
+        "amplitudes. How do the two relate?",
+        "The variance of a · x is a² times that of x, so rates are roots. Signal and noise shares "
+        "add up to 1.",
+        "The SNR compares variances, not amplitudes: alpha_bar over what is missing from 1. It is "
+        "infinite at t = 0, and that is right.",
+    ),
+    model_answer=_rates,
+    cases=_some_alpha_bars,
+    parts=("signal_rate", "noise_rate", "snr"),
+    mistakes=(
+        Mistake(
+            "no root",
+            lambda a: (a, 1 - a, a / (1 - a)),
+            "Your rates are shares of variance. What multiplies x_0 and eps is an amplitude: take "
+            "roots.",
+        ),
+        Mistake(
+            "rates add up to 1",
+            lambda a: (a.sqrt(), 1 - a.sqrt(), a / (1 - a)),
+            "Your rates add up to 1, but it is their squares that do: then the variance of x_t "
+            "stays 1.",
+        ),
+        Mistake(
+            "swapped",
+            lambda a: ((1 - a).sqrt(), a.sqrt(), a / (1 - a)),
+            "Signal and noise rate have changed places: at t = 0 all is signal.",
+        ),
+        Mistake(
+            "ratio of rates",
+            lambda a: (a.sqrt(), (1 - a).sqrt(), (a / (1 - a)).sqrt()),
+            "Your rates are right. Your SNR is a ratio of amplitudes: it should be one of "
+            "variances, the square of that.",
+        ),
+        Mistake(
+            "noise to signal",
+            lambda a: (a.sqrt(), (1 - a).sqrt(), (1 - a) / a),
+            "Your rates are right. Your SNR is upside down: signal over noise falls with t.",
+        ),
+        Mistake(
+            "logarithm",
+            lambda a: (a.sqrt(), (1 - a).sqrt(), (a / (1 - a)).log()),
+            "Your rates are right. You took the logarithm of the SNR: good for a plot, not asked "
+            "here.",
+        ),
+        Mistake(
+            "one root forgotten",
+            lambda a: (a.sqrt(), 1 - a, a / (1 - a)),
+            "Your noise rate lacks its root: 1 - alpha_bar is the variance of the noise.",
+        ),
+    ),
+    alternatives=(_rates_by_loop, _rates_squared, lambda a: _rates(a.double())),
+)
+
+# quadratic_betas(num_steps, beta_start, beta_end): the square roots grow linearly.
+
+
+def _quadratic_betas(num_steps: int, beta_start: float, beta_end: float) -> Tensor:
+    return torch.linspace(beta_start**0.5, beta_end**0.5, num_steps) ** 2
+
+
+def _quadratic_by_loop(num_steps: int, beta_start: float, beta_end: float) -> list[float]:
+    low, high = math.sqrt(beta_start), math.sqrt(beta_end)
+    return [(low + (high - low) * i / (num_steps - 1)) ** 2 for i in range(num_steps)]
+
+
+quadratic_betas = Exercise(
+    "lesson01.quadratic_betas",
+    "Betas on a parabola",
+    difficulty=2,
+    minutes=4,
+    hints=(
+        "The *roots* of the betas lie on a straight line. Where does that line start and end?",
+        "Take roots of the two ends, draw the line between them, then undo the root.",
+        "`torch.linspace(a**0.5, b**0.5, num_steps)`, and square it.",
+    ),
+    model_answer=_quadratic_betas,
+    cases=lambda generator: ((n + 1, a, b) for n, a, b in _ends(generator)),
+    mistakes=(
+        Mistake(
+            "straight line",
+            lambda n, a, b: torch.linspace(a, b, n),
+            "This is the linear schedule: the betas themselves lie on a line, not their roots.",
+        ),
+        Mistake(
+            "ends without root",
+            lambda n, a, b: torch.linspace(a, b, n) ** 2,
+            "You square a line between the betas, so the ends come out as beta squared. The line "
+            "runs between their roots.",
+        ),
+        Mistake(
+            "not squared again",
+            lambda n, a, b: torch.linspace(a**0.5, b**0.5, n),
+            "These are the roots of the betas: the line is right, the last step is missing.",
+        ),
+        Mistake(
+            "line of squares",
+            lambda n, a, b: torch.linspace(a**2, b**2, n) ** 0.5,
+            "You did it the other way round: squares on a line, then a root. Roots on a line, then "
+            "squares.",
+        ),
+        Mistake(
+            "squared time",
+            lambda n, a, b: a + (b - a) * torch.linspace(0, 1, n) ** 2,
+            "Right ends, another parabola: yours starts flat, at slope 0. The line is drawn "
+            "between the roots of the ends.",
+        ),
+        Mistake(
+            "one too many",
+            lambda n, a, b: torch.linspace(a**0.5, b**0.5, n + 1) ** 2,
+            "You have T + 1 betas; T steps have T of them.",
+        ),
+    ),
+    alternatives=(
+        _quadratic_by_loop,
+        lambda n, a, b: np.square(np.linspace(np.sqrt(a), np.sqrt(b), n)),
+        lambda n, a, b: quadratic_schedule(n, a, b).beta,
+    ),
+)
+
+# rescaled(alpha_bar, num_steps): the betas (num_steps,) of a schedule with another number of steps
+# along the same curve: step i of num_steps stands where step i·T/num_steps of the old one stood;
+# between two old steps, log(alpha_bar) is interpolated linearly. (The pride of the lesson.)
+
+
+def _rescaled(alpha_bar: Tensor, num_steps: int) -> Tensor:
+    old_steps = torch.arange(len(alpha_bar), dtype=torch.float64)
+    new_steps = torch.linspace(0, len(alpha_bar) - 1, num_steps + 1, dtype=torch.float64)
+    log = np.interp(new_steps, old_steps, alpha_bar.double().log())
+    return 1 - torch.from_numpy(log).diff().exp()
+
+
+def _longer_and_shorter(generator: torch.Generator):
+    for num_steps, wanted in ((6, 1), (6, 3), (10, 7), (40, 23), (12, 30)):
+        beta = torch.linspace(0.01, 0.2, num_steps) * (
+            0.8 + 0.4 * torch.rand(1, generator=generator)
+        )
+        yield _alpha_bar(beta).double(), wanted
+
+
+def _rescaled_by_loop(alpha_bar: Tensor, num_steps: int) -> Tensor:
+    last, beta, before = len(alpha_bar) - 1, [], 1.0
+    for i in range(1, num_steps + 1):
+        where = i * last / num_steps
+        low = min(int(where), last - 1)
+        part = where - low
+        now = float(alpha_bar[low]) ** (1 - part) * float(alpha_bar[low + 1]) ** part
+        beta.append(1 - now / before)
+        before = now
+    return torch.tensor(beta)
+
+
+def _rescaled_torch(alpha_bar: Tensor, num_steps: int) -> Tensor:
+    return 1 - torch.exp(torch.diff(_log_at(alpha_bar, num_steps + 1)))
+
+
+def _log_at(alpha_bar: Tensor, count: int) -> Tensor:
+    """log(alpha_bar), interpolated at ``count`` places from the first entry to the last."""
+    return torch.nn.functional.interpolate(
+        alpha_bar.log()[None, None], count, mode="linear", align_corners=True
+    )[0, 0]
+
+
+def _ends_as_noisy(answer) -> bool:
+    """512 steps along the thousand of the linear schedule end at its alpha_bar_T."""
+    alpha_bar = linear_schedule(1000).alpha_bar
+    end = torch.as_tensor(answer(alpha_bar.clone(), 512)).double().neg().log1p().sum().exp()
+    return bool(torch.isclose(end, alpha_bar[-1], rtol=1e-3))
+
+
+rescaled = Exercise(
+    "lesson01.rescaled",
+    "The same curve in 512 steps",
+    difficulty=3,
+    minutes=12,
+    hints=(
+        "Do not touch the betas first: follow the curve. At which (fractional) old step does new "
+        "step i of S stand?",
+        "New steps 0..S stand at `torch.linspace(0, T, S + 1)`. Interpolate log(alpha_bar) there; "
+        "`np.interp(where, old_steps, values)` does it.",
+        "Now you have log(alpha_bar) of the new schedule. alpha_t = alpha_bar_t / alpha_bar_{t-1} "
+        "is the exp of a difference, and beta is 1 minus that.",
+    ),
+    model_answer=_rescaled,
+    cases=_longer_and_shorter,
+    rtol=1e-3,
+    properties=(
+        Property(
+            "With 512 steps instead of 1000 the linear schedule should end at the same alpha_bar, "
+            "4.04e-5.",
+            _ends_as_noisy,
+        ),
+    ),
+    mistakes=(
+        Mistake(
+            "alpha_bar interpolated",
+            lambda a, n: (
+                1
+                - torch.exp(
+                    torch.from_numpy(
+                        np.interp(np.linspace(0, len(a) - 1, n + 1), np.arange(len(a)), a)
+                    )
+                    .log()
+                    .diff()
+                )
+            ),
+            "Close: you interpolate alpha_bar itself, where its logarithm is asked. The difference "
+            "shows where the curve bends.",
+        ),
+        Mistake(
+            "same betas, other count",
+            lambda a, n: torch.linspace(
+                1 - float(a[1]), 1 - float(a[-1] / a[-2]), n, dtype=torch.float64
+            ),
+            "Your betas run between the old ends. With fewer steps each must add more noise, or "
+            "x_T keeps too much of the picture.",
+        ),
+        Mistake(
+            "betas picked",
+            lambda a, n: (1 - a[1:] / a[:-1])[torch.linspace(0, len(a) - 2, n).round().long()],
+            "You pick some of the old betas. The noise of the steps you skip is then missing: go "
+            "through alpha_bar.",
+        ),
+        Mistake(
+            "betas scaled",
+            lambda a, n: (
+                torch.from_numpy(
+                    np.interp(
+                        np.linspace(0, len(a) - 2, n), np.arange(len(a) - 1), 1 - a[1:] / a[:-1]
+                    )
+                )
+                * (len(a) - 1)
+                / n
+            ),
+            "Scaling the betas by T_old/T_new is a common rule of thumb, and good for small betas. "
+            "Here the curve is to be met exactly.",
+        ),
+        Mistake(
+            "S places instead of S + 1",
+            lambda a, n: 1 - torch.cat([torch.zeros(1), _log_at(a, n)]).diff().exp(),
+            "Your places are one too few: S steps have S + 1 ends, from 0 to T both included.",
+        ),
+        Mistake(
+            "not divided",
+            lambda a, n: 1 - _log_at(a, n + 1)[1:].exp(),
+            "You give 1 - alpha_bar, all the noise so far. A beta is what *one* step adds: divide "
+            "by the alpha_bar before it.",
+        ),
+        Mistake(
+            "alphas returned",
+            lambda a, n: _log_at(a, n + 1).diff().exp(),
+            "These are the new alphas. The betas are asked for: one small step further.",
+        ),
+        Mistake(
+            "alpha_bar returned",
+            lambda a, n: _log_at(a, n + 1).exp(),
+            "This is the new alpha_bar, with S + 1 entries, and it is right. Now derive its S "
+            "betas.",
+        ),
+    ),
+    alternatives=(_rescaled_by_loop, _rescaled_torch, lambda a, n: _rescaled(a, n).numpy()),
+    why="Each new beta bundles the old steps it passes: 1 - beta is the product of their alphas.",
+    passed="A schedule is a curve; the number of steps only says how finely you walk along it.",
+)
+
+# How much of x_0 is left in x_T, as its signal rate, for linear_schedule(1000)?
+left_over = Number(
+    "lesson01.left_over",
+    "How pure is x_T?",
+    hints=(
+        "`linear_schedule(1000)` has all you need; which of its tensors multiplies x_0?",
+        "It is the last entry of `signal_rate`, a little over half a percent.",
+    ),
+    value=lambda: float(linear_schedule(1000).signal_rate[-1]),
+    rtol=0.02,
+    mistakes=(
+        Mistake(
+            "alpha_bar",
+            lambda: float(linear_schedule(1000).alpha_bar[-1]),
+            "That is alpha_bar_T, a share of variance. What multiplies x_0 is its root.",
+        ),
+        Mistake(
+            "percent",
+            lambda: 100 * float(linear_schedule(1000).signal_rate[-1]),
+            "You answered in percent; write it as a fraction.",
+        ),
+        Mistake("nothing", 0.0, "Not nothing: x_T is nearly pure noise, and only nearly."),
+        Mistake("noise rate", 1.0, "That is how much noise there is; asked is the signal."),
+    ),
+    why="Of x_0, 0.6 % is still in x_1000: little, and not nothing.",
+)
+
+# Someone keeps the betas from 1e-4 to 0.02 and makes only T = 512 steps. Signal rate of x_512?
+too_short = Number(
+    "lesson01.too_short",
+    "Half the steps, the same betas",
+    hints=(
+        "`linear_schedule(512)` keeps the ends of the betas.",
+        "`linear_schedule(512).signal_rate[-1]`.",
+    ),
+    value=lambda: float(linear_schedule(512).signal_rate[-1]),
+    rtol=0.02,
+    mistakes=(
+        Mistake(
+            "cut off",
+            lambda: float(linear_schedule(1000).signal_rate[512]),
+            "That is step 512 of the thousand-step schedule. Here the betas reach 0.02 at step "
+            "512.",
+        ),
+        Mistake(
+            "no change",
+            lambda: float(linear_schedule(1000).signal_rate[-1]),
+            "That is the end of the thousand-step schedule; fewer steps with the same betas add "
+            "less noise.",
+        ),
+        Mistake(
+            "alpha_bar",
+            lambda: float(linear_schedule(512).alpha_bar[-1]),
+            "That is alpha_bar, the share of variance. The signal rate is its root.",
+        ),
+    ),
+    why="About 12 times as much of x_0 is left as after 1000 steps: the betas must grow as T "
+    "falls.",
+)
+
+# A library counts its steps 0..999 and speaks of timestep 249. Which step of ours is that?
+counting = Number(
+    "lesson01.counting",
+    "Counting from 1 here, from 0 elsewhere",
+    hints=("Its timestep 0 already has one noising.", "Ours count noisings: 0 is clean data."),
+    value=250.0,
+    rtol=0.0,
+    atol=0.01,
+    mistakes=(
+        Mistake("the same", 249.0, "The same number, another count: its first noisy step is 0."),
+        Mistake("wrong way", 248.0, "One step the wrong way: its timestep 0 is our step 1."),
+    ),
+    why="Step t here means t noisings, so theirs is ours minus one.",
+)
+
+# Why do people take T = 1000 steps, and not 10 with larger betas?
+# a: Ten steps cannot reach pure noise.  b: The way back is nearly Gaussian only for small steps.
+# c: The forward process would no longer have a closed form.  d: The network needs 1000 inputs.
+why_thousand = Choice(
+    "lesson01.why_thousand",
+    "Why so many steps?",
+    hints=("Going forward is easy with any betas. Think of the way back.",),
+    right="b",
+    options={
+        "a": "They can: ten betas of 0.64 end at the same alpha_bar. The difficulty is the way "
+        "back.",
+        "b": "Right: a step back is drawn from a Gaussian, and the true one has that form only "
+        "where the step is small.",
+        "c": "It would: alpha_bar is a product of any ten numbers just as well.",
+        "d": "The network is told t as a number and works for any T; steps are not its inputs.",
+    },
+)
