@@ -1,6 +1,7 @@
 """How good are the samples? Each measurement stands beside what real images score."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -63,9 +64,9 @@ def disc_quality(images: Tensor) -> DiscQuality:
         TypeError, ValueError: not a floating-point tensor; another shape.
     """
     images = _validate.floating("images", images)
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or not images.numel():
         shape = tuple(images.shape)
-        raise ValueError(f"images must have shape (N, 1 or 3, H, W), got {shape}")
+        raise ValueError(f"images must have shape (N, 1 or 3, H, W), N >= 1; got {shape}")
     parts = [_measure_discs(part.float()) for part in images.split(_CHUNK)]
     shape, unevenness, dirt = (torch.cat(column) for column in zip(*parts, strict=True))
     is_disc = (shape >= MIN_SHAPE) & (unevenness <= MAX_UNEVENNESS) & (dirt <= MAX_DIRT)
@@ -159,3 +160,125 @@ def _foreground(share: Tensor) -> Tensor:
     ``unevenness`` to judge, and summed over a thousand pixels it would drown the shape.
     """
     return ((share - 0.5) / _RAMP + 0.5).clamp(0, 1)
+
+
+def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
+    """Fréchet distance of Gaussians fitted to two sets of features (Heusel et al. 2017, eq. 6).
+
+    The squared distance of the means plus tr(A + B - 2 (A B)^(1/2)) for the covariances A and B.
+    Computed in float64; the root is taken as tr (A^(1/2) B A^(1/2))^(1/2), which is symmetric, so
+    nothing imaginary can come out. It is biased: two samples of the same distribution have a
+    distance above 0 that falls with their number, hence ``real_floor``.
+
+    Args:
+        features_a, features_b: (N, D) and (M, D), with N and M at least 2.
+
+    Raises:
+        TypeError, ValueError: not floating-point tensors of such shapes; NaN or infinite values.
+    """
+    a, b = _check_features(features_a, features_b)
+    root = _symmetric_root(_covariance(a))
+    overlap = torch.linalg.eigvalsh(root @ _covariance(b) @ root).clamp(min=0).sqrt().sum()
+    spread = a.var(0).sum() + b.var(0).sum() - 2 * overlap
+    return float((a.mean(0) - b.mean(0)).square().sum() + spread.clamp(min=0))
+
+
+def kernel_distance(features_a: Tensor, features_b: Tensor) -> float:
+    """Squared maximum mean discrepancy, unbiased, kernel (x.y / D + 1)^3: "KID" when the features
+    are Inception's (Bińkowski et al. 2018, sec. 4).
+
+    Two samples of the same distribution have distance 0 on average, so it may be negative. Computed
+    in float64.
+
+    Args:
+        features_a, features_b: (N, D) and (M, D), with N and M at least 2.
+
+    Raises:
+        TypeError, ValueError: not floating-point tensors of such shapes; NaN or infinite values.
+    """
+    a, b = _check_features(features_a, features_b)
+    within = _mean_kernel(a, a, without_diagonal=True) + _mean_kernel(b, b, without_diagonal=True)
+    return within - 2 * _mean_kernel(a, b, without_diagonal=False)
+
+
+def real_floor(
+    distance: Callable[[Tensor, Tensor], float],
+    real: Tensor,
+    sample_count: int,
+    reference_count: int,
+    *,
+    repeats: int = 5,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """What real data score against other real data: no model can be expected to do better.
+
+    The features are shuffled and ``sample_count`` of them measured against ``reference_count``
+    others, as samples of a model are against real data. Distances depend on these numbers, so a
+    floor holds only for the same ones.
+
+    Args:
+        distance: ``frechet_distance``, ``kernel_distance`` or another function of two sets.
+        real: (N, D), N at least ``sample_count + reference_count``.
+        repeats: shuffles; they share data, so they differ less than new data would.
+        generator: shuffles; None is torch's default one.
+
+    Returns:
+        (repeats,) float64: take the mean, and the standard deviation as a measure of doubt.
+
+    Raises:
+        TypeError, ValueError: too few features, or counts below 2 or ``repeats`` below 1.
+    """
+    _validate.floating("real", real)
+    _validate.whole_number("sample_count", sample_count, at_least=2)
+    _validate.whole_number("reference_count", reference_count, at_least=2)
+    _validate.whole_number("repeats", repeats, at_least=1)
+    together = sample_count + reference_count
+    if len(real) < together:
+        counts = f"sample_count + reference_count = {together}"
+        raise ValueError(f"real must hold at least {counts} features, got {len(real)}")
+    floors = []
+    for _ in range(repeats):
+        order = torch.randperm(len(real), generator=generator).to(real.device)
+        floors.append(distance(real[order[:sample_count]], real[order[sample_count:together]]))
+    return torch.tensor(floors, dtype=torch.float64)
+
+
+def _check_features(features_a: Tensor, features_b: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as float64, if they are two sets of the same kind of features."""
+    both = []
+    for name, value in (("features_a", features_a), ("features_b", features_b)):
+        value = _validate.floating(name, value)
+        if value.ndim != 2 or len(value) < 2 or not value.shape[1]:
+            shape = tuple(value.shape)
+            raise ValueError(f"{name} must have shape (N, D) with N >= 2 and D >= 1, got {shape}")
+        if not value.isfinite().all():
+            raise ValueError(f"{name} must be finite, got NaN or infinity")
+        both.append(value.detach().double())
+    a, b = both
+    if a.shape[1] != b.shape[1]:
+        widths = f"{a.shape[1]} and {b.shape[1]}"
+        raise ValueError(f"features_a and features_b must have the same D, got {widths}")
+    return a, b
+
+
+def _covariance(features: Tensor) -> Tensor:
+    """Covariance of the columns of (N, D), divided by N - 1; (D, D) also where D is 1."""
+    centred = features - features.mean(0)
+    return centred.T @ centred / (len(features) - 1)
+
+
+def _symmetric_root(matrix: Tensor) -> Tensor:
+    """The square root of a positive semidefinite matrix, (D, D)."""
+    values, vectors = torch.linalg.eigh(matrix)
+    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+
+
+def _mean_kernel(a: Tensor, b: Tensor, *, without_diagonal: bool) -> float:
+    """Mean of the cubic kernel over all pairs of rows, or over all pairs of different rows."""
+    total, pairs = 0.0, len(a) * len(b)
+    for start in range(0, len(a), _CHUNK):  # a block of rows at a time, not all N x M at once
+        total += float(((a[start : start + _CHUNK] @ b.T) / a.shape[1] + 1).pow(3).sum())
+    if without_diagonal:
+        total -= float((a.square().sum(1) / a.shape[1] + 1).pow(3).sum())
+        pairs -= len(a)
+    return total / pairs

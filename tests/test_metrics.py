@@ -1,0 +1,380 @@
+"""The judge of discs on real and faked images; distances against closed forms and loops."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from tutorial_lib import datasets, metrics
+from tutorial_lib.datasets import circles
+from tutorial_lib.metrics import disc_quality, frechet_distance, kernel_distance, real_floor
+
+COUNT = 60
+FINE = 6  # points of a pixel along each axis where shapes are drawn here
+
+
+def accepted(images: Tensor) -> float:
+    return float(disc_quality(images).is_disc.float().mean())
+
+
+# --- shapes drawn point by point, not by the library
+
+
+Outline = Callable[[Tensor, Tensor], Tensor]
+"""Whether the points (x, y), relative to the centre and in radii, belong to a shape."""
+
+
+def shapes(outline: Outline, size: int = 32, largest: float = 0.28, seed: int = 0) -> Tensor:
+    """Images of ``outline`` at random places, sizes, turns and colours, black around."""
+    rng = torch.Generator().manual_seed(seed)
+    points = (torch.arange(size * FINE) + 0.5) / FINE
+    pictures = []
+    for _ in range(COUNT):
+        u = torch.rand(7, generator=rng).tolist()
+        radius = (0.15 + (largest - 0.15) * u[0]) * size
+        x, y = (points - radius - place * (size - 2 * radius) for place in u[1:3])
+        cos, sin = math.cos(2 * math.pi * u[3]) / radius, math.sin(2 * math.pi * u[3]) / radius
+        inside = outline(x * cos + y[:, None] * sin, y[:, None] * cos - x * sin)
+        mask = inside.float().view(size, FINE, size, FINE).mean((1, 3))
+        colour = torch.tensor([0.7 + 0.3 * u[4], 0.4 * u[5], 0.4 * u[6]])
+        pictures.append(mask * colour.roll(int(3 * u[6]))[:, None, None])
+    return torch.stack(pictures) * 2 - 1
+
+
+def disc(x: Tensor, y: Tensor) -> Tensor:
+    return x**2 + y**2 < 1
+
+
+def ellipse(ratio: float) -> Outline:
+    return lambda x, y: x**2 * ratio + y**2 / ratio < 1
+
+
+def polygon(corners: int) -> Outline:
+    def outline(x: Tensor, y: Tensor) -> Tensor:
+        angles = [2 * math.pi * k / corners for k in range(corners)]
+        depths = [x * math.cos(angle) + y * math.sin(angle) for angle in angles]
+        return torch.stack(depths).amax(0) < 0.9
+
+    return outline
+
+
+def flower(x: Tensor, y: Tensor) -> Tensor:
+    return (x**2 + y**2).sqrt() < 1 + 0.12 * torch.cos(4 * torch.atan2(y, x))
+
+
+NOT_DISCS = {
+    "ellipse, 15 % longer": ellipse(1.15),
+    "ellipse, 50 % longer": ellipse(1.5),
+    "triangle": polygon(3),
+    "square": polygon(4),
+    "pentagon": polygon(5),
+    "flower": flower,
+    "ring": lambda x, y: disc(x, y) & ~disc(2 * x, 2 * y),
+    "half": lambda x, y: disc(x, y) & (x < 0),
+    "quarter missing": lambda x, y: disc(x, y) & ((x < 0) | (y < 0)),
+    "slice missing": lambda x, y: disc(x, y) & (x < 0.6),
+    "two discs": lambda x, y: disc(2 * x - 1, 2 * y) | disc(2.5 * x + 1.5, 2.5 * y),
+    "two apart": lambda x, y: disc((x + 0.35) / 0.6, y / 0.6) | disc((x - 0.75) / 0.2, y / 0.2),
+    "bite": lambda x, y: disc(x, y) & ~disc(2.5 * x - 2.5, 2.5 * y),
+}
+
+
+def blurred(images: Tensor, sigma: float) -> Tensor:
+    offsets = torch.arange(-9, 10.0)
+    kernel = torch.exp(-(offsets**2) / (2 * sigma**2))
+    kernel = (kernel / kernel.sum()).view(1, 1, 1, -1)
+    flat = (images + 1).flatten(0, 1)[:, None]
+    flat = torch.nn.functional.conv2d(flat, kernel, padding=(0, 9))
+    flat = torch.nn.functional.conv2d(flat, kernel.transpose(2, 3), padding=(9, 0))
+    return flat.view(images.shape) - 1
+
+
+def shaded(images: Tensor, span: float) -> Tensor:
+    """Discs whose colour falls by the share ``span`` from their left edge to their right."""
+    light = images.amax((1, 2)) > 0  # (N, W), columns of the disc
+    place = light.cumsum(1) / light.sum(1, keepdim=True)
+    return (images + 1) * (1 - span * place)[:, None, None] - 1
+
+
+def two_hues(images: Tensor) -> Tensor:
+    """Discs whose left half has another colour of the same brightness."""
+    light = (images.amax((1, 2)) > 0).float()
+    left = light.cumsum(1) < light.sum(1, keepdim=True) / 2
+    return torch.where(left[:, None, None], images.roll(1, 1), images)
+
+
+def noisy(images: Tensor, sigma: float) -> Tensor:
+    rng = torch.Generator().manual_seed(0)
+    return images + sigma * torch.randn(images.shape, generator=rng)
+
+
+# --- the judge
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("size", "count"), [(16, 3000), (24, 2000), (32, 3000), (64, 500)])
+def test_every_real_image_is_a_disc(size: int, channels: int, count: int):
+    for seed in (0, 1):
+        quality = disc_quality(circles(count, size=size, channels=channels, seed=seed).images)
+        assert quality.is_disc.all()
+        assert quality.shape.min() > 0.96
+        assert quality.unevenness.max() < 1e-5
+        assert quality.dirt.max() < 1e-5
+
+
+def test_discs_drawn_in_another_way_are_discs():
+    quality = disc_quality(shapes(disc, largest=0.35))
+    assert quality.is_disc.all()
+    assert quality.shape.min() > 0.97
+
+
+@pytest.mark.parametrize("size", [24, 32])
+@pytest.mark.parametrize("name", NOT_DISCS)
+def test_other_shapes_are_no_discs(name: str, size: int):
+    assert accepted(shapes(NOT_DISCS[name], size)) <= 0.02
+
+
+def test_slight_faults_that_nobody_sees_are_forgiven():
+    real = circles(COUNT, seed=2).images
+    assert accepted(shapes(ellipse(1.04))) == 1
+    assert accepted(blurred(real, 0.3)) == 1
+    assert accepted(shaded(real, 0.1)) == 1
+    assert accepted(noisy(real, 0.03)) == 1
+    assert accepted(real * 1.2) == 1  # a screen clamps
+
+
+def test_visible_faults_are_not_forgiven():
+    real = circles(COUNT, seed=2).images
+    spotted, dotted = real.clone(), real.clone()
+    for i, image in enumerate(real.amax(1)):
+        y, x = (image > 0).nonzero().float().mean(0).round().int().tolist()
+        spotted[i, :, y, x] = -0.2
+        dotted[i, :, (y + 16) % 32, (x + 16) % 32] = -0.5
+    for images in (
+        blurred(real, 1.2),
+        blurred(real, 3),
+        shaded(real, 0.4),
+        two_hues(real),
+        noisy(real, 0.12),
+        real.clamp(min=-0.8),  # grey ground
+        -real,
+        (real + 1) * 0.45 - 1,  # too dark
+        spotted,
+        dotted,
+    ):
+        assert accepted(images) <= 0.02
+
+
+def test_discs_cut_by_the_border_are_no_discs():
+    real = circles(COUNT, size=32, seed=3).images
+    for image in real:
+        columns = (image.amax((0, 1)) > 0).nonzero()
+        middle = int(columns.float().mean())
+        image.copy_(torch.cat([image[:, :, middle:], -torch.ones(3, 32, middle)], 2))
+    assert accepted(real) == 0
+
+
+def test_empty_flat_and_random_images_are_no_discs():
+    rng = torch.Generator().manual_seed(0)
+    normal = torch.randn(COUNT, 3, 32, 32, generator=rng)
+    for images in (normal, normal * 0.1 - 1, blurred(normal * 9, 3), normal.sign()):
+        assert accepted(images) == 0
+    for level in (-1.0, -0.9, 0.0, 1.0):
+        assert accepted(torch.full((2, 1, 32, 32), level)) == 0
+    assert accepted(datasets.glyphs(COUNT).images) == 0
+    corner = -torch.ones(1, 1, 16, 16)
+    corner[0, 0, 4:6, 4:6] = 1  # two by two pixels are neither disc nor square
+    assert accepted(corner) == 0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_an_image_that_is_not_finite_gets_the_worst_values(value: float):
+    images = circles(3).images
+    images[1, 2, 5, 5] = value
+    quality = disc_quality(images)
+    assert quality.is_disc.tolist() == [True, False, True]
+    assert [float(column[1]) for column in quality[1:]] == [0, 1, 1]
+    assert all(column.isfinite().all() for column in quality)
+
+
+def test_each_measurement_answers_for_its_own_fault():
+    real = circles(COUNT, seed=4).images
+    limits = (metrics.MIN_SHAPE, metrics.MAX_UNEVENNESS, metrics.MAX_DIRT)
+    shape, unevenness, dirt = disc_quality(shapes(ellipse(1.12)))[1:]
+    assert (shape < limits[0]).float().mean() > 0.9
+    assert (unevenness < limits[1]).float().mean() > 0.9
+    assert (dirt < limits[2]).float().mean() > 0.9
+    shape, unevenness, dirt = disc_quality(two_hues(real))[1:]
+    assert (shape > limits[0]).all()
+    assert (unevenness > limits[1]).float().mean() > 0.9
+    assert (dirt < limits[2]).all()
+    shape, unevenness, dirt = disc_quality(real.clamp(min=-0.85))[1:]
+    assert (shape > limits[0]).all()
+    assert (unevenness < limits[1]).all()
+    assert_close(dirt, torch.full((COUNT,), 0.075), atol=1e-6, rtol=0)
+
+
+def test_an_ellipse_scores_what_geometry_says():
+    """The best disc for an ellipse with axes in the ratio 1 + 2 d: 1 - 4 d / pi, to first order."""
+    d = 0.05
+    shape = disc_quality(shapes(ellipse(1 + 2 * d), size=64)).shape
+    assert_close(float(shape.mean()), 1 - 4 * d / math.pi, atol=0.01, rtol=0)
+
+
+def test_the_verdict_is_the_same_alone_and_among_many_and_turned():
+    images = noisy(circles(COUNT, seed=5).images, 0.06)
+    together = disc_quality(images)
+    alone = [disc_quality(image[None]) for image in images]
+    assert together.is_disc.tolist() == [bool(one.is_disc) for one in alone]
+    turned = disc_quality(torch.rot90(images, 1, (2, 3)))
+    for left, right in zip(together[1:], turned[1:], strict=True):
+        assert_close(left, right, atol=1e-3, rtol=0)
+
+
+@pytest.mark.plain_errors
+def test_the_judge_names_wrong_images():
+    for wrong, error, message in (
+        (torch.zeros(3, 32, 32), ValueError, r"images must have shape .* got \(3, 32, 32\)"),
+        (torch.zeros(1, 2, 8, 8), ValueError, r"1 or 3.* got \(1, 2, 8, 8\)"),
+        (torch.zeros(0, 3, 8, 8), ValueError, "N >= 1"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), TypeError, "images must hold floating-point"),
+        ([1, 2], TypeError, "images must be a tensor"),
+    ):
+        with pytest.raises(error, match=message):
+            disc_quality(wrong)  # pyright: ignore[reportArgumentType]
+
+
+# --- distances
+
+
+def features(count: int, width: int, seed: int, shift: float = 0.0) -> Tensor:
+    rng = torch.Generator().manual_seed(seed)
+    mix = torch.randn(width, width, generator=rng, dtype=torch.float64)
+    return torch.randn(count, width, generator=rng, dtype=torch.float64) @ mix + shift
+
+
+def exactly(mean: Tensor, variance: Tensor) -> Tensor:
+    """Features (2 D, D) whose mean and diagonal covariance are exactly these."""
+    width = len(mean)
+    step = torch.diag((variance * (2 * width - 1) / 2).sqrt())
+    return torch.cat([step, -step]) + mean
+
+
+def test_frechet_distance_of_known_gaussians():
+    """Diagonal covariances commute: the sum of (mean gap)^2 and (sigma gap)^2."""
+    rng = torch.Generator().manual_seed(0)
+    m = torch.randn(2, 5, generator=rng, dtype=torch.float64)
+    v = torch.rand(2, 5, generator=rng, dtype=torch.float64) + 0.1
+    expected = (m[0] - m[1]).square().sum() + (v[0].sqrt() - v[1].sqrt()).square().sum()
+    distance = frechet_distance(exactly(m[0], v[0]), exactly(m[1], v[1]))
+    assert_close(distance, float(expected), atol=1e-10, rtol=0)
+
+
+def test_frechet_distance_by_another_route():
+    """tr (A B)^(1/2) from the eigenvalues of the product, which is not symmetric."""
+    a, b = features(300, 7, 0), features(200, 7, 1, shift=0.5)
+    covariance_a, covariance_b = a.T.cov(), b.T.cov()
+    roots = torch.linalg.eigvals(covariance_a @ covariance_b).real.clamp(min=0).sqrt()
+    expected = (a.mean(0) - b.mean(0)).square().sum()
+    expected += covariance_a.trace() + covariance_b.trace() - 2 * roots.sum()
+    assert_close(frechet_distance(a, b), float(expected), atol=1e-9, rtol=1e-10)
+
+
+def test_frechet_distance_is_symmetric_zero_to_itself_and_blind_to_turns():
+    a, b = features(50, 8, 0), features(40, 8, 1)
+    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
+    assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a), rel=1e-9)
+    turn = torch.linalg.qr(features(8, 8, 2)).Q
+    assert frechet_distance(a @ turn, b @ turn) == pytest.approx(frechet_distance(a, b), rel=1e-9)
+
+
+def test_frechet_distance_with_fewer_samples_than_features():
+    a, b = features(6, 20, 0), features(5, 20, 1)
+    assert frechet_distance(a, b) > 0
+    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-5)
+    one = torch.tensor([[0.0], [2.0]])  # mean 1, variance 2
+    assert frechet_distance(one, one + 3) == pytest.approx(9, abs=1e-9)
+
+
+def test_kernel_distance_against_a_loop():
+    a, b = features(9, 4, 0), features(7, 4, 1)
+
+    def kernel(x: Tensor, y: Tensor) -> float:
+        return (sum(float(p) * float(q) for p, q in zip(x, y, strict=True)) / 4 + 1) ** 3
+
+    within_a = sum(kernel(a[i], a[j]) for i in range(9) for j in range(9) if i != j) / 72
+    within_b = sum(kernel(b[i], b[j]) for i in range(7) for j in range(7) if i != j) / 42
+    across = sum(kernel(x, y) for x in a for y in b) / 63
+    assert kernel_distance(a, b) == pytest.approx(within_a + within_b - 2 * across, rel=1e-10)
+
+
+def test_kernel_distance_does_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch):
+    a, b = features(50, 3, 0), features(40, 3, 1)
+    whole = kernel_distance(a, b)
+    monkeypatch.setattr(metrics, "_CHUNK", 7)
+    assert kernel_distance(a, b) == pytest.approx(whole, rel=1e-10)
+
+
+def test_kernel_distance_of_the_same_distribution_is_zero_on_average():
+    rng = torch.Generator().manual_seed(0)
+    draws = [
+        kernel_distance(*torch.randn(2, 30, 4, generator=rng, dtype=torch.float64).unbind())
+        for _ in range(400)
+    ]
+    values = torch.tensor(draws)
+    assert values.mean().abs() < 3 * values.std() / math.sqrt(400)
+    assert (values < 0).any()
+
+
+@pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])
+def test_a_floor_lies_below_the_distance_of_something_else(distance: Callable):
+    real = features(600, 4, 0)
+    floor = real_floor(
+        distance, real, 100, 300, repeats=6, generator=torch.Generator().manual_seed(0)
+    )
+    assert floor.shape == (6,)
+    assert floor.dtype == torch.float64
+    assert floor.mean() + 4 * floor.std() < distance(features(100, 4, 0, shift=1.5), real[:300])
+
+
+def test_a_floor_compares_as_many_as_asked_without_overlap_and_repeats_itself():
+    seen = []
+
+    def note(a: Tensor, b: Tensor) -> float:
+        seen.append((a.flatten().tolist(), b.flatten().tolist()))
+        return float(len(seen))
+
+    real = torch.arange(10.0)[:, None]
+    for _ in range(2):
+        real_floor(note, real, 3, 5, repeats=2, generator=torch.Generator().manual_seed(1))
+    assert all(len(a) == 3 and len(b) == 5 and not set(a) & set(b) for a, b in seen)
+    assert seen[0] != seen[1]
+    assert seen[:2] == seen[2:]
+
+
+@pytest.mark.plain_errors
+@pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])
+def test_distances_name_wrong_features(distance: Callable):
+    good = torch.zeros(4, 3)
+    for a, b, error, message in (
+        (good[0], good, ValueError, r"features_a must have shape .* got \(3,\)"),
+        (good, good[:1], ValueError, r"features_b must have shape .* got \(1, 3\)"),
+        (good, good[:, :2], ValueError, "the same D, got 3 and 2"),
+        (good / 0, good, ValueError, "features_a must be finite"),
+        (good.int(), good, TypeError, "features_a must hold floating-point"),
+    ):
+        with pytest.raises(error, match=message):
+            distance(a, b)
+
+
+@pytest.mark.plain_errors
+def test_a_floor_names_what_is_too_few():
+    with pytest.raises(ValueError, match=r"real must hold at least .* = 12 features, got 10"):
+        real_floor(frechet_distance, torch.zeros(10, 2), 4, 8)
+    with pytest.raises(ValueError, match="sample_count must be at least 2, got 1"):
+        real_floor(frechet_distance, torch.zeros(10, 2), 1, 8)
+    with pytest.raises(ValueError, match="repeats must be at least 1, got 0"):
+        real_floor(frechet_distance, torch.zeros(10, 2), 4, 4, repeats=0)
