@@ -33,7 +33,7 @@ test: $(READY)
 		-n $(WORKERS) --dist loadfile notebooks
 
 check: $(READY)
-	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff check --quiet --output-format=concise .
 	$(BIN)/ruff format --quiet --check .
 	$(BIN)/lint-imports --no-logo
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright

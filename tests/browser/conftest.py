@@ -45,6 +45,8 @@ LAB_SETTINGS = {
     # Every cell is in the page, also those far below, so that a test can find them.
     "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
 }
+# What no lesson links to: hidden folders, what was built, downloads.
+NOT_COPIED = (".*", "build", "runs", "*.egg-info", "__pycache__", "*MNIST", "cifar-10*")
 START_SECONDS = 60
 RUN_SECONDS = 300
 
@@ -103,12 +105,12 @@ class OpenNotebook:
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a JupyterLab that serves a copy of the notebooks; `%s` is the notebook.
+    """The address of a JupyterLab that serves a copy of the course; `%s` is the notebook.
 
     A copy, because JupyterLab saves what is opened; in a folder with a space, because some have.
     """
     course = tmp_path_factory.mktemp("course") / "my course"
-    shutil.copytree(ROOT / "notebooks", course / "notebooks")
+    shutil.copytree(ROOT, course, ignore=shutil.ignore_patterns(*NOT_COPIED))
     settings = tmp_path_factory.mktemp("settings")
     for plugin, value in LAB_SETTINGS.items():
         file = settings / f"{plugin}.jupyterlab-settings"
@@ -135,7 +137,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             stdout=out,
             stderr=out,
             env={
-                **os.environ,
+                # Without the tests' own choice of a backend: kernels draw into the notebook.
+                **{key: value for key, value in os.environ.items() if key != "MPLBACKEND"},
                 "JUPYTERLAB_SETTINGS_DIR": str(settings),
                 "JUPYTERLAB_WORKSPACES_DIR": str(settings / "workspaces"),
                 "JUPYTER_RUNTIME_DIR": str(settings / "runtime"),
