@@ -32,6 +32,7 @@ from tutorial_lib._random import uniform
 from tutorial_lib._typing import EpsModel
 from tutorial_lib.checkpoints import TARGETS, as_eps_model, save_checkpoint
 from tutorial_lib.datasets import Dataset
+from tutorial_lib.optimizers import Muon, is_matrix
 from tutorial_lib.schedules import NoiseSchedule
 from tutorial_lib.unet import TinyUNet
 
@@ -57,7 +58,7 @@ DECAYS: dict[str, Callable[[float], float]] = {
     "linear": lambda fraction: 1 - fraction,
     "cosine": lambda fraction: 0.5 * (1 + math.cos(math.pi * fraction)),
 }
-OPTIMIZERS = ("adamw",)
+OPTIMIZERS = ("muon", "adamw")
 
 READ_EVERY = 50
 """Steps between looks at the losses on an accelerator: each look waits for the queue to empty."""
@@ -84,9 +85,9 @@ class TrainConfig:
     """Noise schedule: linear, quadratic or cosine."""
     num_steps: int = 1000
     """T, how often an image is noised (noise steps)."""
-    target: str = "eps"
+    target: str = "v"
     """What the network is trained to say: eps, v or x0; samplers get eps in any case."""
-    weight: str = "none"
+    weight: str = "min_snr"
     """How much each t counts in the eps loss: none, p2, min_snr, v or x0."""
     step_sampler: str = "stratified"
     """How t is drawn in a batch: uniform, stratified or importance."""
@@ -95,22 +96,25 @@ class TrainConfig:
     """Length of the run (training steps); None leaves it to max_seconds."""
     max_seconds: float | None = None
     """Longest time that training may take (seconds); None leaves it to steps."""
-    batch_size: int = 64
+    batch_size: int = 32
     """Images in a training step (images)."""
-    optimizer: str = "adamw"
-    """What turns gradients into steps: adamw."""
-    lr: float = 1e-3
-    """Largest learning rate (per training step)."""
-    warmup: int = 100
-    """The learning rate grows linearly over this many steps (training steps)."""
-    decay: str = "cosine"
-    """How the learning rate then falls over the run: constant, linear or cosine."""
-    weight_decay: float = 0.01
-    """Pull of weight matrices and kernels towards 0, times lr (per training step)."""
+    optimizer: str = "muon"
+    """What turns gradients into steps: muon (with adamw for vectors) or adamw (for all)."""
+    lr: float = 3e-3
+    """Largest learning rate of adamw (change of a weight per training step)."""
+    muon_lr: float = 0.02
+    """Largest learning rate of muon (change of a singular value per training step)."""
+    warmup: float = 0.03
+    """Share of the run over which the learning rates grow linearly, in [0, 1]."""
+    decay: str = "linear"
+    """How the learning rates fall to 0 over the run: linear, cosine, or constant (they do not)."""
+    weight_decay: float = 0.0
+    """Pull of matrices and kernels towards 0, times the learning rate (per training step)."""
     grad_clip: float = 1.0
     """Largest norm of all gradients together; 0 does not clip."""
-    ema: float = 0.999
-    """Share of the averaged weights kept at a step, in [0, 1); less in the first steps."""
+    ema: float = 0.95
+    """Share of the averaged weights kept at a step, in [0, 1]; less in the first steps. With
+    a constant learning rate take 0.999 or more."""
 
     widths: tuple[int, ...] = (32, 64)
     """Channels of each resolution of the network, finest first (channels)."""
@@ -210,7 +214,7 @@ def train(
     if data is None:
         data = datasets.load(config.dataset, size=config.size, root=config.root, seed=config.seed)
     with _own_randomness(config.seed, device):
-        network = model if model is not None else _new_network(config, data)
+        network = model if model is not None else new_network(config, data)
         trainer = Trainer(config, network, data, device, precision)
         folder = _run_folder(config)
         return _run(trainer, data, folder)
@@ -256,16 +260,8 @@ class Trainer:
         self.lr_schedules = [LambdaLR(optimizer, self._lr_factor) for optimizer in self.optimizers]
 
     def step(self) -> Tensor:
-        """One training step; the loss stays on the device."""
-        x0, labels = self._next_batch()
-        loss = losses.epsilon_loss(
-            self._eps_model(self.network, labels),
-            self.schedule,
-            x0,
-            generator=self.generator,
-            sampler=self.step_sampler,
-            weight=WEIGHTS[self.config.weight],
-        )
+        """One training step; its loss, a scalar that stays on the device."""
+        loss = self._loss(*self._next_batch())
         loss.backward()
         if self.config.grad_clip:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.config.grad_clip)
@@ -275,6 +271,19 @@ class Trainer:
         update_ema(self.ema, self.network, ema_decay(self.steps_done, self.config.ema))
         self.steps_done += 1
         return loss.detach()
+
+    def _loss(self, x0: Tensor, labels: Tensor | None) -> Tensor:
+        try:
+            return losses.epsilon_loss(
+                self._eps_model(self.network, labels),
+                self.schedule,
+                x0,
+                generator=self.generator,
+                sampler=self.step_sampler,
+                weight=WEIGHTS[self.config.weight],
+            )
+        except ValueError as error:  # an answer that is not finite, met on the way to the loss
+            raise TrainingError(f"at step {self.steps_done + 1}: {error}") from error
 
     def fraction_done(self) -> float:
         """How much of the run is over, in [0, 1], by whichever of steps and time ends it first."""
@@ -292,11 +301,18 @@ class Trainer:
 
     @property
     def lr(self) -> float:
-        """The learning rate of the next step."""
+        """The learning rate of the next step, of the first optimizer: muon where it is in use."""
         return float(self.lr_schedules[0].get_last_lr()[0])
 
     def _lr_factor(self, step: int) -> float:
-        return lr_factor(step, self.fraction_done(), self.config.warmup, self.config.decay)
+        """The factor for the middle of the coming step, as far as the clock can foresee it."""
+        fraction = 0.0
+        if self.config.steps is not None:
+            fraction = (step + 0.5) / self.config.steps
+        if self.config.max_seconds is not None and step:
+            foreseen = self.seconds * (step + 0.5) / step
+            fraction = max(fraction, foreseen / self.config.max_seconds)
+        return lr_factor(min(1.0, fraction), self.config.warmup, self.config.decay)
 
     def _next_batch(self) -> tuple[Tensor, Tensor | None]:
         index = self.order.take(self.config.batch_size)
@@ -345,16 +361,15 @@ class Shuffled:
         return self.order[self.position - count : self.position]
 
 
-def lr_factor(step: int, fraction: float, warmup: int, decay: str) -> float:
-    """The share of the largest learning rate at a step, in [0, 1].
+def lr_factor(fraction: float, warmup: float, decay: str) -> float:
+    """The share of the largest learning rate, in [0, 1].
 
     Args:
-        step: 0 for the first.
         fraction: how much of the run is over, in [0, 1].
-        warmup: over how many steps the rate grows linearly; the first has 1/warmup of it.
+        warmup: up to which fraction the rate also grows linearly from 0.
         decay: a name in ``DECAYS``: how it falls with ``fraction``.
     """
-    grown = min(1.0, (step + 1) / warmup) if warmup else 1.0
+    grown = min(1.0, fraction / warmup) if warmup else 1.0
     return grown * DECAYS[decay](fraction)
 
 
@@ -531,7 +546,11 @@ def _due(step: int, every: int | None) -> bool:
     return every is not None and step % every == 0
 
 
-def _new_network(config: TrainConfig, data: Dataset) -> nn.Module:
+def new_network(config: TrainConfig, data: Dataset) -> TinyUNet:
+    """An untrained network as ``config`` describes it, for the images and classes of ``data``.
+
+    Its first weights come from torch's global random state.
+    """
     return TinyUNet(
         data.images.shape[1],
         widths=config.widths,
@@ -545,17 +564,28 @@ def _optimizers(
     config: TrainConfig, network: nn.Module, device: torch.device
 ) -> list[torch.optim.Optimizer]:
     """The optimizers that together move every parameter once a step."""
+    owner = {p: module for module in network.modules() for p in module.parameters(recurse=False)}
     trained = [p for p in network.parameters() if p.requires_grad]
+    if not trained:
+        raise ValueError("model must have a parameter to train, got none")
+    matrices = [p for p in trained if is_matrix(owner[p], p)]
+    tables = [p for p in trained if p.ndim >= 2 and not is_matrix(owner[p], p)]
+    vectors = [p for p in trained if p.ndim < 2]
+    optimizers: list[torch.optim.Optimizer] = []
+    if config.optimizer == "muon" and matrices:
+        optimizers.append(Muon(matrices, lr=config.muon_lr, weight_decay=config.weight_decay))
+        matrices = []
+    # Vectors are left alone by weight decay: pulled towards 0 they would switch channels off.
     groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
-        # Norms and biases are left alone: pulled towards 0 they would switch channels off.
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [*matrices, *tables], "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    if not groups:
-        raise ValueError("model must have a parameter to train, got none")
-    fused = device.type in ("cpu", "cuda", "mps")
-    return [torch.optim.AdamW(groups, lr=config.lr, fused=fused)]
+    if groups:
+        fused = device.type in ("cpu", "cuda", "mps")
+        adamw = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.99), fused=fused)
+        optimizers.append(adamw)
+    return optimizers
 
 
 @contextlib.contextmanager
@@ -615,15 +645,15 @@ def _check_config(config: TrainConfig) -> None:
     }
     for name, options in names.items():
         _validate.one_of(name, getattr(config, name), options)
-    at_least = {"seed": 0, "num_steps": 1, "batch_size": 1, "warmup": 0, "blocks": 1, "patch": 1}
+    at_least = {"seed": 0, "num_steps": 1, "batch_size": 1, "blocks": 1, "patch": 1}
     for name, low in {**at_least, "log_every": 1}.items():
         _validate.whole_number(name, getattr(config, name), at_least=low)
     for name in ("size", "steps", "checkpoint_every"):
         if getattr(config, name) is not None:
             _validate.whole_number(name, getattr(config, name), at_least=1)
-    for name in ("lr", "weight_decay", "grad_clip"):
+    for name in ("lr", "muon_lr", "weight_decay", "grad_clip"):
         _validate.number(name, getattr(config, name), low=0.0, high=1e6)
-    for name in ("ema", "label_drop"):
+    for name in ("ema", "label_drop", "warmup"):
         _validate.number(name, getattr(config, name), low=0.0, high=1.0)
     if config.max_seconds is not None:
         _validate.number("max_seconds", config.max_seconds, low=1e-3, high=math.inf)

@@ -1,0 +1,405 @@
+"""The command line: ``python -m tutorial_lib train | sample | doctor | progress``.
+
+A mistake is answered by one line on stderr, ``error: ...``, that names the culprit. Exit code 2
+means that the command was not understood, 1 that it could not be carried out. ``TUTORIAL_DEBUG=1``
+in the environment shows where an error came from.
+"""
+
+import contextlib
+import io
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+import tyro
+from torch import Tensor
+
+from tutorial_lib import _files, _validate, datasets, hardware, samplers
+from tutorial_lib._typing import EpsModel
+from tutorial_lib.checkpoints import Checkpoint, load_checkpoint, shipped, versions
+from tutorial_lib.images import png_bytes
+from tutorial_lib.predictions import clip_x0
+from tutorial_lib.training import TrainConfig, Trainer, TrainingError, new_network, train
+
+SAMPLERS = ("ddim", "ddpm")
+EXPECTED = (ValueError, TypeError, OSError, TrainingError, torch.OutOfMemoryError)
+"""Errors whose message is for the user; any other is a bug and shows its traceback."""
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """Draw images with a trained denoiser and write them as one PNG grid."""
+
+    checkpoint: tyro.conf.Positional[str] = "mnist"
+    """A checkpoint file, a run folder, or the name of a checkpoint that comes with the course."""
+    sampler: str = "ddim"
+    """How to walk from noise to an image: ddim or ddpm."""
+    count: int = 64
+    """How many images to draw (images)."""
+    steps: int | None = None
+    """Length of the walk (steps); None means 50 for ddim and all T for ddpm."""
+    eta: float = 0.0
+    """Share of fresh noise in a ddim step, in [0, 1]; 0 is deterministic."""
+    variance: str = "posterior"
+    """Variance of the noise in a ddpm step: posterior or beta."""
+    clip: bool = True
+    """Whether to keep the predicted clean image in [-1, 1], where images live."""
+    label: str | None = None
+    """Class to draw, its name or number; None leaves it open. For conditional networks only."""
+    seed: int = 0
+    """Seed of the noise: image i has the same starting noise in any count or batch."""
+    batch: int = 64
+    """Images drawn at once (images); with eta > 0 or ddpm it decides the fresh noise too."""
+    device: str = "auto"
+    """Where to draw: auto, cpu, cuda or mps."""
+    precision: str = "auto"
+    """Number format of the network: auto, fp32 or bf16; auto is bf16 where it is native."""
+    out: Path = Path("samples.png")
+    """The PNG file to write."""
+    tensors: Path | None = None
+    """A .safetensors file for the images as numbers: float32 (N, C, H, W) in [-1, 1]."""
+
+    def __post_init__(self) -> None:
+        _validate.one_of("sampler", self.sampler, SAMPLERS)
+        _validate.one_of("variance", self.variance, ("posterior", "beta"))
+        for name in ("count", "batch"):
+            _validate.whole_number(name, getattr(self, name), at_least=1)
+        _validate.whole_number("seed", self.seed, at_least=0)
+        _validate.number("eta", self.eta, low=0.0, high=1.0)
+        if self.steps is not None:
+            _validate.whole_number("steps", self.steps, at_least=1)
+        if self.out.suffix.lower() != ".png":
+            raise ValueError(f"out must end in .png, got {self.out}")
+        if self.tensors is not None and self.tensors.suffix != ".safetensors":
+            raise ValueError(f"tensors must end in .safetensors, got {self.tensors}")
+
+
+@dataclass(frozen=True)
+class DoctorConfig:
+    """Say what this machine will use, what data is there, and how long the lessons take here."""
+
+    root: Path | None = None
+    """Folder of downloaded data sets; None means TUTORIAL_DATA, else data/."""
+    seconds: float = 3.0
+    """How long to measure training, and again sampling (seconds)."""
+
+    def __post_init__(self) -> None:
+        _validate.number("seconds", self.seconds, low=0.1, high=600.0)
+
+
+@dataclass(frozen=True)
+class ProgressConfig:
+    """Run the notebooks and say which exercises pass."""
+
+    notebooks: tyro.conf.Positional[tuple[Path, ...]] = (Path("notebooks"),)
+    """Notebooks, or folders of them."""
+    json: Path | None = None
+    """A file for the results as JSON."""
+    junit: Path | None = None
+    """A file for the results as JUnit XML, which CI systems show."""
+    require_all: bool = False
+    """Whether an exercise that nobody tried counts as a failure."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code.
+
+    Args:
+        argv: the words after the program's name; None takes those of this process.
+    """
+    try:
+        config = _parse(sys.argv[1:] if argv is None else list(argv))
+    except UsageError as error:
+        return _fail(error, code=2)
+    if config is None:  # --help was asked for and answered
+        return 0
+    try:
+        return next(run for kind, run in COMMANDS.values() if isinstance(config, kind))(config)
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+    except EXPECTED as error:
+        return _fail(error, code=1)
+
+
+class UsageError(ValueError):
+    """A command line that cannot be meant."""
+
+
+def draw(checkpoint: Checkpoint, config: SampleConfig) -> Tensor:
+    """``config.count`` images from a checkpoint, float32 (N, C, H, W) in [-1, 1], on the CPU.
+
+    The starting noise is drawn image by image from one generator on the CPU, so image i starts
+    from the same noise whatever the count, the batch or the device.
+
+    Raises:
+        ValueError: a label that the network does not know, more steps than T.
+    """
+    device = next(checkpoint.network.parameters()).device
+    generator = torch.Generator().manual_seed(config.seed)
+    fresh = torch.Generator().manual_seed(config.seed + 1)  # noise of the steps, batch by batch
+    label = _label_number(checkpoint, config.label)
+    drawn = []
+    for start in range(0, config.count, config.batch):
+        size = min(config.batch, config.count - start)
+        shape = checkpoint.image_shape
+        noise = torch.stack([torch.randn(shape, generator=generator) for _ in range(size)])
+        model = _model(checkpoint, config, size, label, device)
+        x0 = samplers.last(_walk(model, checkpoint, config, noise.to(device), fresh))
+        drawn.append(x0.clamp(-1, 1).cpu())
+    return torch.cat(drawn)
+
+
+def _model(
+    checkpoint: Checkpoint, config: SampleConfig, size: int, label: int | None, device: torch.device
+) -> EpsModel:
+    model = checkpoint.model
+    if label is not None:
+        model = checkpoint.conditioned(torch.full((size,), label, device=device))
+    precision = hardware.pick_precision(config.precision, device)
+    model = hardware.in_precision(model, device, precision)
+    return clip_x0(model, checkpoint.schedule) if config.clip else model
+
+
+def _walk(
+    model: EpsModel,
+    checkpoint: Checkpoint,
+    config: SampleConfig,
+    noise: Tensor,
+    fresh: torch.Generator,
+) -> Iterator[samplers.SampleStep]:
+    schedule = checkpoint.schedule
+    if config.sampler == "ddim":
+        steps = min(50, schedule.num_steps) if config.steps is None else config.steps
+        walk = _spaced(schedule.num_steps, steps)
+        return samplers.ddim(model, schedule, noise, walk, eta=config.eta, generator=fresh)
+    if config.steps is not None:
+        walk = _spaced(schedule.num_steps, config.steps)
+        model, schedule = samplers.respace(model, schedule, walk)
+    return samplers.ddpm(model, schedule, noise, variance=config.variance, generator=fresh)
+
+
+def _spaced(num_steps: int, steps: int) -> list[int]:
+    if steps > num_steps:
+        raise ValueError(f"steps must be at most {num_steps}, the checkpoint's T; got {steps}")
+    return samplers.evenly_spaced(num_steps, steps)
+
+
+def _label_number(checkpoint: Checkpoint, label: str | None) -> int | None:
+    """The place of a class given by name or number."""
+    if label is None:
+        return None
+    names = checkpoint.class_names
+    if not names:
+        raise ValueError(f"label: {checkpoint.path.name} was trained without classes")
+    if label not in names and label.isdecimal() and int(label) < len(names):
+        return int(label)
+    return names.index(_validate.one_of("label", label, names))
+
+
+def _train(config: TrainConfig) -> int:
+    run = train(config)
+    rate = len(run.losses) * config.batch_size / run.seconds
+    recent = run.losses[-100:]
+    print(f"{len(run.losses)} steps in {run.seconds:.1f} s, {rate:.0f} images/s")
+    print(f"loss {sum(recent) / len(recent):.4f} (mean of the last {len(recent)} steps)")
+    print(f"checkpoint: {run.checkpoint}")
+    return 0
+
+
+def _sample(config: SampleConfig) -> int:
+    for path in (config.out, config.tensors):
+        if path is not None:
+            _check_place(path)
+    device = hardware.pick_device(config.device)
+    checkpoint = load_checkpoint(config.checkpoint, device=device)
+    start = time.perf_counter()
+    images = draw(checkpoint, config)
+    seconds = time.perf_counter() - start
+    contents = {config.out: png_bytes(images)}
+    if config.tensors is not None:
+        contents[config.tensors] = safetensors.torch.save({"images": images.contiguous()})
+    _write_all(contents)
+    print(f"{config.count} images in {seconds:.1f} s, {config.count / seconds:.1f} images/s")
+    print(f"written: {', '.join(map(str, contents))}")
+    return 0
+
+
+def _check_place(path: Path) -> None:
+    """Raises where ``path`` can hold no file, before any work is done for it."""
+    if path.is_dir():
+        raise IsADirectoryError(f"cannot write {path}: it is a folder")
+    if not path.parent.is_dir():
+        raise NotADirectoryError(f"cannot write {path}: {path.parent} is no folder")
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"cannot write {path}: no permission to write in {path.parent}")
+
+
+def _write_all(contents: dict[Path, bytes]) -> None:
+    """Writes all files or none."""
+    waiting = [_files.temporary(path) for path in contents]
+    try:
+        for place, content in zip(waiting, contents.values(), strict=True):
+            _files.write_synced(place, content)
+    except OSError as error:
+        for place in waiting:
+            place.unlink(missing_ok=True)
+        raise OSError(f"cannot write {', '.join(map(str, contents))}: {error.strerror}") from error
+    for place, path in zip(waiting, contents, strict=True):
+        os.replace(place, path)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a lesson asks of a machine, in units that ``doctor`` measures.
+
+    Attributes:
+        minutes: of reading and exercises, by the lesson's own word.
+        train_steps: training steps of the default network on 32 x 32 images, batches of 32.
+        images: images drawn with 50 steps each.
+    """
+
+    minutes: int
+    train_steps: int
+    images: int
+
+
+LESSONS = {"00_start_here": Work(minutes=10, train_steps=0, images=64)}
+"""The lessons' work, by the name of their notebooks."""
+
+
+def _doctor(config: DoctorConfig) -> int:
+    device = hardware.pick_device()
+    precision = hardware.pick_precision("auto", device)
+    about = versions()
+    print(f"device      {hardware.describe_device(device)}")
+    print(f"precision   {precision.name}: {precision.reason}")
+    print(f"versions    {', '.join(f'{name} {number}' for name, number in about.items())}")
+    root = datasets.data_root(config.root)
+    for name in datasets.NAMES:
+        place = (
+            f"here, in {root}" if name in ("mnist", "fashion_mnist", "cifar10") else "drawn here"
+        )
+        here = datasets.is_here(name, config.root)
+        print(f"data        {name}: {place if here else f'not in {root}, would be downloaded'}")
+    for name, path in shipped().items():
+        print(f"checkpoint  {name}: {path}")
+    if not shipped():
+        print("checkpoint  none came with the course")
+    training, drawing = _speeds(device, precision, config.seconds)
+    print(f"training    {training:.1f} steps/s (32 x 32 RGB, batches of 32)")
+    print(f"sampling    {drawing:.1f} images/s (32 x 32 RGB, 50 DDIM steps, batches of 64)")
+    for name, work in LESSONS.items():
+        seconds = work.train_steps / training + work.images / drawing
+        print(f"lesson      {name}: {work.minutes} min, of which {seconds:.0f} s are computing")
+    return 0
+
+
+def _speeds(
+    device: torch.device, precision: hardware.Precision, seconds: float
+) -> tuple[float, float]:
+    """Training steps a second and images a second, each measured for ``seconds``."""
+    data = datasets.circles(256)
+    config = TrainConfig(progress=False)
+    with torch.random.fork_rng(devices=[]):
+        trainer = Trainer(config, new_network(config, data), data, device, precision)
+    training = _rate(lambda: trainer.step().item(), seconds)
+    model = hardware.in_precision(trainer.network.eval(), device, precision)
+    x_t, t = torch.zeros(64, 3, 32, 32, device=device), torch.ones(64, dtype=torch.int64)
+    t = t.to(device)
+    with torch.no_grad():
+        calls = _rate(lambda: model(x_t, t).sum().item(), seconds)
+    return training, calls * 64 / 50
+
+
+def _rate(work: Callable[[], object], seconds: float) -> float:
+    """How often a second ``work`` can be done."""
+    work()  # the first call sets things up
+    count, start = 0, time.perf_counter()
+    while (passed := time.perf_counter() - start) < seconds or not count:
+        work()
+        count += 1
+    return count / passed
+
+
+def _progress(config: ProgressConfig) -> int:
+    from tutorial_lib.progress import progress  # brings Jupyter with it: only where it is needed
+
+    return progress(
+        config.notebooks, json=config.json, junit=config.junit, require_all=config.require_all
+    )
+
+
+def _parse(argv: list[str]) -> Any:
+    """The config that the words ask for; None where they asked for help.
+
+    Raises:
+        UsageError: they ask for nothing that there is.
+    """
+    shown = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(shown):
+            return _ask_tyro(argv)
+    except SystemExit as end:
+        if not end.code:
+            return None
+    shown = io.StringIO()
+    with contextlib.redirect_stderr(shown), contextlib.suppress(SystemExit), _wide_terminal():
+        _ask_tyro(argv)  # again, in a frame so wide that it breaks no path in two
+    raise UsageError(_box_in_words(shown.getvalue()))
+
+
+def _ask_tyro(argv: list[str]) -> Any:
+    commands = {name: config for name, (config, _) in COMMANDS.items()}
+    return tyro.extras.subcommand_cli_from_dict(
+        commands, prog="python -m tutorial_lib", description=DESCRIPTION, args=argv
+    )
+
+
+@contextlib.contextmanager
+def _wide_terminal() -> Iterator[None]:
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "10000"
+    try:
+        yield
+    finally:
+        del os.environ["COLUMNS"]
+        if before is not None:
+            os.environ["COLUMNS"] = before
+
+
+def _box_in_words(box: str) -> str:
+    """The message in a framed error of tyro, as one line."""
+    lines = [line.strip(" │") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
+    parts = " ".join(lines).split("─" * 10)
+    message = re.sub(r"^Error parsing \w*Config: ", "", parts[0].strip())
+    message = message.partition(" Got errors:")[0]
+    near = re.search(r"Perhaps you meant:\s+(--[\w-]+)", box.replace("│", " "))
+    return f"{message}; did you mean {near[1]}?" if near else message
+
+
+def _fail(error: BaseException, *, code: int) -> int:
+    """Says what is wrong in one line and returns the exit code."""
+    if os.environ.get("TUTORIAL_DEBUG"):
+        raise error
+    message = str(error)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        message = f"{error.filename}: {error.strerror}"
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+DESCRIPTION = "Train a denoiser, draw images with it, look at this machine, run the exercises."
+COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {
+    "train": (TrainConfig, _train),
+    "sample": (SampleConfig, _sample),
+    "doctor": (DoctorConfig, _doctor),
+    "progress": (ProgressConfig, _progress),
+}
