@@ -151,7 +151,7 @@ class TestNotAttempted:
 
         def method(x, factor):
             scaled = ...
-            return scaled.sum()
+            return scaled.sum()  # pyright: ignore[reportAttributeAccessIssue]
 
         class Net:
             def __init__(self, x, factor):

@@ -49,7 +49,8 @@ When values are not enough:
 
 - ``reference=`` judges instead of the model answer (the library's function, say).
 - ``properties=(Property("...", holds, mistake="name"),)``: ``holds(answer)`` is True or False. A
-  mistake that gives the right values fails here and is named by the property.
+  mistake that gives the right values fails here and is named by the property. The answer it gets
+  returns tensors, whatever the learner's own returns (see ``tidy``).
 - ``use=`` says how an answer is used: ``use(answer, *case)`` returns what is compared. Run a class
   (``answer(dim)(x)``), take the last of a generator, or *statistics* of a random answer, which do
   not depend on the order of its draws: ``use=lambda f, x0, generator: moments(f(x0, generator))``
@@ -297,8 +298,12 @@ class Exercise(Task):
         )
 
     def _judge_properties(self, answer: Callable, printed: str) -> Result:
+        @functools.wraps(answer)
+        def tidied(*arguments: object) -> object:
+            return tidy(answer(*arguments), self.parts)
+
         for wanted in self.properties:
-            outcome = self._run(lambda wanted=wanted: bool(wanted.holds(answer)), answer)
+            outcome = self._run(lambda wanted=wanted: bool(wanted.holds(tidied)), answer)
             if outcome.wrong:
                 stage, message, mistake = (
                     outcome.wrong.stage,
@@ -518,6 +523,21 @@ def tensor_like(value: object, like: Tensor) -> Tensor:
     tensor = _compare.as_tensor(value)
     assert tensor is not None
     return tensor
+
+
+def tidy(value: object, parts: Sequence[str] = ()) -> object:
+    """A result in one form: arrays, lists and numbers become tensors, several parts a tuple.
+
+    Tensors stay what they are, with their gradients; what is nothing like numbers stays too.
+    """
+    if isinstance(value, Tensor):
+        return value
+    if parts and isinstance(value, Mapping) and set(value) == set(parts):
+        return tuple(tidy(value[name]) for name in parts)
+    if isinstance(value, tuple) or (parts and isinstance(value, list)):
+        return tuple(tidy(part) for part in value)
+    tensor = _compare.as_tensor(value)
+    return value if tensor is None else tensor
 
 
 def source_of(function: Callable) -> str:
