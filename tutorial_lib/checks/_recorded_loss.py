@@ -1,0 +1,318 @@
+"""Judging a loss that draws its own random numbers, by what its model was shown.
+
+An answer may draw t and the noise in any order, so its loss cannot be compared with one number. But
+the model it is given records each (x_t, t) that it was asked about. From x_t, t and x_0 follows the
+noise that is in x_t, and from the noise what the loss has to be: exactly, not on average.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tutorial_lib.checks import _compare
+from tutorial_lib.checks.framework import Wrong
+from tutorial_lib.schedules import NoiseSchedule
+
+MANY_CALLS, FEW_CALLS = 40, 6
+MANY_SAMPLES = 8
+"""Batches of this size or more are drawn often enough to say how t and the noise are spread."""
+
+MESSAGES = {
+    "t from 0 to T - 1": "Your t runs from 0 to T - 1. Here t counts noisings: 0 would be a clean "
+    "image with nothing to find in it, and T is never practiced. The upper end of `torch.randint` "
+    "is not drawn itself.",
+    "t from 0 to T": "Your t includes 0, a clean image, in which there is no noise to be found. "
+    "Steps run from 1 to T.",
+    "T is never drawn": "Your t never reaches T, the step at which every walk back begins. The "
+    "upper end of `torch.randint` is not drawn itself.",
+    "t beyond T": "Your t reaches T + 1, a step that does not exist: there are T noisings.",
+    "one t for the whole batch": "All samples of your batch share one t. Draw one for each, "
+    "`len(x0)` of them: then a batch looks at many steps, and its loss jumps about less.",
+    "t not uniform": "Your t favors some steps over others. Each of 1..T should be equally likely: "
+    "`torch.randint` does that.",
+    "model sees x_0": "Your model is shown the clean x_0. There is no noise in it: show it x_t.",
+    "t one step off": "At t = 1 your x_t still is the clean x_0, so the rates you use belong to "
+    "t - 1. `signal_rate[t]` and `noise_rate[t]` are right as they are: entry 0 is clean data.",
+    "alpha for alpha_bar": "Your x_t is made with the alpha of a single step. The jump needs "
+    "alpha_bar, the product of all alphas up to t.",
+    "no square roots": "Your x_t weighs x_0 and eps by alpha_bar and 1 - alpha_bar. Those are "
+    "variances; the jump takes their roots, the two rates.",
+    "rates swapped": "In your x_t the two rates have changed places: `signal_rate` belongs to x_0, "
+    "`noise_rate` to eps.",
+    "rand for randn": "Your noise lies between 0 and 1, as `torch.rand` draws it. The noise of the "
+    "jump is standard normal: `torch.randn`.",
+    "noise not normal": "The noise in your x_t is not standard normal. It should have mean 0 and "
+    "variance 1, as `torch.randn` draws it.",
+    "one noise for the whole batch": "All samples of your batch got the same noise. Draw noise of "
+    "the shape of the whole of `x0`.",
+    "one number of noise a sample": "Within a sample your noise is one number, repeated. Every "
+    "coordinate gets its own: draw noise of the shape of `x0`.",
+    "noise drawn anew for the target": "The noise you compare with is not the noise in x_t: you "
+    "drew it twice. No model can guess that. Draw it once, keep it, use it in both places.",
+    "summed": "You add up all squared errors. Take their mean: then the loss does not grow with "
+    "the batch or the number of pixels.",
+    "summed over each sample": "You add the squared errors of a sample up and average over the "
+    "batch only. Average over everything: then 1 means the same for points and for images.",
+    "not averaged": "You return many numbers. The loss is one: the mean over samples and "
+    "coordinates.",
+    "target x_0": "You compare the model's answer with x_0. Its job here is to find the noise: "
+    "compare with eps.",
+    "target x_t": "You compare the model's answer with x_t, which it was shown. Compare it with "
+    "the noise alone.",
+    "compares x0_hat": "You turn the answer into x0_hat and compare that with x_0. It is a loss, "
+    "weighted by 1/SNR; this one compares the noise itself.",
+    "absolute error": "You average absolute errors; the loss averages squares.",
+    "root of the mean": "You take the root of the mean squared error. The loss has no root.",
+    "half of it": "Your loss is half of what it should be: no factor 1/2 here.",
+    "generator ignored": "With the same `generator` your loss comes out differently. Hand "
+    "`generator=generator` to both draws, that of t and that of the noise.",
+    "always the same draws": "Every call draws the same t and the same noise: do you set a seed "
+    "inside the function? Draw from `generator` and leave it to run on.",
+    "no gradient": "The number is right, but it carries no gradient, so nothing could learn from "
+    "it. Leave out `.item()`, `.detach()`, `float(...)` and `torch.no_grad()`.",
+}
+
+
+class RecordingModel(nn.Module):
+    """An eps model, right about some of the noise, that keeps what it was shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.5))
+        self.shown: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        if not isinstance(x_t, Tensor) or not isinstance(t, Tensor):
+            came = _compare.describe(t if isinstance(x_t, Tensor) else x_t)
+            raise Wrong("shape", f"Ask `model(x_t, t)` with two tensors; one of yours is {came}.")
+        if t.dtype != torch.int64:
+            text = f"Your model got t as {t.dtype}. Steps are whole numbers (int64), not shares."
+            raise Wrong("shape", text)
+        if t.numel() == 1 and len(x_t) > 1:
+            raise _named("one t for the whole batch")
+        if t.shape != x_t.shape[:1]:
+            text = f"Your model got t of shape {tuple(t.shape)} with x_t of shape"
+            raise Wrong("shape", f"{text} {tuple(x_t.shape)}. It wants one step a sample, (B,).")
+        self.shown.append((x_t.detach().clone(), t.clone()))
+        return self.answer(x_t, t)
+
+    def answer(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """eps_hat, without a record."""
+        return self.scale * x_t + 0.1 * _each(t, x_t)
+
+    def __repr__(self) -> str:
+        return "a test model"
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One loss, and what its model was shown on the way; float64."""
+
+    loss: Tensor
+    x0: Tensor
+    x_t: Tensor
+    t: Tensor
+    eps_hat: Tensor
+    has_gradient: bool
+
+
+def judge(
+    answer: Callable,
+    model: RecordingModel,
+    schedule: NoiseSchedule,
+    x0: Tensor,
+    generator: torch.Generator,
+) -> object:
+    """0 where ``answer`` is the epsilon loss; raises ``Wrong`` where it is not."""
+    many = len(x0) >= MANY_SAMPLES
+    calls: list[_Call] = []
+    for _ in range(MANY_CALLS if many else FEW_CALLS):
+        call = _call(answer, model, schedule, x0, generator)
+        if call is ...:
+            return ...
+        assert isinstance(call, _Call)
+        calls.append(call)
+    _judge_steps(torch.stack([call.t for call in calls]), schedule.num_steps, many)
+    _judge_loss(calls, schedule, many)
+    _judge_noise(torch.stack([_noise_in(call, *_rates(schedule, call)) for call in calls]), many)
+    _judge_generator(lambda: _call(answer, model, schedule, x0, generator), generator)
+    if not all(call.has_gradient for call in calls):
+        raise _named("no gradient", "properties")
+    return torch.zeros(())
+
+
+def _call(answer, model, schedule, x0, generator) -> object:
+    """Run ``answer`` once; ``...`` if that is what it returns."""
+    model.shown.clear()
+    loss = answer(model, schedule, x0.clone(), generator)
+    if loss is ...:
+        return ...
+    if loss is None:
+        raise Wrong("shape", "Your function returns None: is its `return` missing?")
+    if not model.shown:
+        raise Wrong("values", "Your loss never asks `model(x_t, t)`, so no model can learn by it.")
+    value = _compare.as_tensor(loss)
+    if value is None:
+        raise Wrong("shape", f"Return the loss, one number; yours is {_compare.describe(loss)}.")
+    if value.numel() > 1:
+        raise _named("not averaged", "shape")
+    if value.shape != ():
+        raise Wrong("shape", f"Return a single number (shape ()), yours is {tuple(value.shape)}.")
+    if not value.isfinite():
+        raise Wrong("finite", f"Your loss is {float(value)}; it must be finite.")
+    x_t, t = (torch.cat(parts) for parts in zip(*model.shown, strict=True))
+    if x_t.shape[1:] != x0.shape[1:] or len(x_t) < len(x0):
+        came, wanted = tuple(x_t.shape), tuple(x0.shape)
+        raise Wrong("shape", f"x_t must have the shape of x0, {wanted}; the model got {came}.")
+    x_t, t = x_t[-len(x0) :], t[-len(x0) :]  # somebody may ask twice
+    has_gradient = isinstance(loss, Tensor) and loss.requires_grad
+    with torch.no_grad():
+        eps_hat = model.answer(x_t.double(), t)
+    return _Call(value.double(), x0.double(), x_t.double(), t, eps_hat, has_gradient)
+
+
+def _judge_steps(t: Tensor, T: int, many: bool) -> None:
+    """Whether t (calls, B) is drawn from 1..T, uniformly and for each sample."""
+    low, high = int(t.min()), int(t.max())
+    if many and low == 0:
+        raise _named("t from 0 to T - 1" if high < T else "t from 0 to T")
+    if many and high > T:
+        raise _named("t beyond T")
+    if low < 1 or high > T:
+        worst = low if low < 1 else high
+        raise Wrong("values", f"You drew t = {worst}; steps run from 1 to T, here 1..{T}.")
+    if t.shape[1] > 1 and (t == t[:, :1]).all():
+        raise _named("one t for the whole batch")
+    if not many:
+        return
+    if high < T:
+        raise _named("T is never drawn")
+    share = torch.bincount(t.flatten(), minlength=T + 1)[1:].double() / t.numel()
+    deviation = (share * (1 - share) / t.numel()).sqrt()
+    if ((share - 1 / T).abs() > 6 * deviation + 1e-9).any():
+        raise _named("t not uniform")
+
+
+def _judge_loss(calls: list[_Call], schedule: NoiseSchedule, many: bool) -> None:
+    """Whether each loss is the mean of (eps_hat - eps)^2, and if not, what it is instead."""
+    rates = [_rates(schedule, call) for call in calls]
+    noises = [_noise_in(call, *rate) for call, rate in zip(calls, rates, strict=True)]
+    if _all_are(calls, noises, lambda call, eps: (call.eps_hat - eps).square().mean()):
+        return
+    if all(_near(call.x_t, call.x0) for call in calls):
+        raise _named("model sees x_0")
+    first = [(call.x_t[call.t == 1], call.x0[call.t == 1]) for call in calls]
+    if any(len(x_t) for x_t, _ in first) and all(_near(*pair) for pair in first):
+        raise _named("t one step off")
+    for name, wrong_rates in _OTHER_JUMPS.items():
+        others = [_noise_in(call, *wrong_rates(schedule, call)) for call in calls]
+        if _all_are(calls, others, lambda call, eps: (call.eps_hat - eps).square().mean()):
+            raise _named(name)
+    for name, loss in _OTHER_LOSSES.items():
+        if _all_are(calls, noises, loss):
+            raise _named(name)
+    x0_hats = [
+        (call.x_t - noise * call.eps_hat) / signal
+        for call, (signal, noise) in zip(calls, rates, strict=True)
+    ]
+    if _all_are(calls, x0_hats, lambda call, x0_hat: (x0_hat - call.x0).square().mean()):
+        raise _named("compares x0_hat")
+    # Fresh noise has nothing to do with eps_hat: on average the loss is eps_hat^2 + 1.
+    off = torch.stack([call.loss - call.eps_hat.square().mean() - 1 for call in calls])
+    if many and off.mean().abs() < 5 * off.std() / len(off) ** 0.5 and off.std() > 1e-3:
+        raise _named("noise drawn anew for the target")
+    expected = float((calls[0].eps_hat - noises[0]).square().mean())
+    text = f"Your loss is {float(calls[0].loss):.4g}. For the x_t and t that your model was shown, "
+    text += f"the mean of (eps_hat - eps)^2 is {expected:.4g}. "
+    raise Wrong("values", text + "Look at how you make x_t, and at what you compare and average.")
+
+
+def _judge_noise(eps: Tensor, many: bool) -> None:
+    """Whether ``eps`` (calls, B, ...) is standard normal, each number on its own."""
+    if eps.shape[1] > 1 and _near(eps, eps[:, :1].expand_as(eps)):
+        raise _named("one noise for the whole batch")
+    flat = eps.flatten(2)  # (calls, B, D)
+    if _near(flat, flat[:, :, :1].expand_as(flat)):
+        raise _named("one number of noise a sample")
+    if flat.min() > -1e-3 and flat.max() < 1 + 1e-3:
+        raise _named("rand for randn")
+    count = flat.numel()
+    if not many:
+        return
+    within_one, beyond_two = (flat.abs() < 1).double().mean(), (flat.abs() > 2).double().mean()
+    is_normal = (
+        flat.mean().abs() < 6 / count**0.5
+        and (flat.square().mean() - 1).abs() < 6 * (2 / count) ** 0.5
+        and (within_one - 0.6827).abs() < 6 * (0.6827 * 0.3173 / count) ** 0.5
+        and (beyond_two - 0.0455).abs() < 6 * (0.0455 * 0.9545 / count) ** 0.5
+    )
+    if not is_normal:
+        raise _named("noise not normal")
+
+
+def _judge_generator(call: Callable[[], object], generator: torch.Generator) -> None:
+    """Whether the generator decides the draws, and runs on between calls."""
+    state = generator.get_state()
+    first, second = call(), call()
+    generator.set_state(state)
+    again = call()
+    assert isinstance(first, _Call)
+    assert isinstance(second, _Call)
+    assert isinstance(again, _Call)
+    if _near(first.x_t, second.x_t):
+        raise _named("always the same draws")
+    if not _near(first.x_t, again.x_t):
+        raise _named("generator ignored")
+
+
+def _rates(schedule: NoiseSchedule, call: _Call) -> tuple[Tensor, Tensor]:
+    """Signal rate and noise rate of each sample of a call, shaped to multiply it."""
+    signal, noise = schedule.signal_rate[call.t], schedule.noise_rate[call.t]
+    return _each(signal, call.x0), _each(noise, call.x0)
+
+
+def _rates_of_one_step(schedule: NoiseSchedule, call: _Call) -> tuple[Tensor, Tensor]:
+    alpha = _each(schedule.alpha[call.t - 1], call.x0)
+    return alpha.sqrt(), (1 - alpha).sqrt()
+
+
+_OTHER_JUMPS: dict[str, Callable[[NoiseSchedule, _Call], tuple[Tensor, Tensor]]] = {
+    "alpha for alpha_bar": _rates_of_one_step,
+    "no square roots": lambda schedule, call: tuple(r**2 for r in _rates(schedule, call)),  # type: ignore[return-value]
+    "rates swapped": lambda schedule, call: _rates(schedule, call)[::-1],
+}
+
+_OTHER_LOSSES: dict[str, Callable[[_Call, Tensor], Tensor]] = {
+    "summed": lambda call, eps: (call.eps_hat - eps).square().sum(),
+    "summed over each sample": lambda c, eps: (c.eps_hat - eps).square().flatten(1).sum(1).mean(),
+    "target x_0": lambda call, eps: (call.eps_hat - call.x0).square().mean(),
+    "target x_t": lambda call, eps: (call.eps_hat - call.x_t).square().mean(),
+    "absolute error": lambda call, eps: (call.eps_hat - eps).abs().mean(),
+    "root of the mean": lambda call, eps: (call.eps_hat - eps).square().mean().sqrt(),
+    "half of it": lambda call, eps: (call.eps_hat - eps).square().mean() / 2,
+}
+
+
+def _noise_in(call: _Call, signal: Tensor, noise: Tensor) -> Tensor:
+    """The jump solved for eps, given the two rates that made x_t."""
+    return (call.x_t - signal * call.x0) / noise
+
+
+def _all_are(calls: list[_Call], others: list[Tensor], loss: Callable) -> bool:
+    pairs = zip(calls, others, strict=True)
+    return all(torch.allclose(call.loss, loss(call, o), rtol=1e-3, atol=1e-5) for call, o in pairs)
+
+
+def _near(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def _each(values: Tensor, like: Tensor) -> Tensor:
+    """One number a sample, shaped to multiply ``like``: (B,) becomes (B, 1, ...)."""
+    return values.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def _named(mistake: str, stage: str = "values") -> Wrong:
+    return Wrong(stage, MESSAGES[mistake], mistake)
