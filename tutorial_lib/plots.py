@@ -1,0 +1,247 @@
+"""Still figures for the lessons: grids of images, filmstrips along t, curves.
+
+Every function returns a matplotlib Figure on a white card, which reads well in light and in dark
+themes; ``show`` puts one into the notebook together with a text for those who cannot see it. The
+figures are not pyplot's, so none is shown twice or left open.
+"""
+
+import base64
+import html
+import io
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from IPython.core.getipython import get_ipython
+from IPython.display import display
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from tutorial_lib import _validate
+from tutorial_lib.images import to_bytes
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Told apart by colour-blind readers too (Okabe & Ito 2008); lines also differ in their dashes."""
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (2, 1)))
+INK = "#222222"
+WIDTH = 900  # pixels of a notebook's column that a figure fills at most
+_DPI = 100
+_SHARPNESS = 2  # pixels of the file for one on the screen, as dense screens show them
+_GAP = 2  # between images, in their own pixels
+_MARGIN = 6  # around a figure, in screen pixels
+_LARGEST = 112  # screen pixels of an image, however few there are
+_TEXT = 8.5  # points
+
+
+def show(figure: Figure, alt: str) -> None:
+    """Shows ``figure`` in the notebook, with ``alt`` for readers who cannot see it.
+
+    Outside a notebook the text is printed instead.
+
+    Raises:
+        ValueError: ``alt`` is blank.
+    """
+    if not alt.strip():
+        raise ValueError("alt must say in words what the figure shows, got a blank text")
+    if get_ipython() is None:
+        print(alt)
+        return
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=_DPI * _SHARPNESS, metadata={"Description": alt})
+    data = base64.b64encode(buffer.getvalue()).decode()
+    width, height = (round(inches * _DPI) for inches in figure.get_size_inches())
+    # JupyterLab takes an alternative text only from HTML; other viewers draw the plain image.
+    picture = (
+        f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" width="{width}" '
+        f'style="max-width: 100%; height: auto">'
+    )
+    display(
+        {"image/png": data, "text/html": picture, "text/plain": alt},
+        raw=True,
+        metadata={"image/png": {"alt": alt, "width": width, "height": height}},
+    )
+
+
+def image_grid(
+    images: Tensor, columns: int | None = None, *, titles: Sequence[str] | None = None
+) -> Figure:
+    """Images in rows, each pixel a sharp square, values outside [-1, 1] clamped.
+
+    Args:
+        images: (N, C, H, W), values in [-1, 1], C is 1 (grey) or 3 (RGB).
+        columns: images in a row; by default as many as make the grid square.
+        titles: one for each image, drawn above it.
+
+    Raises:
+        TypeError, ValueError: images of another kind or shape, none, or NaN; ``columns`` below 1;
+            another number of titles than of images.
+    """
+    pixels = to_bytes(images)
+    if columns is None:
+        columns = math.ceil(math.sqrt(len(pixels)))
+    columns = min(_validate.whole_number("columns", columns, at_least=1), len(pixels))
+    if titles is not None and len(titles) != len(pixels):
+        raise ValueError(f"titles must be {len(pixels)}, one an image; got {len(titles)}")
+    rows = [pixels[start : start + columns] for start in range(0, len(pixels), columns)]
+    texts = None
+    if titles is not None:
+        texts = [titles[start : start + columns] for start in range(0, len(titles), columns)]
+    return _mosaic(rows, texts)
+
+
+def filmstrip(
+    strips: Sequence[Tensor],
+    labels: Sequence[str] | None = None,
+    rows: Sequence[str] | None = None,
+) -> Figure:
+    """Pictures along t: one strip of images below the other.
+
+    Args:
+        strips: each (N, C, H, W), values in [-1, 1], all of one shape.
+        labels: one for each of the N columns, drawn above them.
+        rows: one for each strip, drawn to its left.
+
+    Raises:
+        TypeError, ValueError: no strips, strips of different shapes, images as ``image_grid``
+            refuses them, or another number of labels or rows than of columns or strips.
+    """
+    if not len(strips):
+        raise ValueError("strips must hold at least one batch of images, got none")
+    pictures = [to_bytes(strip) for strip in strips]
+    shapes = sorted({tuple(strip.shape) for strip in strips})
+    if len(shapes) > 1:
+        raise ValueError(f"strips must all have the same shape, got {shapes}")
+    if labels is not None and len(labels) != len(pictures[0]):
+        count = f"{len(pictures[0])}, one a column"
+        raise ValueError(f"labels must be {count}; got {len(labels)}")
+    if rows is not None and len(rows) != len(strips):
+        raise ValueError(f"rows must be {len(strips)}, one a strip; got {len(rows)}")
+    return _mosaic(pictures, None if labels is None else [labels], rows)
+
+
+def curves(
+    x: Tensor | Sequence[float],
+    lines: Mapping[str, Tensor | Sequence[float]],
+    *,
+    x_label: str,
+    y_label: str,
+    title: str | None = None,
+    log_x: bool = False,
+    log_y: bool = False,
+    axes: Axes | None = None,
+) -> Figure:
+    """Named curves over one x, told apart by colour and by dashes.
+
+    Args:
+        x: (N,).
+        lines: a name for each curve. Values (N,) give a line; values (S, N), S runs of the same
+            thing, give their mean and a band from the lowest to the highest.
+        axes: where to draw; a figure of its own by default.
+
+    Raises:
+        ValueError: no lines, more than there are colours, or values of another length than x.
+    """
+    if not 1 <= len(lines) <= len(COLOURS):
+        raise ValueError(f"lines must hold 1 to {len(COLOURS)} curves, got {len(lines)}")
+    if axes is None:
+        axes = Figure(figsize=(6.4, 3.6), dpi=_DPI, layout="constrained").add_subplot()
+    places = _numbers(x)
+    for (name, values), colour, dash in zip(lines.items(), COLOURS, DASHES, strict=False):
+        runs = np.atleast_2d(_numbers(values))
+        if places.ndim != 1 or runs.ndim != 2 or runs.shape[1] != len(places):
+            came = f"{runs.shape} for x of {places.shape}"
+            raise ValueError(
+                f"lines[{name!r}] must have shape (N,) or (S, N) with N as x; got {came}"
+            )
+        axes.plot(places, runs.mean(0), color=colour, linestyle=dash, linewidth=1.8, label=name)
+        if len(runs) > 1:
+            axes.fill_between(places, runs.min(0), runs.max(0), color=colour, alpha=0.2, lw=0)
+    if log_x:
+        axes.set_xscale("log")
+    if log_y:
+        axes.set_yscale("log")
+    _dress(axes, x_label, y_label, title)
+    if len(lines) > 1:
+        axes.legend(frameon=False, fontsize=_TEXT + 0.5, labelcolor=INK)
+    figure = axes.get_figure(root=True)
+    assert figure is not None  # axes that are drawn on have one
+    return figure
+
+
+def _numbers(values: Tensor | Sequence[float]) -> np.ndarray:
+    """Numbers of any kind as float64."""
+    if isinstance(values, Tensor):
+        return values.detach().cpu().double().numpy()
+    return np.asarray(values, np.float64)
+
+
+def _dress(axes: Axes, x_label: str, y_label: str, title: str | None) -> None:
+    """Labels, a light grid behind the curves, and only the two spines that are read."""
+    axes.set_xlabel(x_label, color=INK)
+    axes.set_ylabel(y_label, color=INK)
+    if title is not None:
+        axes.set_title(title, color=INK, fontsize=11, loc="left")
+    axes.grid(color="#dddddd", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, labelsize=_TEXT + 0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#888888")
+
+
+def _mosaic(
+    rows: Sequence[np.ndarray],
+    texts: Sequence[Sequence[str]] | None,
+    names: Sequence[str] | None = None,
+) -> Figure:
+    """Rows of images (N, H, W, C) as one picture of sharp pixels on a white card.
+
+    Args:
+        texts: above each image of a row; where there is one list only, it heads the columns.
+        names: left of each row.
+    """
+    count, (height, width, channels) = len(rows[0]), rows[0].shape[1:]
+    left = 0 if names is None else 12 + 7 * max(map(len, names))
+    across = count * (width + _GAP) - _GAP
+    # Whole or half screen pixels for a pixel of the image, so that the file has whole ones.
+    scale = min((WIDTH - left - 2 * _MARGIN) / across, max(_LARGEST / width, 1))
+    scale = max(math.floor(scale * _SHARPNESS), 1) / _SHARPNESS
+    head = 0 if texts is None else math.ceil(17 / scale)
+    heads = [head if texts is not None and i < len(texts) else 0 for i in range(len(rows))]
+    tops = [sum(heads[: i + 1]) + i * (height + _GAP) for i in range(len(rows))]
+    sheet = np.full((tops[-1] + height, across, channels), 255, np.uint8)
+    for top, row in zip(tops, rows, strict=True):
+        for i, picture in enumerate(row):
+            start = i * (width + _GAP)
+            sheet[top : top + height, start : start + width] = picture
+    figure, axes = _card(sheet, scale, left)
+    longest = max((len(text) for line in texts or () for text in line), default=1)
+    size = min(_TEXT, 1.15 * width * scale / max(longest, 1))  # points that fit above an image
+    for top, line in zip(tops, texts or (), strict=False):
+        for i, text in enumerate(line):
+            middle = i * (width + _GAP) + width / 2 - 0.5
+            axes.text(middle, top - 1 - 2 / scale, text, ha="center", color=INK, fontsize=size)
+    for top, name in zip(tops, names or (), strict=False):
+        middle = top + height / 2 - 0.5
+        axes.text(
+            -0.5 - 8 / scale, middle, name, ha="right", va="center", color=INK, fontsize=_TEXT
+        )
+    return figure
+
+
+def _card(sheet: np.ndarray, scale: float, left: float) -> tuple[Figure, Axes]:
+    """A white figure with the pixels of ``sheet``, ``scale`` screen pixels each, and a margin."""
+    height, width = (side * scale for side in sheet.shape[:2])
+    full_width, full_height = left + width + 2 * _MARGIN, height + 2 * _MARGIN
+    figure = Figure(figsize=(full_width / _DPI, full_height / _DPI), dpi=_DPI, facecolor="white")
+    place = (
+        (left + _MARGIN) / full_width,
+        _MARGIN / full_height,
+        width / full_width,
+        height / full_height,
+    )
+    axes = figure.add_axes(place)
+    axes.set_axis_off()
+    colour = sheet if sheet.shape[2] == 3 else sheet.repeat(3, axis=2)
+    axes.imshow(colour, interpolation="nearest", aspect="auto")
+    return figure, axes
