@@ -1,0 +1,228 @@
+"""Figures: every pixel where it belongs, words for those who cannot see, errors by name."""
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from tutorial_lib import plots
+from tutorial_lib.images import to_bytes
+
+
+def drawn(figure: Figure) -> Any:
+    """The first axes, of any kind: matplotlib's annotations leave most of them open."""
+    return figure.axes[0]
+
+
+def screen(figure: Figure) -> np.ndarray:
+    """The figure as a file shows it, (H, W, 3)."""
+    figure.set_dpi(plots._DPI * plots._SHARPNESS)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[:, :, :3]
+
+
+def shown(figure: Figure) -> np.ndarray:
+    """What stands at the middle of every pixel of the figure's sheet, (rows, columns, 3)."""
+    seen, axes = screen(figure), drawn(figure)
+    rows, columns = axes.images[0].get_array().shape[:2]
+    at = [[(x, y) for x in range(columns)] for y in range(rows)]
+    places = axes.transData.transform(np.array(at, float).reshape(-1, 2))
+    x, y = np.floor(places).astype(int).T
+    return seen[len(seen) - 1 - y, x].reshape(rows, columns, 3)
+
+
+def random_images(count: int, channels: int = 1, height: int = 7, width: int = 9) -> Tensor:
+    return torch.rand(count, channels, height, width) * 2.4 - 1.2
+
+
+def words(figure: Figure) -> list[str]:
+    return [text.get_text() for text in drawn(figure).texts]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_pixel_of_a_grid_is_on_the_screen(channels: int):
+    images = random_images(5, channels)
+    seen = shown(plots.image_grid(images, 3))
+    assert seen.shape == (2 * 7 + 2, 3 * 9 + 4, 3)
+    for i, expected in enumerate(to_bytes(images)):
+        top, left = i // 3 * 9, i % 3 * 11
+        there = seen[top : top + 7, left : left + 9]
+        assert np.array_equal(there, np.broadcast_to(expected, (7, 9, 3)))
+    assert (seen[7:9] == 255).all()  # the card between the rows
+    assert (seen[9:, 22:] == 255).all()  # the empty sixth place
+
+
+def test_every_pixel_of_a_filmstrip_is_on_the_screen_and_words_stand_beside():
+    strips = [random_images(4), random_images(4)]
+    figure = plots.filmstrip(strips, labels=list("abcd"), rows=["above", "below"])
+    seen = shown(figure)
+    head = seen.shape[0] - 2 * 7 - 2
+    for top, strip in zip((head, head + 9), strips, strict=True):
+        for i, expected in enumerate(to_bytes(strip)):
+            there = seen[top : top + 7, 11 * i : 11 * i + 9]
+            assert np.array_equal(there, np.broadcast_to(expected, (7, 9, 3)))
+    assert words(figure) == ["a", "b", "c", "d", "above", "below"]
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 64, 64), (3, 40, 16)])
+@pytest.mark.parametrize("columns", [1, 8, 20])
+def test_words_lie_on_the_card_and_do_not_overlap(shape: tuple[int, int, int], columns: int):
+    images = random_images(columns, *shape)
+    labels = [f"t = {1000 - t}" for t in range(columns)]
+    figure = plots.filmstrip([images, images], labels=labels, rows=["x_t", "the model's guess"])
+    screen(figure)
+    card = figure.bbox
+    boxes = [text.get_window_extent() for text in drawn(figure).texts]
+    for box in boxes:
+        assert box.x0 >= card.x0 - 1
+        assert box.x1 <= card.x1 + 1
+        assert box.y0 >= card.y0 - 1
+        assert box.y1 <= card.y1 + 1
+    for left, right in zip(boxes[: columns - 1], boxes[1:columns], strict=True):
+        assert left.x1 <= right.x0 + 1
+    picture = drawn(figure).get_window_extent()
+    assert all(box.x1 <= picture.x0 for box in boxes[columns:])
+    assert figure.get_size_inches()[0] * plots._DPI <= plots.WIDTH or shape[2] * columns > 800
+
+
+def test_titles_stand_above_their_images():
+    figure = plots.image_grid(random_images(4), 2, titles=["a", "b", "c", "d"])
+    assert words(figure) == ["a", "b", "c", "d"]
+    places = [text.get_position() for text in drawn(figure).texts]
+    assert places[0][0] == places[2][0] < places[1][0]
+    assert places[0][1] < 0.5 * drawn(figure).images[0].get_array().shape[0] < places[2][1]
+
+
+def test_a_grid_is_square_by_default():
+    assert shown(plots.image_grid(random_images(9))).shape[:2] == (3 * 7 + 4, 3 * 9 + 4)
+    assert shown(plots.image_grid(random_images(1))).shape[:2] == (7, 9)
+
+
+def test_curves_draw_what_they_are_given():
+    x = torch.linspace(0.1, 1, 20)
+    figure = plots.curves(x, {"a": x**2, "b": (x**3).tolist()}, x_label="x", y_label="y", title="t")
+    axes = drawn(figure)
+    for line, expected in zip(axes.lines, (x**2, x**3), strict=True):
+        np.testing.assert_allclose(line.get_ydata(), expected, rtol=1e-6)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
+    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title(loc="left")) == ("x", "y", "t")
+    assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines}) == 2
+
+
+def test_runs_become_a_mean_and_a_band():
+    runs = torch.tensor([[1.0, 2.0, 6.0], [3.0, 2.0, 0.0]])
+    figure = plots.curves([0, 1, 2], {"a": runs}, x_label="x", y_label="y")
+    axes = drawn(figure)
+    assert axes.lines[0].get_ydata().tolist() == [2, 2, 3]
+    (band,) = axes.collections
+    corners = {tuple(corner) for corner in band.get_paths()[0].vertices}
+    assert {(0, 1), (0, 3), (2, 0), (2, 6)} <= corners
+    assert axes.get_legend() is None  # one curve needs none
+
+
+def test_curves_can_be_logarithmic_and_share_a_figure():
+    whole = Figure()
+    left, right = whole.subplots(1, 2)
+    lines = {"a": [1.0, 10.0]}
+    figure = plots.curves([1, 100], lines, x_label="x", y_label="y", log_x=True, axes=left)
+    assert figure is whole
+    plots.curves([1, 100], lines, x_label="x", y_label="y", log_y=True, axes=right)
+    assert (left.get_xscale(), left.get_yscale()) == ("log", "linear")
+    assert (right.get_xscale(), right.get_yscale()) == ("linear", "log")
+
+
+def test_colours_are_told_apart_also_without_red_or_green():
+    """Machado et al. 2009, severity 1: no two of the colours fall together for anybody."""
+    blindness = {
+        "none": np.eye(3),
+        "protan": [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ],
+        "deutan": [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ],
+    }
+    colours = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in plots.COLOURS])
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    for matrix in blindness.values():
+        seen = np.clip(linear @ np.array(matrix).T, 0, 1)
+        seen = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
+        apart = np.abs(seen[:, None] - seen[None]).max(2) + np.eye(len(seen))
+        assert apart.min() > 0.1
+    assert len(plots.DASHES) == len(set(map(str, plots.DASHES))) == len(plots.COLOURS)
+
+
+# --- show
+
+
+def test_show_sends_a_picture_and_its_text(monkeypatch: pytest.MonkeyPatch):
+    sent: list[tuple[dict, dict]] = []
+    monkeypatch.setattr(plots, "get_ipython", object)
+    monkeypatch.setattr(plots, "display", lambda data, raw, metadata: sent.append((data, metadata)))
+    alt = 'Six "small" pictures & more'
+    plots.show(plots.image_grid(random_images(6)), alt=alt)
+    ((data, metadata),) = sent
+    with Image.open(io.BytesIO(base64.b64decode(data["image/png"]))) as picture:
+        size = metadata["image/png"]["width"], metadata["image/png"]["height"]
+        assert picture.size == tuple(plots._SHARPNESS * side for side in size)
+        assert picture.info["Description"] == alt
+    assert metadata["image/png"]["alt"] == data["text/plain"] == alt
+    assert 'alt="Six &quot;small&quot; pictures &amp; more"' in data["text/html"]
+
+
+def test_show_prints_the_text_outside_a_notebook(capsys: pytest.CaptureFixture[str]):
+    plots.show(plots.image_grid(random_images(1)), alt="one grey picture")
+    assert capsys.readouterr().out == "one grey picture\n"
+
+
+def test_the_same_figure_has_the_same_bytes(monkeypatch: pytest.MonkeyPatch):
+    """A rebuilt notebook must not differ, so nothing like a date may be in the file."""
+    sent: list[dict] = []
+    monkeypatch.setattr(plots, "get_ipython", object)
+    monkeypatch.setattr(plots, "display", lambda data, raw, metadata: sent.append(data))
+    images = random_images(4)
+    for _ in range(2):
+        plots.show(plots.filmstrip([images], labels=list("abcd")), alt="four pictures")
+    assert sent[0] == sent[1]
+
+
+# --- wrong arguments
+
+
+@pytest.mark.plain_errors
+def test_wrong_arguments_are_named():
+    images = torch.zeros(3, 1, 8, 8)
+    with pytest.raises(ValueError, match="alt must say in words"):
+        plots.show(plots.image_grid(images), alt="  ")
+    with pytest.raises(ValueError, match=r"images must have shape .* got \(1, 8, 8\)"):
+        plots.image_grid(images[0])
+    with pytest.raises(ValueError, match="images must be finite"):
+        plots.image_grid(images / 0)
+    with pytest.raises(ValueError, match="columns must be at least 1"):
+        plots.image_grid(images, 0)
+    with pytest.raises(ValueError, match="titles must be 3, one an image; got 2"):
+        plots.image_grid(images, titles=["a", "b"])
+    with pytest.raises(ValueError, match="strips must hold at least one"):
+        plots.filmstrip([])
+    with pytest.raises(ValueError, match="strips must all have the same shape"):
+        plots.filmstrip([images, images[:2]])
+    with pytest.raises(ValueError, match="labels must be 3, one a column; got 1"):
+        plots.filmstrip([images], labels=["a"])
+    with pytest.raises(ValueError, match="rows must be 1, one a strip; got 2"):
+        plots.filmstrip([images], rows=["a", "b"])
+    with pytest.raises(ValueError, match=r"lines\['a'\] must have shape .* got \(1, 3\)"):
+        plots.curves([1, 2], {"a": [1, 2, 3]}, x_label="x", y_label="y")
+    with pytest.raises(ValueError, match="lines must hold 1 to 7 curves, got 0"):
+        plots.curves([1, 2], {}, x_label="x", y_label="y")
