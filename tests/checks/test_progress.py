@@ -1,0 +1,138 @@
+"""``progress`` on notebooks written here: what it lists, writes and returns."""
+
+import json
+import os
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from tutorial_lib.checks import all_exercises
+from tutorial_lib.progress import progress
+
+pytestmark = [
+    pytest.mark.plain_errors,
+    # Jupyter's own: it announces a future default and uses an old event loop call.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+LESSON_1 = [task.id for task in all_exercises() if task.id.startswith("lesson01.")]
+
+
+def write(path: Path, *cells: str) -> Path:
+    code = [new_code_cell(cell) for cell in cells]
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# A lesson"), *code]), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("a learner's work")
+    (folder / "my_helpers.py").write_text("def halved(x):\n    return x / 2\n")
+    write(
+        folder / "01_noise_schedules.ipynb",
+        "import torch\nfrom tutorial_lib.checks import lesson01",
+        "lesson01.counting.check(1.0)",
+        "lesson01.counting.check(250)",  # the last check counts
+        "_ = lesson01.why_thousand.check('a')",  # and so does one that is not shown
+        "def my_alpha_bar(beta):\n    return (1 - beta).cumprod(0)",
+        "for _ in range(2):\n    lesson01.alpha_bar.check(my_alpha_bar)",
+        "lesson01.rates.check(...)",
+        "def my_betas(num_steps, start, end) return 3",
+        "lesson01.linear_betas.check(my_betas)",
+        "from my_helpers import halved\nopen('written.txt', 'w').write(str(halved(3)))",
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reported(folder, tmp_path_factory) -> dict:
+    """One run with every output, shared by the tests that look at its parts."""
+    out = tmp_path_factory.mktemp("out")
+    before = sorted(os.listdir(folder))
+    notebook = (folder / "01_noise_schedules.ipynb").read_bytes()
+    code = progress([folder], json=out / "p.json", junit=out / "p.xml")
+    assert sorted(os.listdir(folder)) == before
+    assert (folder / "01_noise_schedules.ipynb").read_bytes() == notebook
+    report = json.loads((out / "p.json").read_text())["notebooks"][0]
+    return {
+        "code": code,
+        "report": report,
+        "by_id": {e["id"]: e for e in report["exercises"]},
+        "junit": ET.parse(out / "p.xml").getroot(),
+    }
+
+
+def test_lists_every_exercise_of_the_lesson(reported):
+    assert list(reported["by_id"]) == LESSON_1
+    statuses = {name: entry["status"] for name, entry in reported["by_id"].items()}
+    assert statuses.pop("lesson01.counting") == "passed"
+    assert statuses.pop("lesson01.why_thousand") == "failed"
+    assert statuses.pop("lesson01.alpha_bar") == "failed"
+    assert statuses.pop("lesson01.rates") == "not attempted"
+    assert statuses.pop("lesson01.linear_betas") == "failed"
+    assert set(statuses.values()) == {"missing"}
+
+
+def test_says_why(reported):
+    entry = reported["by_id"]["lesson01.alpha_bar"]
+    assert (entry["stage"], entry["mistake"]) == ("shape", "no entry for t = 0")
+    assert (
+        "cell 10, which checks it, raised NameError"
+        in (reported["by_id"]["lesson01.linear_betas"]["message"])
+    )
+    assert [error["cell"] for error in reported["report"]["errors"]] == [9, 10]
+    assert reported["report"]["ended"] is None
+    assert reported["code"] == 1
+
+
+def test_junit_counts_as_ci_services_do(reported):
+    suite = reported["junit"][0]
+    assert suite.attrib["tests"] == str(len(LESSON_1))
+    assert suite.attrib["failures"] == "3"
+    assert suite.attrib["skipped"] == str(len(LESSON_1) - 4)
+    case = suite.find("testcase[@name='alpha_bar']/failure")
+    assert case is not None
+    assert case.attrib["type"] == "no entry for t = 0"
+
+
+def test_what_is_missing_fails_only_when_all_is_required(tmp_path, capsys, monkeypatch):
+    write(
+        tmp_path / "01_x.ipynb",
+        "from tutorial_lib.checks import lesson01, lesson02",
+        "lesson01.counting.check(250); lesson02.fold.check('c')",
+    )
+    monkeypatch.chdir(tmp_path)
+    assert progress() == 0
+    printed = capsys.readouterr().out
+    assert "lesson02.fold" in printed  # another lesson's exercise is listed where it was checked
+    assert f"2 passed, {len(LESSON_1) - 1} missing" in printed
+    assert progress(["01_x.ipynb"], require_all=True, junit="p.xml") == 1
+    assert ET.parse("p.xml").getroot()[0].attrib["failures"] == str(len(LESSON_1) - 1)
+
+
+def test_a_dead_kernel_and_an_endless_cell(tmp_path, capsys):
+    write(
+        tmp_path / "00_dies.ipynb",
+        "from tutorial_lib.checks import lesson00",
+        "lesson00.to_range.check(lambda pixels: pixels / 127.5 - 1)",
+        "while True: pass",
+        "import os; os._exit(3)",
+        "never reached",
+    )
+    assert progress([tmp_path / "00_dies.ipynb"], json=tmp_path / "p", cell_seconds=20) == 1
+    printed = capsys.readouterr().out
+    assert "lesson00.to_range  passed" in printed
+    assert "note: cell 4 raised KeyboardInterrupt" in printed
+    assert "the kernel died" in printed
+
+
+def test_wrong_paths(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
+        progress([tmp_path / "nowhere"])
+    with pytest.raises(FileNotFoundError, match=r"no \*.ipynb"):
+        progress([tmp_path])
+    (tmp_path / "x.ipynb").write_text("no json")
+    with pytest.raises(ValueError, match="is no notebook"):
+        progress([tmp_path])
