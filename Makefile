@@ -25,7 +25,7 @@ help:
 
 lab: $(READY)
 	$(BIN)/python -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS) \
-		notebooks/00_start_here.ipynb
+		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
 
 test: $(READY)
 	$(quiet_threads) $(BIN)/pytest tests --ignore=tests/browser -n $(WORKERS) --dist loadfile
