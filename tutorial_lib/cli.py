@@ -54,9 +54,9 @@ class SampleConfig:
     label: str | None = None
     """Class to draw, its name or number; None leaves it open. For conditional networks only."""
     seed: int = 0
-    """Seed of the noise: image i has the same starting noise in any count or batch."""
+    """Seed of the noise: image i starts from the same noise whatever the count and the batch."""
     batch: int = 64
-    """Images drawn at once (images); with eta > 0 or ddpm it decides the fresh noise too."""
+    """Images drawn at once (images); with eta > 0 or ddpm it is part of the seed."""
     device: str = "auto"
     """Where to draw: auto, cpu, cuda or mps."""
     precision: str = "auto"
@@ -137,7 +137,9 @@ def draw(checkpoint: Checkpoint, config: SampleConfig) -> Tensor:
     """``config.count`` images from a checkpoint, float32 (N, C, H, W) in [-1, 1], on the CPU.
 
     The starting noise is drawn image by image from one generator on the CPU, so image i starts
-    from the same noise whatever the count, the batch or the device.
+    from the same noise whatever the count, the batch or the device. The same config on the same
+    CPU gives the same bits; another batch gives the same images but for rounding, where no fresh
+    noise is drawn on the way.
 
     Raises:
         ValueError: a label that the network does not know, more steps than T.
@@ -376,12 +378,16 @@ def _wide_terminal() -> Iterator[None]:
 
 
 def _box_in_words(box: str) -> str:
-    """The message in a framed error of tyro, as one line."""
+    """The message in a framed error of tyro, as one line.
+
+    The frame is drawn with lines where the output can show them; else a title comes first, and
+    rulers of dashes.
+    """
     lines = [line.strip(" │") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
-    parts = " ".join(lines).split("─" * 10)
-    message = re.sub(r"^Error parsing \w*Config: ", "", parts[0].strip())
-    message = message.partition(" Got errors:")[0]
-    near = re.search(r"Perhaps you meant:\s+(--[\w-]+)", box.replace("│", " "))
+    parts = re.split("[─-]{8,}", " ".join(lines))
+    message = parts[0 if "╭" in box else 1].strip()
+    message = re.sub(r"^Error parsing \w*Config: ", "", message).partition(" Got errors:")[0]
+    near = re.search(r"Perhaps you meant:\s+(--[\w-]+)", " ".join(lines))
     return f"{message}; did you mean {near[1]}?" if near else message
 
 
