@@ -251,7 +251,7 @@ class TestStages:
         assert result.difference.index == (0, 1)
         assert result.difference.max_abs_error == pytest.approx(0.5, abs=1e-5)
         assert result.difference.yours - result.difference.expected == pytest.approx(0.5, abs=1e-5)
-        assert result.where == "x = shape (1, 3), factor = 3.0"
+        assert result.where == "x = shape (1, 3), factor = 3"
 
     @pytest.mark.parametrize(
         ("answer", "words"),

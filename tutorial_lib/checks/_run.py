@@ -96,7 +96,7 @@ def unchanged_world() -> Iterator[None]:
     numpy_errors, recursion, folder = np.geterr(), sys.getrecursionlimit(), os.getcwd()
     try:
         torch.set_grad_enabled(True)
-        torch.set_default_dtype(torch.float32)
+        _set_default_dtype(torch.float32)
         if device.type != "cpu":
             torch.set_default_device(None)
         torch.default_generator.manual_seed(0)  # torch.manual_seed would reach for the GPUs too
@@ -107,7 +107,7 @@ def unchanged_world() -> Iterator[None]:
             yield
     finally:
         torch.set_grad_enabled(grad)
-        torch.set_default_dtype(dtype)
+        _set_default_dtype(dtype)
         if _default_device() != device:
             torch.set_default_device(device)
         torch.set_rng_state(torch_state)
@@ -224,6 +224,11 @@ def _frames_inside(function: Callable, frame: FrameType | None) -> list[FrameTyp
         frames.append(frame)
         frame = frame.f_back
     return None
+
+
+def _set_default_dtype(dtype: torch.dtype) -> None:
+    if torch.get_default_dtype() != dtype:  # setting it takes half a millisecond
+        torch.set_default_dtype(dtype)
 
 
 def _default_device() -> torch.device:

@@ -94,14 +94,29 @@ def _numbers(difference: Difference | None) -> list[tuple[str, str]]:
     ]
 
 
+def has_picture(difference: Difference | None) -> bool:
+    """Whether a difference is one of pictures or of curves, which the eye takes in at once."""
+    return difference is not None and (_is_image(difference) or _is_curve(difference))
+
+
+def _is_image(difference: Difference) -> bool:
+    shape = difference.target_values.shape
+    return len(shape) == 4 and shape[1] in (1, 3) and min(shape[2:]) >= 8
+
+
+def _is_curve(difference: Difference) -> bool:
+    values = difference.target_values
+    return values.ndim == 1 and len(values) >= 8 and bool(values.isfinite().any())
+
+
 def _picture(difference: Difference) -> str:
     """Target beside yours, as pictures or as curves; nothing where numbers say it better."""
     target, yours = difference.target_values.float(), difference.your_values.float()
-    if target.ndim == 4 and target.shape[1] in (1, 3) and min(target.shape[2:]) >= 8:
+    if _is_image(difference):
         which = difference.index[0]
         png = _image_pair(target[which], yours[which])
         what = f"two pictures, sample {which} of the batch: the expected one left, yours right"
-    elif target.ndim == 1 and len(target) >= 8 and target.isfinite().any():
+    elif _is_curve(difference):
         png = _curves(target, yours)
         what = "two curves over the index: the expected one thin and dark, yours thick and orange"
     else:

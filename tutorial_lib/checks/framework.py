@@ -42,6 +42,8 @@ Rules that ``tests/checks/test_exercises.py`` holds you to:
   that any two mistakes differ in some case. Batch 1 is among the cases, and so is a batch where a
   broken broadcast goes unnoticed (batch = width) if that is a mistake people make.
 - A message is unique, kind, at most 300 characters, and says what to look at, not the answer.
+- The solution is shown as it stands here, without the underscore in front: it may use only names
+  that the lesson has imported, and no helper of this file.
 - Mistakes take the same arguments as the model answer. Cases are small: a check takes well under
   a second.
 
@@ -74,7 +76,7 @@ import re
 import textwrap
 import types
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -333,11 +335,15 @@ class Exercise(Task):
         ran = _run.run(function, seconds=limit, own_file=code.co_filename if code else "")
         return _Outcome(ran, ran.error if isinstance(ran.error, Wrong) else None)
 
+    def _tries(self, answer: Callable) -> Iterator[_Outcome]:
+        """What ``answer`` gives, case by case, for as long as somebody asks."""
+        for case in self._all_cases():
+            yield self._run(lambda case=case: _kept(self.use(answer, *case)), answer)
+
     def _outcomes(self, answer: Callable) -> list[_Outcome]:
         """What ``answer`` gives in each case; ends early where the time is over."""
         outcomes: list[_Outcome] = []
-        for case in self._all_cases():
-            outcome = self._run(lambda case=case: _kept(self.use(answer, *case)), answer)
+        for outcome in self._tries(answer):
             outcomes.append(outcome)
             if outcome.ran.failure and outcome.ran.failure.kind == "TimeUp":
                 break
@@ -357,7 +363,10 @@ class Exercise(Task):
         return [outcome.ran.value for outcome in outcomes]
 
     def _first_problem(self, outcomes: list[_Outcome]) -> tuple[int, _compare.Problem | None]:
-        """The complaint of the earliest stage over all cases, and the case it is about."""
+        """The complaint of the earliest stage over all cases, and the case it is about.
+
+        Of several such cases it is the first, or the first whose difference makes a picture.
+        """
         found: list[tuple[int, int, _compare.Problem]] = []
         for i, outcome in enumerate(outcomes):
             problem = self._problem(outcome, self._expected[i])
@@ -365,8 +374,10 @@ class Exercise(Task):
                 found.append((STAGES.index(problem.stage), i, problem))
         if not found:
             return 0, None
-        _, number, problem = min(found, key=lambda item: item[:2])
-        return number, problem
+        stage = min(found, key=lambda item: item[0])[0]
+        earliest = [(number, problem) for rank, number, problem in found if rank == stage]
+        drawn = [pair for pair in earliest if _show.has_picture(pair[1].difference)]
+        return (drawn or earliest)[0]
 
     def _problem(self, outcome: _Outcome, expected: object) -> _compare.Problem | None:
         if outcome.wrong:
@@ -379,10 +390,12 @@ class Exercise(Task):
 
     def _known_mistake(self, outcomes: list[_Outcome]) -> Mistake | None:
         """The known mistake that does the same as the answer in every case."""
+        if len(outcomes) < len(self._all_cases()):  # stopped: nothing to compare with
+            return None
         for mistake in self.mistakes:
             assert callable(mistake.answer)
-            theirs = self._outcomes(mistake.answer)
-            if len(theirs) == len(outcomes) and all(map(self._alike, outcomes, theirs)):
+            tries = self._tries(mistake.answer)
+            if all(self._alike(outcome, next(tries)) for outcome in outcomes):
                 return mistake
         return None
 
@@ -608,7 +621,7 @@ def _brief(value: object) -> str:
         return f"shape {tuple(value.shape)}"
     if isinstance(value, torch.Generator):
         return "a seeded generator"
-    text = repr(value)
+    text = f"{value:.4g}" if isinstance(value, float) else repr(value)
     return text if len(text) <= 60 else type(value).__name__
 
 

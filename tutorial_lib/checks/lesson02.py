@@ -39,6 +39,15 @@ def _batches(generator: torch.Generator):
         t = torch.randint(1, schedule.num_steps, shape[:1], generator=generator)
         t[-1] = schedule.num_steps
         yield schedule, x0, t, torch.randn(shape, generator=generator)
+    t = torch.tensor([6, 2])
+    yield schedule, _disc(), t, torch.randn(2, 1, 20, 20, generator=generator)
+
+
+def _disc() -> Tensor:
+    """Two pictures with a disc, so that what goes wrong can be seen."""
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 20), torch.linspace(-1, 1, 20), indexing="ij")
+    disc = torch.where((x - 0.1) ** 2 + y**2 < 0.4, 0.9, -0.9)
+    return torch.stack([disc, -disc])[:, None]  # (2, 1, 20, 20)
 
 
 # at_steps(values, t, x): values (T + 1,), t int64 (B,), x (B, ...): one number a sample, shaped
