@@ -68,7 +68,6 @@ def ddpm(
     return _walk_ddpm(model, schedule, x_T, sigma_squared.sqrt().tolist(), generator)
 
 
-@torch.no_grad()
 def _walk_ddpm(
     model: EpsModel,
     schedule: NoiseSchedule,
@@ -79,10 +78,11 @@ def _walk_ddpm(
     signal, noise = schedule.signal_rate.tolist(), schedule.noise_rate.tolist()
     alpha, beta = schedule.alpha.tolist(), schedule.beta.tolist()
     for t in range(schedule.num_steps, 0, -1):
-        eps_hat = _ask(model, x, t)
-        x0_hat = (x - noise[t] * eps_hat) / signal[t]
-        mean = (x - beta[t - 1] / noise[t] * eps_hat) / math.sqrt(alpha[t - 1])
-        x = mean + sigma[t - 1] * normal_like(x, generator) if t > 1 else mean
+        with torch.no_grad():  # not around the yield: it would reach the caller's code
+            eps_hat = _ask(model, x, t)
+            x0_hat = (x - noise[t] * eps_hat) / signal[t]
+            mean = (x - beta[t - 1] / noise[t] * eps_hat) / math.sqrt(alpha[t - 1])
+            x = mean + sigma[t - 1] * normal_like(x, generator) if t > 1 else mean
         yield SampleStep(t - 1, x, eps_hat, x0_hat)
 
 
@@ -123,7 +123,6 @@ def ddim(
     return _walk_ddim(model, schedule, x_T, walk, eta, generator)
 
 
-@torch.no_grad()
 def _walk_ddim(
     model: EpsModel,
     schedule: NoiseSchedule,
@@ -135,15 +134,16 @@ def _walk_ddim(
     alpha_bar = schedule.alpha_bar.tolist()
     signal, noise = schedule.signal_rate.tolist(), schedule.noise_rate.tolist()
     for t, s in zip(timesteps[:-1], timesteps[1:], strict=True):
-        eps_hat = _ask(model, x, t)
-        x0_hat = (x - noise[t] * eps_hat) / signal[t]
         fresh = (1 - alpha_bar[s]) / (1 - alpha_bar[t]) * (1 - alpha_bar[t] / alpha_bar[s])
         sigma = eta * math.sqrt(fresh)
         # at s = 0 both terms are 0 and rounding may leave their difference a hair below
         kept = math.sqrt(max(0.0, 1 - alpha_bar[s] - sigma**2))
-        x = signal[s] * x0_hat + kept * eps_hat
-        if sigma > 0:
-            x = x + sigma * normal_like(x, generator)
+        with torch.no_grad():  # not around the yield: it would reach the caller's code
+            eps_hat = _ask(model, x, t)
+            x0_hat = (x - noise[t] * eps_hat) / signal[t]
+            x = signal[s] * x0_hat + kept * eps_hat
+            if sigma > 0:
+                x = x + sigma * normal_like(x, generator)
         yield SampleStep(s, x, eps_hat, x0_hat)
 
 

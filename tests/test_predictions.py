@@ -1,0 +1,260 @@
+"""One denoiser said in several ways: the identities between eps, v and x_0, in float64."""
+
+# pyright: reportArgumentType=false
+# (part of this file hands in what the annotations forbid)
+
+import math
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from torch.testing import assert_close
+
+from tutorial_lib.forward import diffuse
+from tutorial_lib.oracles import GaussianMixtureOracle
+from tutorial_lib.predictions import clip_x0, eps_from_v, eps_from_x0, velocity
+from tutorial_lib.samplers import ddim, evenly_spaced, last
+from tutorial_lib.schedules import cosine_schedule, linear_schedule
+
+F64 = torch.float64
+LINEAR, COSINE = linear_schedule(), cosine_schedule(100)
+schedules = st.sampled_from([LINEAR, COSINE, linear_schedule(1)])
+shapes = st.sampled_from([(3,), (3, 2), (3, 2, 4, 4)])
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
+
+
+def a_batch(schedule, shape, share: float, seed: int):
+    """Data, noise, the noisy data, and t at ``share`` of the way but for two samples."""
+    T = schedule.num_steps
+    t = torch.tensor([1, max(1, round(share * T)), T])
+    x0, eps = normal(*shape, seed=seed), normal(*shape, seed=seed + 1)
+    return x0, eps, t, diffuse(schedule, x0, t, eps)
+
+
+def test_velocity_in_a_plain_loop():
+    """Salimans & Ho 2022, sec. 4, number by number, alpha_bar from the betas."""
+    x0, eps, t = normal(4, 2, 3, 3), normal(4, 2, 3, 3, seed=1), torch.tensor([0, 1, 400, 1000])
+    v = velocity(LINEAR, x0, t, eps)
+    for b in range(4):
+        betas = [1e-4 + (0.02 - 1e-4) * i / 999 for i in range(int(t[b]))]
+        bar = math.prod(1 - beta for beta in betas)
+        pairs = zip(x0[b].flatten().tolist(), eps[b].flatten().tolist(), strict=True)
+        expected = [math.sqrt(bar) * e - math.sqrt(1 - bar) * x for x, e in pairs]
+        assert_close(v[b].flatten(), torch.tensor(expected, dtype=F64), rtol=1e-9, atol=1e-11)
+
+
+def test_velocity_is_what_diffusers_calls_velocity():
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+
+    x0, eps, t = normal(4, 3), normal(4, 3, seed=1), torch.tensor([1, 300, 700, 1000])
+    theirs = DDPMScheduler().get_velocity(x0, eps, t - 1)  # they count from 0
+    assert_close(velocity(LINEAR, x0, t, eps), theirs, rtol=0, atol=1e-5)
+
+
+@given(schedules, shapes, st.floats(0, 1), st.integers(0, 2**31))
+def test_velocity_is_the_derivative_of_the_jump_along_its_angle(schedule, shape, share, seed):
+    """x = cos(a) x_0 + sin(a) eps has dx/da = v: compare with a central difference."""
+    x0, eps, t, _ = a_batch(schedule, shape, share, seed)
+    angle = torch.acos(schedule.signal_rate[t]).reshape(-1, *[1] * (len(shape) - 1))
+    h = 1e-5
+    ahead = (angle + h).cos() * x0 + (angle + h).sin() * eps
+    behind = (angle - h).cos() * x0 + (angle - h).sin() * eps
+    v = velocity(schedule, x0, t, eps)
+    # acos is steep near signal_rate = 1, where it loses half of the digits
+    assert_close(v, (ahead - behind) / (2 * h), rtol=0, atol=1e-6)
+
+
+@given(schedules, shapes, st.floats(0, 1), st.integers(0, 2**31))
+def test_a_model_that_knows_v_knows_eps(schedule, shape, share, seed):
+    x0, eps, t, x_t = a_batch(schedule, shape, share, seed)
+    model = eps_from_v(lambda x, t: velocity(schedule, x0, t, eps), schedule)
+    assert_close(model(x_t, t), eps, rtol=0, atol=1e-13)
+
+
+@given(schedules, shapes, st.floats(0, 1), st.integers(0, 2**31))
+def test_a_model_that_knows_x0_knows_eps(schedule, shape, share, seed):
+    x0, eps, t, x_t = a_batch(schedule, shape, share, seed)
+    model = eps_from_x0(lambda x, t: x0, schedule)
+    assert_close(model(x_t, t), eps, rtol=0, atol=1e-12)  # / noise_rate, at least 0.01 here
+
+
+def test_wrapped_models_are_asked_about_the_very_x_t_and_t():
+    _, _, t, x_t = a_batch(LINEAR, (3, 2), 0.5, 0)
+    for wrap in (eps_from_v, eps_from_x0, clip_x0):
+        asked = []
+        wrap(lambda x, t, asked=asked: asked.append((x, t)) or torch.zeros_like(x), LINEAR)(x_t, t)
+        assert len(asked) == 1
+        assert asked[0][0] is x_t
+        assert asked[0][1] is t
+
+
+@pytest.mark.parametrize("t", [1, 500, 1000])
+def test_an_error_in_v_is_signal_rate_times_as_large_in_eps(t):
+    x_t, steps = normal(2, 3), torch.full((2,), t)
+    right = eps_from_v(lambda x, t: torch.ones_like(x), LINEAR)(x_t, steps)
+    off = eps_from_v(lambda x, t: torch.ones_like(x) + 0.5, LINEAR)(x_t, steps)
+    factor = math.sqrt(math.prod((1 - LINEAR.beta[:t]).tolist()))
+    assert_close(off - right, torch.full((2, 3), 0.5 * factor, dtype=F64), rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.parametrize("schedule", [LINEAR, COSINE], ids=["linear", "cosine"])
+def test_a_walk_by_a_wrapped_oracle_is_the_oracle_s_walk(schedule):
+    """The oracle retold as v and as x_0 and back: the same 20 steps."""
+    oracle = GaussianMixtureOracle(
+        schedule,
+        torch.tensor([[1.0, 0.0], [-1.0, 0.5]], dtype=F64),
+        torch.tensor([0.1, 0.2], dtype=F64),
+        torch.tensor([0.4, 0.6], dtype=F64),
+    )
+
+    def x0_model(x_t, t):
+        signal, noise = (rate[t][:, None] for rate in (schedule.signal_rate, schedule.noise_rate))
+        return (x_t - noise * oracle(x_t, t)) / signal
+
+    def v_model(x_t, t):
+        signal, noise = (rate[t][:, None] for rate in (schedule.signal_rate, schedule.noise_rate))
+        return signal * oracle(x_t, t) - noise * x0_model(x_t, t)
+
+    x_T, timesteps = normal(8, 2), evenly_spaced(schedule.num_steps, 20)
+    expected = last(ddim(oracle, schedule, x_T, timesteps))
+    for model in (eps_from_v(v_model, schedule), eps_from_x0(x0_model, schedule)):
+        assert_close(last(ddim(model, schedule, x_T, timesteps)), expected, rtol=0, atol=1e-8)
+
+
+# --- clipping ----------------------------------------------------------------------------------
+
+
+def test_clipping_changes_nothing_where_x0_lies_inside():
+    x0, eps, t, x_t = a_batch(LINEAR, (3, 4), 0.7, 0)
+    x0 = x0.clamp(-0.99, 0.99)
+    x_t = diffuse(LINEAR, x0, t, eps)
+    clipped = clip_x0(lambda x, t: eps, LINEAR)
+    assert_close(clipped(x_t, t), eps, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (0.0, 1.0), (-3, 2)])
+@pytest.mark.parametrize("t", [1, 600, 1000])
+def test_clipping_is_clamping_of_the_x0_that_eps_implies(low, high, t):
+    x_t, eps_hat = 3 * normal(5, 6), normal(5, 6, seed=1)
+    bar = math.prod((1 - LINEAR.beta[:t]).tolist())
+    s, n = math.sqrt(bar), math.sqrt(1 - bar)
+    clipped = clip_x0(lambda x, t: eps_hat, LINEAR, low, high)
+    answer = clipped(x_t, torch.full((5,), t))
+    outside = 0
+    for b in range(5):
+        for i in range(6):
+            x0_hat = (x_t[b, i].item() - n * eps_hat[b, i].item()) / s
+            outside += not low <= x0_hat <= high
+            expected = (x_t[b, i].item() - s * min(max(x0_hat, low), high)) / n
+            assert answer[b, i].item() == pytest.approx(expected, rel=1e-8, abs=1e-10)
+    assert outside > 0  # else nothing was clipped
+
+
+def test_a_walk_with_clipping_is_that_of_diffusers_with_clip_sample():
+    """diffusers clips x0_hat and, told to, derives eps from it anew: 25 DDIM steps in float32."""
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+
+    def model(x, t):  # a denoiser so wrong that most of x0_hat lies outside
+        return 0.6 * torch.tanh(x + t[:, None] / 1000)
+
+    peer = DDIMScheduler(clip_sample=True, timestep_spacing="trailing")
+    peer.set_timesteps(25)
+    x = theirs = normal(4, 6).float()
+    for step in ddim(clip_x0(model, LINEAR), LINEAR, x, evenly_spaced(1000, 25)):
+        t = peer.timesteps[24 - step.t // 40]
+        eps_hat = model(theirs, torch.full((4,), int(t) + 1))
+        theirs, _ = peer.step(eps_hat, t, theirs, use_clipped_model_output=True, return_dict=False)
+        assert_close(step.x_t, theirs, rtol=0, atol=1e-5)
+    assert theirs.abs().max() <= 1
+
+
+# --- dtypes, gradients, wrong arguments --------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_answer_is_in_the_dtype_of_x_t(dtype):
+    x_t, t = normal(2, 3).to(dtype), torch.tensor([1, 900])
+    for wrap in (eps_from_v, eps_from_x0, clip_x0):
+        answer = wrap(lambda x, t: torch.zeros(2, 3), LINEAR)(x_t, t)
+        assert answer.dtype == dtype, wrap.__name__
+        assert answer.isfinite().all(), wrap.__name__
+    assert velocity(LINEAR, x_t, t, x_t.float()).dtype == dtype
+
+
+def test_gradients_reach_the_model_inside():
+    for wrap in (eps_from_v, eps_from_x0, clip_x0):
+        w = torch.tensor(0.3, dtype=F64, requires_grad=True)
+        x_t = 0.1 * normal(2, 3)
+        wrap(lambda x, t, w=w: w * x, LINEAR)(x_t, torch.tensor([1, 50])).sum().backward()
+        assert w.grad is not None
+        assert w.grad.abs() > 0, wrap.__name__
+
+
+X, T_OK = torch.zeros(2, 3), torch.tensor([1, 1000])
+NAN = torch.full((2, 3), float("nan"))
+
+
+def zero(x, t):
+    return torch.zeros_like(x)
+
+
+WRONG = [
+    (
+        lambda: velocity(LINEAR, X, torch.tensor([0, 1001]), X),
+        ValueError,
+        r"t must be in 0\.\.1000",
+    ),
+    (lambda: velocity(LINEAR, X, torch.tensor([-1, 0]), X), ValueError, r"t must be in 0\.\.1000"),
+    (lambda: velocity(LINEAR, X, torch.tensor([1]), X), ValueError, r"t must have shape \(2,\)"),
+    (lambda: velocity(LINEAR, X, torch.tensor([1.0, 2.0]), X), TypeError, "t must be int64"),
+    (lambda: velocity(LINEAR, X.long(), T_OK, X), TypeError, "x0 must hold floating-point"),
+    (lambda: velocity(LINEAR, torch.tensor(1.0), T_OK, X), ValueError, "x0 must have a batch axis"),
+    (lambda: velocity(LINEAR, NAN, T_OK, X), ValueError, "x0 must be finite"),
+    (lambda: velocity(LINEAR, X, T_OK, X[:, :1]), ValueError, "eps must have the shape of x0"),
+    (lambda: velocity(LINEAR, X, T_OK, NAN), ValueError, "eps must be finite"),
+    (lambda: velocity(LINEAR, X, T_OK, None), TypeError, "eps must be a tensor"),
+    (lambda: clip_x0(zero, LINEAR, 1.0, -1.0), ValueError, "low must be below high.*low = 1"),
+    (lambda: clip_x0(zero, LINEAR, 0.0, 0.0), ValueError, "low must be below high"),
+    (lambda: clip_x0(zero, LINEAR, float("nan")), ValueError, "low must be in.*nan"),
+    (lambda: clip_x0(zero, LINEAR, high=float("inf")), ValueError, "high must be in.*inf"),
+    (lambda: clip_x0(zero, LINEAR, low="dark"), TypeError, "low must be a number"),
+    (lambda: clip_x0(zero, LINEAR, high=True), TypeError, "high must be a number"),
+]
+
+
+@pytest.mark.plain_errors
+@pytest.mark.parametrize(("call", "error", "message"), WRONG)
+def test_wrong_arguments_are_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+@pytest.mark.plain_errors
+@pytest.mark.parametrize(
+    ("wrap", "name"), [(eps_from_v, "v_model"), (eps_from_x0, "x0_model"), (clip_x0, "model")]
+)
+def test_a_model_that_answers_wrongly_is_named(wrap, name):
+    shape = f"^{name} must answer with the shape of x_t"
+    with pytest.raises(ValueError, match=shape + r", \(2, 3\); got \(2, 1\)"):
+        wrap(lambda x, t: x[:, :1], LINEAR)(X, T_OK)  # would broadcast
+    with pytest.raises(ValueError, match=shape):
+        wrap(lambda x, t: torch.zeros(()), LINEAR)(X, T_OK)
+    with pytest.raises(TypeError, match=f"^{name} must answer with a tensor, got NoneType"):
+        wrap(lambda x, t: None, LINEAR)(X, T_OK)
+    with pytest.raises(TypeError, match=f"^{name} must answer with a tensor, got ndarray"):
+        wrap(lambda x, t: np.zeros((2, 3)), LINEAR)(X, T_OK)
+
+
+@pytest.mark.plain_errors
+@pytest.mark.parametrize("wrap", [eps_from_v, eps_from_x0, clip_x0])
+def test_a_wrapped_model_refuses_a_wrong_question(wrap):
+    for t in (torch.tensor([-1, 1]), torch.tensor([1, 1001])):
+        with pytest.raises(ValueError, match=r"t must be in [01]\.\.1000"):
+            wrap(zero, LINEAR)(X, t)
+    with pytest.raises(TypeError, match="t must be int64"):
+        wrap(zero, LINEAR)(X, torch.tensor([1.0, 2.0]))

@@ -1,0 +1,143 @@
+"""The words of the errors, and the numbers that are handed in: nothing slips through."""
+
+import math
+from fractions import Fraction
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+
+from tutorial_lib import _validate
+from tutorial_lib._random import normal_like, uniform
+
+pytestmark = pytest.mark.plain_errors
+
+
+@pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3)])
+def test_whole_numbers_come_back_as_plain_ints(value):
+    number = _validate.whole_number("n", value, at_least=3)
+    assert type(number) is int
+    assert number == 3
+
+
+@pytest.mark.parametrize(
+    "value", [3.0, True, np.bool_(True), "3", None, [3], torch.tensor(3), math.nan, Fraction(3)]
+)
+def test_what_is_no_whole_number_is_refused(value):
+    with pytest.raises(TypeError, match=f"^n must be an int, got {type(value).__name__}"):
+        _validate.whole_number("n", value, at_least=0)
+
+
+@given(st.integers(), st.integers())
+def test_whole_numbers_have_a_floor(value, floor):
+    if value >= floor:
+        assert _validate.whole_number("n", value, at_least=floor) == value
+    else:
+        with pytest.raises(ValueError, match=f"^n must be at least {floor}, got {value}$"):
+            _validate.whole_number("n", value, at_least=floor)
+
+
+@pytest.mark.parametrize("value", [1, 1.0, np.float32(1), np.float64(1), np.int64(1), Fraction(1)])
+def test_numbers_come_back_as_plain_floats(value):
+    number = _validate.number("x", value, low=0.0, high=1.0)
+    assert type(number) is float
+    assert number == 1.0
+
+
+@pytest.mark.parametrize("value", [True, "1", None, [1.0], 1j, torch.tensor(1.0)])
+def test_what_is_no_number_is_refused(value):
+    with pytest.raises(TypeError, match=f"^x must be a number, got {type(value).__name__}"):
+        _validate.number("x", value, low=0.0, high=1.0)
+
+
+@given(st.floats(), st.floats(-5, 5), st.floats(0, 5))
+def test_numbers_lie_in_their_span_and_nan_never_does(value, low, width):
+    high = low + width
+    if low <= value <= high:
+        assert _validate.number("x", value, low=low, high=high) == value
+    else:
+        with pytest.raises(ValueError, match=r"^x must be in \["):
+            _validate.number("x", value, low=low, high=high)
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan, -1.0])
+def test_a_span_without_end_still_wants_a_finite_number(value):
+    with pytest.raises(ValueError, match=r"^x must be finite and at least 0, got "):
+        _validate.number("x", value, low=0.0, high=math.inf)
+    assert _validate.number("x", 1e300, low=0.0, high=math.inf) == 1e300
+
+
+def test_the_nearest_option_is_offered():
+    assert _validate.one_of("kind", "cosine", ["linear", "cosine"]) == "cosine"
+    with pytest.raises(ValueError, match="got 'cosin'; did you mean 'cosine'"):
+        _validate.one_of("kind", "cosin", ["linear", "cosine"])
+    with pytest.raises(ValueError, match=r"^kind must be one of linear, cosine; got 'x'$"):
+        _validate.one_of("kind", "x", (word for word in ("linear", "cosine")))
+    with pytest.raises(ValueError, match="kind must be one of"):
+        _validate.one_of("kind", ["linear"], ["linear", "cosine"])
+
+
+def test_finite_looks_at_each_number_where_their_sum_overflows():
+    big = torch.tensor([3e38, 3e38])
+    assert _validate.finite("x", big) is big
+    half = torch.full((100,), 6e4, dtype=torch.float16)
+    assert _validate.finite("x", half) is half
+    opposite = torch.tensor([math.inf, -math.inf])
+    for wrong in (opposite, torch.tensor([1.0, math.nan]), torch.tensor([-math.inf])):
+        with pytest.raises(ValueError, match=r"^x must be finite"):
+            _validate.finite("x", wrong)
+    assert _validate.finite("x", torch.zeros(0)).shape == (0,)
+
+
+def test_long_values_are_described_by_their_type():
+    assert _validate.describe(3) == "int 3"
+    assert _validate.describe("abc") == "str 'abc'"
+    assert _validate.describe(list(range(1000))) == "list"
+    assert _validate.describe(None) == "NoneType None"
+
+
+def test_an_empty_batch_of_steps_is_fine():
+    none = torch.zeros(0, dtype=torch.int64)
+    assert _validate.steps("t", none, batch=0, low=1, high=5) is none
+
+
+# --- random numbers ----------------------------------------------------------------------------
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_normal_like_is_torch_s_own_draw(dtype):
+    x = torch.zeros(3, 4, dtype=dtype)
+    state = torch.get_rng_state()
+    drawn = normal_like(x, seeded(1))
+    assert torch.equal(drawn, torch.randn(3, 4, generator=seeded(1), dtype=dtype))
+    assert drawn.dtype == dtype
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    expected = torch.randn(3, 4, dtype=dtype)
+    torch.manual_seed(2)
+    assert torch.equal(normal_like(x), expected)
+
+
+def test_normal_like_is_standard_normal_and_draws_each_number_anew():
+    x = normal_like(torch.zeros(100_000), seeded(1)).double()
+    assert abs(x.mean()) < 4.5 / math.sqrt(100_000)
+    assert abs(x.var() - 1) < 4.5 * math.sqrt(2 / 100_000)
+    assert abs((x**4).mean() - 3) < 4.5 * math.sqrt(96 / 100_000)  # a uniform draw has 9/5
+    assert len(x.unique()) > 90_000
+
+
+def test_uniform_lies_in_0_to_1_and_is_even():
+    state = torch.get_rng_state()
+    u = uniform(100_000, seeded(1))
+    assert torch.equal(u, uniform(100_000, seeded(1)))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert ((u >= 0) & (u < 1)).all()
+    seen = torch.bincount((u * 20).long(), minlength=20).double()
+    statistic = ((seen - 5000) ** 2 / 5000).sum()
+    assert abs(statistic - 19) < 4.5 * math.sqrt(38)
