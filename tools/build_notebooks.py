@@ -52,6 +52,7 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of tracebacks, for terminals
 LINK = re.compile(r"""(\]\(|(?:src|href)=["'])([^)\s"'#][^)\s"'#]*)""")
 
 
@@ -212,7 +213,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
         print(error, file=sys.stderr)
         return 1
     except CellExecutionError as error:
-        print(f"a cell failed:\n{error}", file=sys.stderr)
+        print(f"a cell failed:\n{COLOURS.sub('', str(error))}", file=sys.stderr)
         return 1
     for problem in problems:
         print(problem)

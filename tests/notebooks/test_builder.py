@@ -230,7 +230,9 @@ def test_a_broken_notebook_is_built_anew(tmp_path):
 def test_a_cell_that_fails_is_named_and_exits_1(tmp_path, capsys):
     root = course(tmp_path, **{"01_a": "# %%\nraise RuntimeError('no such luck')\n"})
     assert build_notebooks.main(["--execute"], root) == 1
-    assert "no such luck" in capsys.readouterr().err
+    complaint = capsys.readouterr().err
+    assert "RuntimeError: no such luck" in complaint
+    assert "\x1b" not in complaint
 
 
 def test_an_unknown_lesson_is_refused(tmp_path, capsys):
