@@ -218,6 +218,13 @@ def test_betas_given_as_numbers_keep_their_double_precision():
     assert from_betas([1e-12, 0.5]).beta[0].item() == pytest.approx(1e-12, rel=1e-3)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_betas_in_low_precision_are_multiplied_in_double(dtype):
+    beta = torch.linspace(1e-3, 0.05, 300).to(dtype)
+    exact = float(math.prod(1 - Fraction(b) for b in beta.tolist()))
+    assert_close(from_betas(beta).alpha_bar[-1].item(), exact, **EXACT)
+
+
 @pytest.mark.plain_errors  # the annotation asks for a sequence, a NumPy array comes anyway
 @pytest.mark.parametrize(
     "betas",
