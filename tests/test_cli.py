@@ -144,6 +144,15 @@ def test_walks_differ_and_labels_matter(trained: Path) -> None:
     assert torch.equal(drawn(trained, "--count", "2", "--label", "0"), images[3])
 
 
+def test_without_a_label_the_classes_take_turns(trained: Path) -> None:
+    turns = drawn(trained, "--count", "8", "--batch", "4")
+    for i, label in [(0, 0), (1, 1), (5, 5), (6, 0), (7, 1)]:  # six classes, also over batches
+        same = drawn(trained, "--count", "8", "--batch", "4", "--label", str(label))[i]
+        torch.testing.assert_close(turns[i], same, atol=0.1, rtol=0)
+    chance = drawn(trained, "--count", "8", "--batch", "4", "--label", "none")
+    assert not torch.equal(chance, turns)
+
+
 def test_global_random_state_is_left_alone(trained: Path) -> None:
     before = torch.get_rng_state()
     drawn(trained, "--count", "2", "--sampler", "ddpm")

@@ -52,7 +52,8 @@ class SampleConfig:
     clip: bool = True
     """Whether to keep the predicted clean image in [-1, 1], where images live."""
     label: str | None = None
-    """Class to draw, its name or number; None leaves it open. For conditional networks only."""
+    """Class to draw, its name or number; "none" leaves it to chance, by default the classes take
+    turns. For conditional networks only."""
     seed: int = 0
     """Seed of the noise: image i starts from the same noise whatever the count and the batch."""
     batch: int = 64
@@ -147,24 +148,23 @@ def draw(checkpoint: Checkpoint, config: SampleConfig) -> Tensor:
     device = next(checkpoint.network.parameters()).device
     generator = torch.Generator().manual_seed(config.seed)
     fresh = torch.Generator().manual_seed(config.seed + 1)  # noise of the steps, batch by batch
-    label = _label_number(checkpoint, config.label)
+    labels = _labels(checkpoint, config)
     drawn = []
     for start in range(0, config.count, config.batch):
         size = min(config.batch, config.count - start)
         shape = checkpoint.image_shape
         noise = torch.stack([torch.randn(shape, generator=generator) for _ in range(size)])
-        model = _model(checkpoint, config, size, label, device)
+        chosen = None if labels is None else labels[start : start + size].to(device)
+        model = _model(checkpoint, config, chosen, device)
         x0 = samplers.last(_walk(model, checkpoint, config, noise.to(device), fresh))
         drawn.append(x0.clamp(-1, 1).cpu())
     return torch.cat(drawn)
 
 
 def _model(
-    checkpoint: Checkpoint, config: SampleConfig, size: int, label: int | None, device: torch.device
+    checkpoint: Checkpoint, config: SampleConfig, labels: Tensor | None, device: torch.device
 ) -> EpsModel:
-    model = checkpoint.model
-    if label is not None:
-        model = checkpoint.conditioned(torch.full((size,), label, device=device))
+    model = checkpoint.model if labels is None else checkpoint.conditioned(labels)
     precision = hardware.pick_precision(config.precision, device)
     model = hardware.in_precision(model, device, precision)
     return clip_x0(model, checkpoint.schedule) if config.clip else model
@@ -194,16 +194,24 @@ def _spaced(num_steps: int, steps: int) -> list[int]:
     return samplers.evenly_spaced(num_steps, steps)
 
 
-def _label_number(checkpoint: Checkpoint, label: str | None) -> int | None:
-    """The place of a class given by name or number."""
-    if label is None:
+def _labels(checkpoint: Checkpoint, config: SampleConfig) -> Tensor | None:
+    """The class of each image, int64 (count,); None where the network is to choose."""
+    names = checkpoint.class_names
+    if config.label is None and names:
+        return torch.arange(config.count) % len(names)
+    if config.label is None or (names and config.label == "none"):
         return None
+    return torch.full((config.count,), _label_number(checkpoint, config.label))
+
+
+def _label_number(checkpoint: Checkpoint, label: str) -> int:
+    """The place of a class given by name or number."""
     names = checkpoint.class_names
     if not names:
         raise ValueError(f"label: {checkpoint.path.name} was trained without classes")
     if label not in names and label.isdecimal() and int(label) < len(names):
         return int(label)
-    return names.index(_validate.one_of("label", label, names))
+    return names.index(_validate.one_of("label", label, [*names]))
 
 
 def _train(config: TrainConfig) -> int:

@@ -22,14 +22,17 @@ import time
 import torch
 
 import tutorial_lib
+from tutorial_lib import hardware
 from tutorial_lib.checkpoints import load_checkpoint
-from tutorial_lib.forward import diffuse, predict_x0
+from tutorial_lib.forward import diffuse
 from tutorial_lib.plots import filmstrip, image_grid, show
 from tutorial_lib.predictions import clip_x0
 from tutorial_lib.samplers import ddim, evenly_spaced, last
 from tutorial_lib.checks import lesson00
 
+device = hardware.pick_device()  # a GPU if there is one
 print("tutorial_lib", tutorial_lib.__version__, "| torch", torch.__version__)
+print("running on", hardware.describe_device(device))
 
 # %% [markdown]
 # ## Sixty-four digits out of nothing
@@ -38,18 +41,20 @@ print("tutorial_lib", tutorial_lib.__version__, "| torch", torch.__version__)
 # skill: shown a picture with noise in it, it says **which noise** is in there. That is enough to draw.
 
 # %%
-checkpoint = load_checkpoint("mnist")
+checkpoint = load_checkpoint("mnist", device=device)
 schedule = checkpoint.schedule
 print(f"{checkpoint.card['network']['parameters']:,} numbers, {schedule.num_steps} noise steps")
 
 # %% [markdown]
-# We hand it 64 pictures of pure noise and let it take some of the noise away, 50 times over. Each line
-# of the next cell is a lesson of this course; for now, just look at what comes out.
+# We hand it 64 pictures of pure noise and let it take some of the noise away, 50 times over. With each
+# picture goes a wish, which digit it should become: 0, 1, 2, and so on to 9, then 0 again. Each line of
+# the next cell is a lesson of this course; for now, just look at what comes out.
 
 # %%
 generator = torch.Generator().manual_seed(0)
-noise = torch.randn(64, *checkpoint.image_shape, generator=generator)
-denoiser = clip_x0(checkpoint.model, schedule)
+noise = torch.randn(64, *checkpoint.image_shape, generator=generator).to(device)
+wishes = torch.arange(64, device=device) % 10
+denoiser = clip_x0(checkpoint.conditioned(wishes), schedule)
 
 start = time.perf_counter()
 digits = last(ddim(denoiser, schedule, noise, evenly_spaced(schedule.num_steps, 50)))
@@ -58,12 +63,13 @@ assert digits.isfinite().all()
 
 show(
     image_grid(digits, columns=16),
-    alt="A grid of 64 small pictures, each of them a handwritten digit in white on black",
+    alt="A grid of 64 small pictures: handwritten digits in white on black that count from 0 to 9, "
+    "again and again",
 )
 
 # %% [markdown]
-# None of these is in the training set: the model has made them up. Change the seed in
-# `manual_seed(0)` and run the cell again for another 64.
+# Nobody has written these digits: the model has made them up, and now and then it slips, as a hand
+# does. Change the seed in `manual_seed(0)` and run the cell again for another 64.
 #
 # ## A digit drowns
 #
@@ -72,9 +78,9 @@ show(
 # how often a little noise has been added: $t = 0$ is the clean picture, $t = 1000$ the end.
 
 # %%
-digit = digits[:1]
-steps = torch.tensor([0, 100, 200, 300, 400, 500, 600, 700, 800, 900, 1000])
-eps = torch.randn(digit.shape, generator=generator).expand(len(steps), -1, -1, -1)
+digit = digits[3:4]
+steps = torch.arange(0, 1001, 100, device=device)
+eps = torch.randn(digit.shape, generator=generator).to(device).expand(len(steps), -1, -1, -1)
 drowning = diffuse(schedule, digit.expand(len(steps), -1, -1, -1), steps, eps)
 
 show(
@@ -88,14 +94,14 @@ show(
 #
 # ## And comes back
 #
-# Now the other way. We take the picture at $t = 600$ and let the model lead it back. The upper row is
-# the picture on its way. The lower row is what the model, at that moment, thinks the clean picture
+# Now the other way. We take the picture at $t = 600$ and let the model lead it back, this time without
+# telling it which digit it is. The upper row is the picture on its way. The lower row is what the model, at that moment, thinks the clean picture
 # looks like: blurred at first, where many answers are possible, and sharper with every step.
 
 # %%
-halfway = diffuse(schedule, digit, torch.tensor([600]), eps[:1])
+halfway = diffuse(schedule, digit, steps[6:7], eps[:1])  # at t = 600
 path = [600, 500, 400, 300, 200, 100, 50, 0]
-walk = list(ddim(denoiser, schedule, halfway, path))
+walk = list(ddim(clip_x0(checkpoint.model, schedule), schedule, halfway, path))
 on_the_way = torch.cat([halfway] + [step.x_t for step in walk])
 guesses = torch.cat([step.x0_hat for step in walk])
 final = walk[-1].x_t
@@ -137,6 +143,7 @@ show(
 #
 # Write `to_range(pixels)`: it takes a tensor of any shape, of type `uint8`, with values 0..255, and
 # returns a floating-point tensor of the same shape with values from -1 to 1.
+
 
 # %%
 def to_range(pixels):
