@@ -144,6 +144,17 @@ def test_walks_differ_and_labels_matter(trained: Path) -> None:
     assert torch.equal(drawn(trained, "--count", "2", "--label", "0"), images[3])
 
 
+def test_the_grid_has_the_columns_asked_for(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "grid.png"
+    words = f"--count 6 --steps 2 --columns 6 --enlarge 2 --out {out}"
+    assert cli.main(["sample", str(trained), *words.split()]) == 0
+    side = drawn(trained, "--count", "1", "--steps", "2").shape[-1]
+    with Image.open(out) as file:
+        width, height = file.size
+    assert height == 2 * side
+    assert width > 6 * height  # six images and the gaps between them
+
+
 def test_without_a_label_the_classes_take_turns(trained: Path) -> None:
     turns = drawn(trained, "--count", "8", "--batch", "4")
     for i, label in [(0, 0), (1, 1), (5, 5), (6, 0), (7, 1)]:  # six classes, also over batches

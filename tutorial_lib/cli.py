@@ -64,18 +64,23 @@ class SampleConfig:
     """Number format of the network: auto, fp32 or bf16; auto is bf16 where it is native."""
     out: Path = Path("samples.png")
     """The PNG file to write."""
+    columns: int | None = None
+    """Images in a row of the PNG (images); None makes the grid square."""
+    enlarge: int = 1
+    """Each pixel becomes a square with sides of so many (pixels)."""
     tensors: Path | None = None
     """A .safetensors file for the images as numbers: float32 (N, C, H, W) in [-1, 1]."""
 
     def __post_init__(self) -> None:
         _validate.one_of("sampler", self.sampler, SAMPLERS)
         _validate.one_of("variance", self.variance, ("posterior", "beta"))
-        for name in ("count", "batch"):
+        for name in ("count", "batch", "enlarge"):
             _validate.whole_number(name, getattr(self, name), at_least=1)
         _validate.whole_number("seed", self.seed, at_least=0)
         _validate.number("eta", self.eta, low=0.0, high=1.0)
-        if self.steps is not None:
-            _validate.whole_number("steps", self.steps, at_least=1)
+        for name in ("steps", "columns"):
+            if getattr(self, name) is not None:
+                _validate.whole_number(name, getattr(self, name), at_least=1)
         if self.out.suffix.lower() != ".png":
             raise ValueError(f"out must end in .png, got {self.out}")
         if self.tensors is not None and self.tensors.suffix != ".safetensors":
@@ -233,7 +238,7 @@ def _sample(config: SampleConfig) -> int:
     start = time.perf_counter()
     images = draw(checkpoint, config)
     seconds = time.perf_counter() - start
-    contents = {config.out: png_bytes(images)}
+    contents = {config.out: png_bytes(images, config.columns, enlarge=config.enlarge)}
     if config.tensors is not None:
         contents[config.tensors] = safetensors.torch.save({"images": images.contiguous()})
     _write_all(contents)
