@@ -1,0 +1,1192 @@
+"""Lesson 5: the training loop, and what makes it hold: rates, clipping, averages, precision."""
+
+import copy
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tutorial_lib.checks.framework import Choice, Exercise, Mistake, Number, Wrong, tensor_like
+from tutorial_lib.training import lr_factor
+
+
+def _weights(network: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in network.parameters()])
+
+
+def _is_open(value: object) -> bool:
+    return value is ... or value is None
+
+
+# One training step
+
+
+class _Batches:
+    """A loss on fresh data at every call, which notes whether it was traced back to the weights."""
+
+    def __init__(self, seed: int, batch: int) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+        self.batch, self.backwards = batch, 0
+
+    def __call__(self, network: nn.Module) -> Tensor:
+        x = torch.randn(self.batch, 3, generator=self.generator)
+        loss = (network(x) - x.sum(1, keepdim=True)).square().mean()
+        if loss.requires_grad:
+            loss.register_hook(self._note)
+        return loss
+
+    def _note(self, gradient: Tensor) -> None:
+        self.backwards += 1
+
+    def __repr__(self) -> str:
+        return "a loss on fresh batches"
+
+
+def _small_network(seed: int) -> nn.Module:
+    """A network whose weights come from ``seed``, not from global random numbers."""
+    network = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator))
+    return network
+
+
+def _train_step(network, optimizer, loss_of):
+    loss = loss_of(network)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+def _step_cases(generator: torch.Generator):
+    for seed, batch in ((1, 4), (2, 1), (3, 8)):
+        network = _small_network(seed)
+        if seed == 2:
+            optimizer = torch.optim.AdamW(network.parameters(), lr=0.05)
+        else:
+            optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.5)
+        yield network, optimizer, _Batches(seed, batch)
+
+
+_STEP_MESSAGES = {
+    "no backward": "No gradient was ever calculated: call `loss.backward()`, on the loss itself.",
+    "no step": "The optimizer never made a step: it is `optimizer.step()` that moves the weights.",
+    "another optimizer": "Your weights moved, but not by the optimizer that you were given. A new "
+    "one at each step forgets its running means: use the one handed in.",
+    "keeps the graph": "The loss you return still carries its graph. A list of such losses keeps "
+    "the activations of every step in memory: return `loss.item()` or `loss.detach()`.",
+}
+
+
+def _three_steps(answer, network, optimizer, loss_of):
+    """The losses of three steps, and the weights after them."""
+    before, made, losses = _weights(network), [], []
+    optimizer.register_step_post_hook(lambda *_: made.append(1))
+    for _ in range(3):
+        loss = answer(network, optimizer, loss_of)
+        if _is_open(loss):
+            return loss
+        if isinstance(loss, Tensor) and loss.requires_grad:
+            raise Wrong("properties", _STEP_MESSAGES["keeps the graph"], "keeps the graph")
+        losses.append(tensor_like(loss, torch.zeros(())).double())
+    name = None
+    if not loss_of.backwards:
+        name = "no backward"
+    elif not made:
+        name = "no step" if torch.equal(before, _weights(network)) else "another optimizer"
+    if name:
+        raise Wrong("values", _STEP_MESSAGES[name], name)
+    return torch.stack(losses), _weights(network)
+
+
+def _gradients_pile_up(network, optimizer, loss_of):
+    loss = loss_of(network)
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+def _wiped_too_late(network, optimizer, loss_of):
+    loss = loss_of(network)
+    loss.backward()
+    optimizer.zero_grad()
+    optimizer.step()
+    return loss.item()
+
+
+def _step_before_backward(network, optimizer, loss_of):
+    loss = loss_of(network)
+    optimizer.step()
+    optimizer.zero_grad()
+    loss.backward()
+    return loss.item()
+
+
+def _without_backward(network, optimizer, loss_of):
+    loss = loss_of(network)
+    optimizer.zero_grad()
+    optimizer.step()
+    return loss.item()
+
+
+def _without_step(network, optimizer, loss_of):
+    loss = loss_of(network)
+    optimizer.zero_grad()
+    loss.backward()
+    return loss.item()
+
+
+def _detached(network, optimizer, loss_of):
+    loss = loss_of(network).detach()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+def _own_optimizer(network, optimizer, loss_of):
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    return _train_step(network, optimizer, loss_of)
+
+
+def _asked_twice(network, optimizer, loss_of):
+    optimizer.zero_grad()
+    loss_of(network).backward()
+    optimizer.step()
+    return loss_of(network).item()
+
+
+def _with_graph(network, optimizer, loss_of):
+    loss = loss_of(network)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss
+
+
+def _uphill(network, optimizer, loss_of):
+    loss = loss_of(network)
+    optimizer.zero_grad()
+    (-loss).backward()
+    optimizer.step()
+    return loss.item()
+
+
+def _by_closure(network, optimizer, loss_of):
+    def closure():
+        for parameter in network.parameters():
+            parameter.grad = None
+        loss = loss_of(network)
+        loss.backward()
+        return loss
+
+    return optimizer.step(closure).detach()
+
+
+def _wipes_afterwards(network, optimizer, loss_of):
+    loss = loss_of(network)
+    loss.backward()
+    optimizer.step()
+    network.zero_grad()
+    return np.float32(loss.detach().numpy())
+
+
+train_step = Exercise(
+    "lesson05.train_step",
+    "One training step",
+    difficulty=1,
+    minutes=6,
+    hints=(
+        "Ask for the loss once and keep it. Then three calls follow: wipe the old gradients, "
+        "calculate the new ones, let the optimizer move the weights.",
+        "`optimizer.zero_grad()`, `loss.backward()`, `optimizer.step()`, in this order.",
+        "Return the number without its graph: `loss.item()`.",
+    ),
+    model_answer=_train_step,
+    cases=_step_cases,
+    use=_three_steps,
+    reference=lambda *case: _three_steps(_train_step, *case),
+    parts=("losses", "weights"),
+    mistakes=(
+        Mistake(
+            "gradients pile up",
+            _gradients_pile_up,
+            "The first step is right, later ones are not: gradients pile up. `backward()` adds to "
+            "what `.grad` already holds; wipe it at every step.",
+        ),
+        Mistake(
+            "wiped too late",
+            _wiped_too_late,
+            "You wipe the gradients between `backward()` and `step()`, so the optimizer finds "
+            "nothing to go by and your weights stay where they are.",
+        ),
+        Mistake(
+            "step before backward",
+            _step_before_backward,
+            "Your optimizer moves before the gradient is there, so every step goes by the gradient "
+            "of the batch before. First `backward()`, then `step()`.",
+        ),
+        Mistake("no backward", _without_backward, _STEP_MESSAGES["no backward"]),
+        Mistake("no step", _without_step, _STEP_MESSAGES["no step"]),
+        Mistake(
+            "detached",
+            _detached,
+            "`backward()` finds no way back: the loss was cut off from its graph, by `.detach()`, "
+            "`.item()` or `torch.no_grad()`. Cut it off at the end, for the return.",
+        ),
+        Mistake("another optimizer", _own_optimizer, _STEP_MESSAGES["another optimizer"]),
+        Mistake(
+            "two losses",
+            _asked_twice,
+            "You call `loss_of` twice. Each call draws a fresh batch, so you return another loss "
+            "than the one you trained on, and pay twice. Keep the first in a variable.",
+        ),
+        Mistake("keeps the graph", _with_graph, _STEP_MESSAGES["keeps the graph"]),
+        Mistake(
+            "uphill",
+            _uphill,
+            "Your weights walk uphill: the sign is wrong. The optimizer subtracts by itself.",
+        ),
+    ),
+    alternatives=(_by_closure, _wipes_afterwards),
+    passed="Three steps in a row end at the right weights, with SGD and with AdamW.",
+)
+
+
+# The learning rate
+
+
+def _lr_at(step, steps, warmup, peak):
+    fraction = (step + 0.5) / steps
+    grown = min(1, fraction / warmup) if warmup > 0 else 1
+    return peak * grown * (1 - fraction)
+
+
+def _lr_cases(generator: torch.Generator):
+    yield 0, 100, 0.1, 3e-3
+    yield 4, 100, 0.1, 3e-3
+    yield 9, 100, 0.1, 3e-3
+    yield 10, 100, 0.1, 3e-3
+    yield 57, 100, 0.1, 2e-2
+    yield 99, 100, 0.1, 3e-3
+    yield 0, 40, 0.0, 1.0
+    yield 20, 40, 0.0, 0.5
+    yield 3, 8, 1.0, 1.0
+    yield 0, 8, 1.0, 1.0
+    yield 0, 1, 0.5, 1.0
+
+
+def _lr_like(*, place=0.5, grow=None, fall=None, together=lambda a, b: a * b):
+    """The rate with something changed: where in a step it is taken, its rise, its fall."""
+
+    def lr_at(step, steps, warmup, peak):
+        fraction = (step + place) / steps
+        grown = min(1, fraction / warmup) if warmup > 0 else 1
+        if grow is not None and warmup > 0:
+            grown = grow(fraction, warmup, step)
+        fallen = 1 - fraction if fall is None else fall(fraction, warmup)
+        return peak * together(grown, fallen)
+
+    return lr_at
+
+
+def _lr_divides_by_nothing(step, steps, warmup, peak):
+    fraction = (step + 0.5) / steps
+    return peak * min(1, fraction / warmup) * (1 - fraction)
+
+
+lr_at = Exercise(
+    "lesson05.lr_at",
+    "Warm-up and decay",
+    difficulty=1,
+    minutes=6,
+    hints=(
+        "First f, the share of the run that is over in the middle of this step. Everything else "
+        "is written in f.",
+        "Two factors: `min(1, f / warmup)` and `1 - f`. What if warmup is 0?",
+    ),
+    model_answer=_lr_at,
+    cases=_lr_cases,
+    atol=1e-9,
+    mistakes=(
+        Mistake(
+            "start of the step",
+            _lr_like(place=0),
+            "You take f at the start of the step, step / steps. Then the first step has rate 0 and "
+            "is wasted. Take the middle of the step.",
+        ),
+        Mistake(
+            "end of the step",
+            _lr_like(place=1),
+            "You take f at the end of the step, (step + 1) / steps. Then the last step has rate 0 "
+            "and is wasted. Take the middle of the step.",
+        ),
+        Mistake(
+            "warm-up never ends",
+            _lr_like(grow=lambda f, warmup, step: f / warmup),
+            "Your warm-up goes on growing after it should be over: f / warmup needs a lid at 1.",
+        ),
+        Mistake(
+            "max for min",
+            _lr_like(grow=lambda f, warmup, step: max(1, f / warmup)),
+            "Your warm-up factor is never below 1. The smaller of 1 and f / warmup is wanted.",
+        ),
+        Mistake(
+            "warm-up counted in steps",
+            _lr_like(grow=lambda f, warmup, step: min(1, (step + 0.5) / warmup)),
+            "You divide the number of the step by `warmup`, but warmup is a share of the run, as f "
+            "is. Divide f by it.",
+        ),
+        Mistake(
+            "no warm-up",
+            _lr_like(grow=lambda f, warmup, step: 1),
+            "The fall is right, the rise is missing: multiply by min(1, f / warmup) too.",
+        ),
+        Mistake(
+            "no decay",
+            _lr_like(fall=lambda f, warmup: 1),
+            "The rise is right, the fall is missing: multiply by 1 - f too.",
+        ),
+        Mistake(
+            "fall upside down",
+            _lr_like(fall=lambda f, warmup: f),
+            "Your second factor grows from 0 to 1. It should fall from 1 to 0.",
+        ),
+        Mistake(
+            "fall begins after the warm-up",
+            _lr_like(fall=lambda f, w: min(1, (1 - f) / (1 - w)) if w < 1 else 1 - f),
+            "You let the fall begin where the warm-up ends. People do that too, but here both "
+            "factors hold from the start: rise times (1 - f).",
+        ),
+        Mistake(
+            "smaller of the two",
+            _lr_like(together=min),
+            "You take the smaller of rise and fall. Here they are multiplied.",
+        ),
+        Mistake(
+            "peak forgotten",
+            lambda step, steps, warmup, peak: _lr_at(step, steps, warmup, 1.0),
+            "This is the factor between 0 and 1. The rate is the factor times `peak`.",
+        ),
+        Mistake(
+            "division by zero",
+            _lr_divides_by_nothing,
+            "With warmup = 0 you divide by zero. It means that there is no warm-up: factor 1.",
+        ),
+    ),
+    alternatives=(
+        lambda step, steps, warmup, peak: peak * lr_factor((step + 0.5) / steps, warmup, "linear"),
+        lambda step, steps, warmup, peak: (
+            torch.tensor(peak).double()
+            * (1 if (2 * step + 1) >= 2 * steps * warmup else (2 * step + 1) / steps / warmup / 2)
+            * (steps - step - 0.5)
+            / steps
+        ),
+        lambda step, steps, warmup, peak: (
+            (peak * np.interp((step + 0.5) / steps, [0, max(warmup, 1e-12)], [0, 1]))
+            * (1 - (step + 0.5) / steps)
+        ),
+    ),
+)
+
+first_step = Number(
+    "lesson05.first_step",
+    "Adam's first step",
+    difficulty=2,
+    minutes=3,
+    hints=(
+        "At the first step the corrected means hold one gradient each: m = g and v = g squared.",
+        "The step is lr times m over the root of v. What is g over the root of g squared?",
+    ),
+    value=0.01,
+    mistakes=(
+        Mistake(
+            "plain gradient descent",
+            0.01 * 0.0003,
+            "That is lr times the gradient: plain gradient descent. Adam divides by the root of v.",
+        ),
+        Mistake("the gradient", 0.0003, "That is the gradient. How long a step does Adam make?"),
+        Mistake(
+            "only m uncorrected",
+            0.001,
+            "You kept the factor 1 - beta_1 = 0.1 in m. The corrected mean has it divided out.",
+        ),
+        Mistake(
+            "nothing corrected",
+            0.01 * 0.1 / math.sqrt(0.001),
+            "That is what comes without the correction of m and v. With it both factors go out.",
+        ),
+        Mistake(
+            "not rooted",
+            0.01 / 0.0003,
+            "You divide by v itself. Adam divides by its root.",
+        ),
+    ),
+    why="g over the root of g squared is 1 or -1: a first step has the size lr, however small the "
+    "gradient. Adam strides out fully before it knows anything, which is what warm-up tames.",
+)
+
+
+# Clipping
+
+
+def _clip_gradients(gradients, max_norm):
+    norm = sum(g.square().sum() for g in gradients).sqrt()
+    factor = min(1.0, max_norm / norm) if norm > 0 else 1.0
+    return [factor * g for g in gradients]
+
+
+def _clip_cases(generator: torch.Generator):
+    shapes = ((3, 4), (4,), (2, 2, 3))
+    for size, max_norm in ((3.0, 1.0), (0.05, 1.0), (0.5, 0.3), (4.0, 7.0)):
+        yield [size * torch.randn(shape, generator=generator) for shape in shapes], max_norm
+    yield [2 + torch.rand(1, generator=generator)], 0.5
+    yield [torch.zeros(2, 2), torch.zeros(3)], 1.0
+    yield [torch.tensor([0.3, -0.2]), torch.tensor([[0.1]])], 2.0
+
+
+def _joined(answer, gradients, max_norm):
+    """All numbers of the answer in one tensor."""
+    likes = [g.clone() for g in gradients]
+    result = answer(gradients, max_norm)
+    if _is_open(result):
+        return result
+    if not isinstance(result, (list, tuple)) or len(result) != len(likes):
+        text = f"Return a list of {len(likes)} tensors, one for each that came."
+        raise Wrong("shape", text + " A scale for all is found first, then each is multiplied.")
+    parts = [tensor_like(one, like) for one, like in zip(result, likes, strict=True)]
+    return torch.cat([part.double().flatten() for part in parts])
+
+
+def _scaled_by(factor_of):
+    """An answer that multiplies all gradients by ``factor_of(total norm, max_norm, gradients)``."""
+
+    def clip_gradients(gradients, max_norm):
+        norm = torch.cat([g.flatten() for g in gradients]).norm()
+        return [factor_of(norm, max_norm, gradients) * g for g in gradients]
+
+    return clip_gradients
+
+
+def _cut(norm, max_norm):
+    return (max_norm / norm).clamp(max=1.0)
+
+
+def _in_place(gradients, max_norm):
+    total = math.sqrt(sum(float(x) ** 2 for g in gradients for x in g.flatten()))
+    if total > max_norm:
+        for g in gradients:
+            g.mul_(max_norm / total)
+    return gradients
+
+
+def _by_torch(gradients, max_norm):
+    parameters = [nn.Parameter(torch.zeros_like(g)) for g in gradients]
+    for parameter, g in zip(parameters, gradients, strict=True):
+        parameter.grad = g
+    nn.utils.clip_grad_norm_(parameters, max_norm)
+    return [parameter.grad for parameter in parameters]
+
+
+def _by_numpy(gradients, max_norm):
+    arrays = [g.double().numpy() for g in gradients]
+    norm = np.sqrt(sum((a**2).sum() for a in arrays))
+    return tuple(a / max(norm / max_norm, 1) for a in arrays)
+
+
+clip_gradients = Exercise(
+    "lesson05.clip_gradients",
+    "Clipping by the global norm",
+    difficulty=2,
+    minutes=6,
+    hints=(
+        "One norm for all tensors together, so one factor for all. The direction stays.",
+        "Add up `g.square().sum()` over all tensors, then take one root.",
+        "The factor is max_norm / norm, but never above 1: small gradients stay as they are.",
+    ),
+    model_answer=_clip_gradients,
+    cases=_clip_cases,
+    use=_joined,
+    reference=lambda *case: _joined(_by_torch, *case),
+    mistakes=(
+        Mistake(
+            "each tensor on its own",
+            lambda gradients, max_norm: [g * _cut(g.norm(), max_norm) for g in gradients],
+            "You clip every tensor by its own norm, which bends the direction of the step. Take "
+            "the norm of all of them together.",
+        ),
+        Mistake(
+            "values clipped",
+            lambda gradients, max_norm: [g.clamp(-max_norm, max_norm) for g in gradients],
+            "You cut off single numbers. That bends the direction; multiply all by one factor.",
+        ),
+        Mistake(
+            "small gradients scaled up",
+            _scaled_by(lambda norm, max_norm, _: max_norm / norm),
+            "You bring every gradient to the norm max_norm, small ones are blown up (and zeros "
+            "become NaN). The factor must never be above 1.",
+        ),
+        Mistake(
+            "only small ones scaled",
+            _scaled_by(lambda norm, max_norm, _: (max_norm / norm).clamp(min=1.0)),
+            "You leave the large gradients alone and blow up the small ones: min and max have "
+            "changed places.",
+        ),
+        Mistake(
+            "no root",
+            _scaled_by(lambda norm, max_norm, _: _cut(norm**2, max_norm)),
+            "You compare the sum of squares with max_norm. The norm is its root.",
+        ),
+        Mistake(
+            "sum of norms",
+            _scaled_by(lambda n, max_norm, gs: _cut(sum(g.norm() for g in gs), max_norm)),
+            "You add up the norms of the tensors. Add up their squares, then take one root.",
+        ),
+        Mistake(
+            "sum of absolute values",
+            _scaled_by(lambda n, max_norm, gs: _cut(sum(g.abs().sum() for g in gs), max_norm)),
+            "You add up absolute values. The norm is the root of the sum of squares.",
+        ),
+        Mistake(
+            "largest number",
+            _scaled_by(lambda n, m, gs: _cut(torch.stack([g.abs().max() for g in gs]).max(), m)),
+            "You go by the largest single number. The norm counts them all.",
+        ),
+        Mistake(
+            "mean for sum",
+            _scaled_by(
+                lambda norm, max_norm, gs: _cut(
+                    norm / math.sqrt(sum(g.numel() for g in gs)), max_norm
+                )
+            ),
+            "You take the root of the mean square. The norm is the root of the sum.",
+        ),
+        Mistake(
+            "norm 1 instead of max_norm",
+            _scaled_by(lambda norm, m, _: 1 / norm if norm > m else 1.0),
+            "What is too large ends with norm 1. It should end with norm max_norm.",
+        ),
+        Mistake(
+            "norm in the wrong place",
+            _scaled_by(lambda norm, max_norm, _: (norm / max_norm).clamp(max=1.0)),
+            "Your fraction is upside down: norm / max_norm shrinks the small gradients and leaves "
+            "the large ones alone.",
+        ),
+        Mistake(
+            "nothing clipped",
+            lambda gradients, max_norm: list(gradients),
+            "The gradients come back as they went in, also the large ones.",
+        ),
+    ),
+    alternatives=(_in_place, _by_torch, _by_numpy),
+)
+
+
+# The average of the weights
+
+
+class _WithBuffer(nn.Module):
+    """Two parameters and a buffer, as a batch norm or a stored schedule would bring along."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(2, 3, generator=generator))
+        self.bias = nn.Parameter(torch.randn(2, generator=generator))
+        self.register_buffer("rates", torch.rand(4, generator=generator))
+
+    @torch.no_grad()
+    def move(self, size: float) -> None:
+        """Changes everything in place, as training does."""
+        for number, tensor in enumerate((*self.parameters(), *self.buffers()), start=1):
+            tensor.add_(size * number)
+
+    def everything(self) -> tuple[Tensor, Tensor]:
+        return _weights(self), torch.cat([b.flatten() for b in self.buffers()])
+
+
+def _ema_update(averaged, network, decay):
+    with torch.no_grad():
+        for kept, now in zip(averaged.parameters(), network.parameters(), strict=True):
+            kept.mul_(decay).add_(now, alpha=1 - decay)
+        for kept, now in zip(averaged.buffers(), network.buffers(), strict=True):
+            kept.copy_(now)
+
+
+def _ema_cases(generator: torch.Generator):
+    for decay in (0.9, 0.75, 0.99):
+        network = _WithBuffer(generator)
+        averaged = copy.deepcopy(network)
+        network.move(0.5)
+        yield averaged, network, decay
+
+
+_EMA_MESSAGES = {
+    "moves the network": "Your function changes `network`, the one in training. It is only looked "
+    "at here; what changes is `averaged`.",
+    "alias": "Afterwards `averaged` shares its memory with `network`: when training moves on, your "
+    "average moves along. Copy numbers (`copy_`, `mul_`, `add_`), do not hand over tensors.",
+}
+
+
+def _three_updates(answer, averaged, network, decay):
+    """The averaged weights and buffers after three updates, with training between them."""
+    for size in (0.0, 0.3, -0.7):
+        network.move(size)
+        before = [x.clone() for x in network.everything()]
+        if answer(averaged, network, decay) is ...:
+            return ...
+        after = network.everything()
+        if not all(torch.equal(a, b) for a, b in zip(before, after, strict=True)):
+            raise Wrong("values", _EMA_MESSAGES["moves the network"], "moves the network")
+    result = tuple(x.clone() for x in averaged.everything())
+    network.move(1.0)
+    if not all(torch.equal(a, b) for a, b in zip(result, averaged.everything(), strict=True)):
+        raise Wrong("properties", _EMA_MESSAGES["alias"], "alias")
+    return result
+
+
+def _ema_like(weight_of, *, buffers=lambda kept, now: kept.copy_(now)):
+    """An update with something changed: how weights are mixed, what happens to buffers."""
+
+    @torch.no_grad()
+    def ema_update(averaged, network, decay):
+        for kept, now in zip(averaged.parameters(), network.parameters(), strict=True):
+            kept.copy_(weight_of(kept, now, decay))
+        for kept, now in zip(averaged.buffers(), network.buffers(), strict=True):
+            buffers(kept, now)
+
+    return ema_update
+
+
+def _mixed(kept, now, decay):
+    return decay * kept + (1 - decay) * now
+
+
+@torch.no_grad()
+def _buffers_averaged(averaged, network, decay):
+    now = network.state_dict()
+    for name, kept in averaged.state_dict().items():
+        kept.copy_(_mixed(kept, now[name], decay))
+
+
+@torch.no_grad()
+def _aliased(averaged, network, decay):
+    for kept, now in zip(averaged.parameters(), network.parameters(), strict=True):
+        kept.data = now.data
+
+
+@torch.no_grad()
+def _wrong_one(averaged, network, decay):
+    for kept, now in zip(averaged.parameters(), network.parameters(), strict=True):
+        now.copy_(_mixed(kept, now, decay))
+
+
+def _with_gradients(averaged, network, decay):
+    for kept, now in zip(averaged.parameters(), network.parameters(), strict=True):
+        kept.mul_(decay).add_(now, alpha=1 - decay)
+
+
+@torch.no_grad()
+def _by_state_dict(averaged, network, decay):
+    trained = dict(network.named_parameters())
+    state = network.state_dict()
+    for name, kept in averaged.state_dict().items():
+        state[name] = kept.lerp(state[name], 1 - decay) if name in trained else state[name]
+    averaged.load_state_dict(state)
+
+
+def _by_data(averaged, network, decay):
+    for kept, now in zip(averaged.parameters(), network.parameters(), strict=True):
+        mixed = decay * kept.detach().double().numpy() + (1 - decay) * now.detach().numpy()
+        kept.data = torch.from_numpy(mixed).float()
+    for name, now in network.named_buffers():
+        setattr(averaged, name, now.clone())
+    return averaged
+
+
+ema_update = Exercise(
+    "lesson05.ema_update",
+    "The moving average of the weights",
+    difficulty=2,
+    minutes=8,
+    hints=(
+        "Walk through both networks side by side: `zip(averaged.parameters(), "
+        "network.parameters())`. Of each pair, the first is changed.",
+        "`kept.mul_(decay).add_(now, alpha=1 - decay)` changes a tensor in place. All of it stands "
+        "under `with torch.no_grad():`.",
+        "Then the buffers, in the same way, with `kept.copy_(now)`.",
+    ),
+    model_answer=_ema_update,
+    cases=_ema_cases,
+    use=_three_updates,
+    reference=lambda *case: _three_updates(_by_state_dict, *case),
+    parts=("averaged weights", "averaged buffers"),
+    mistakes=(
+        Mistake(
+            "decay swapped",
+            _ema_like(lambda kept, now, decay: (1 - decay) * kept + decay * now),
+            "The shares are swapped: `decay`, near 1, is what the old average keeps, 1 - decay is "
+            "what the new weights bring.",
+        ),
+        Mistake(
+            "starts from zero",
+            _ema_like(lambda kept, now, decay: (1 - decay) * now),
+            "What was in `averaged` before is lost: each update starts from zero. Keep `decay` "
+            "times the old average.",
+        ),
+        Mistake(
+            "adds without forgetting",
+            _ema_like(lambda kept, now, decay: kept + (1 - decay) * now),
+            "You add the new weights but shrink nothing, so the average grows and grows. The two "
+            "shares must sum to 1.",
+        ),
+        Mistake(
+            "plain copy",
+            _ema_like(lambda kept, now, decay: now),
+            "Your average is a plain copy of the latest weights; the decay plays no part.",
+        ),
+        Mistake(
+            "half and half",
+            _ema_like(lambda kept, now, decay: (kept + now) / 2),
+            "You take the mean of old and new, half and half, whatever `decay` says.",
+        ),
+        Mistake(
+            "averages buffers",
+            _buffers_averaged,
+            "You average the buffers too (`state_dict()` holds them along with the weights). They "
+            "are tables and counters, not learned: copy them as they are.",
+        ),
+        Mistake(
+            "buffers forgotten",
+            _ema_like(_mixed, buffers=lambda kept, now: None),
+            "The weights are right; the buffers stayed as they were. Copy them from `network`.",
+        ),
+        Mistake("alias", _aliased, _EMA_MESSAGES["alias"]),
+        Mistake("moves the network", _wrong_one, _EMA_MESSAGES["moves the network"]),
+        Mistake(
+            "with gradients",
+            _with_gradients,
+            "Autograd watches, and forbids changing a weight in place. Averaging is no part of the "
+            "loss: do it under `with torch.no_grad():`.",
+        ),
+    ),
+    alternatives=(_by_state_dict, _by_data, _ema_like(_mixed)),
+)
+
+ema_from_zero = Number(
+    "lesson05.ema_from_zero",
+    "An average that starts from zero",
+    difficulty=2,
+    minutes=3,
+    hints=(
+        "What the start still counts after n updates: decay, n times over. The start was zero.",
+        "1 - 0.999 to the power of 2000.",
+    ),
+    value=1 - 0.999**2000,
+    rtol=0.003,
+    mistakes=(
+        Mistake(
+            "what is missing",
+            0.999**2000,
+            "That is what is missing: the share that the zeros of the start still hold.",
+        ),
+        Mistake(
+            "one share",
+            0.001,
+            "0.001 is what a single update brings. There were 2000 of them.",
+        ),
+        Mistake(
+            "as if nothing",
+            1.0,
+            "As if the zeros were forgotten. After 2000 updates they still count 0.999 ** 2000 "
+            "(0.999 is what one update keeps).",
+        ),
+        Mistake(
+            "shares added up",
+            2.0,
+            "2000 times 0.001 counts every update fully, but the early ones have faded since.",
+        ),
+    ),
+    why="Every weight is 13.5 % too small, and a network with shrunken weights is another network. "
+    "A copy as the start, and less decay in the first steps, avoid it.",
+)
+
+
+# Loss by step
+
+
+def _loss_by_bin(t, losses, num_steps, bins):
+    place = (t - 1) * bins // num_steps
+    total = torch.zeros(bins).index_add(0, place, losses)
+    return total / torch.bincount(place, minlength=bins)
+
+
+def _bin_cases(generator: torch.Generator):
+    for num_steps, bins, more in ((1000, 10, 90), (12, 4, 9), (6, 6, 7), (8, 1, 3), (100, 5, 0)):
+        width = num_steps // bins
+        draw = torch.randint(1, width + 1, (bins,), generator=generator)
+        lowest = torch.arange(bins) * width + draw.clamp(min=min(2, width))
+        others = torch.randint(2, num_steps + 1, (more,), generator=generator)
+        edges = torch.arange(1, bins) * width
+        t = torch.cat([lowest, others, edges[: more or 0], torch.tensor([num_steps])])
+        t = t[torch.randperm(len(t), generator=generator)]
+        yield t, 0.1 + torch.rand(len(t), generator=generator) + t / num_steps, num_steps, bins
+
+
+def _by_place(place_of, *, divide=lambda total, count, batch: total / count):
+    """An answer with something changed: which bin a step falls in, or what sums are divided by."""
+
+    def loss_by_bin(t, losses, num_steps, bins):
+        place = place_of(t, num_steps, bins)
+        total = torch.zeros(bins).index_add(0, place, losses)
+        return divide(total, torch.bincount(place, minlength=bins), len(t))
+
+    return loss_by_bin
+
+
+def _right_place(t, num_steps, bins):
+    return (t - 1) * bins // num_steps
+
+
+def _edges_off(t, losses, num_steps, bins):
+    edges = torch.arange(bins + 1) * num_steps / bins
+    inside = [(t >= edges[k]) & (t < edges[k + 1]) for k in range(bins)]
+    return torch.stack([losses[here].mean() for here in inside])
+
+
+def _equal_counts(t, losses, num_steps, bins):
+    return torch.stack([part.mean() for part in losses[t.argsort()].tensor_split(bins)])
+
+
+def _by_masks(t, losses, num_steps, bins):
+    width = num_steps / bins
+    means = []
+    for k in range(bins):
+        inside = (t > k * width) & (t <= (k + 1) * width)
+        means.append(float(losses[inside].double().mean()))
+    return means
+
+
+def _by_bucketize(t, losses, num_steps, bins):
+    edges = torch.arange(1, bins) * num_steps / bins
+    place = torch.bucketize(t, edges).numpy()
+    return np.bincount(place, losses.numpy(), bins) / np.bincount(place, minlength=bins)
+
+
+loss_by_bin = Exercise(
+    "lesson05.loss_by_bin",
+    "Loss by step, in bins",
+    difficulty=2,
+    minutes=6,
+    hints=(
+        "A loop over the bins will do: which samples fall into this one? Mean of their losses.",
+        "Bin k (from 0) holds the steps with k w < t <= (k + 1) w, where w = num_steps / bins.",
+        "Without a loop: `place = (t - 1) * bins // num_steps`, then `index_add` for the sums and "
+        "`torch.bincount` for how many.",
+    ),
+    model_answer=_loss_by_bin,
+    cases=_bin_cases,
+    reference=lambda *case: torch.tensor(_by_masks(*case)),
+    mistakes=(
+        Mistake(
+            "edges one step off",
+            _edges_off,
+            "Your bins begin at 0 and leave out T. Steps run from 1 to T: a bin holds its upper "
+            "edge, and not its lower one.",
+        ),
+        Mistake(
+            "T squeezed in",
+            _by_place(lambda t, T, bins: (t * bins // T).clamp(max=bins - 1)),
+            "Steps on an edge land one bin too far, since you count t from 0 (and squeeze T in). "
+            "Use t - 1.",
+        ),
+        Mistake(
+            "summed",
+            _by_place(_right_place, divide=lambda total, count, batch: total),
+            "You add the losses of a bin up. Divide by how many there are.",
+        ),
+        Mistake(
+            "divided by the batch",
+            _by_place(_right_place, divide=lambda total, count, batch: total / batch),
+            "You divide by the whole batch. Divide each sum by the number of samples in its bin.",
+        ),
+        Mistake(
+            "bins taken to be equally full",
+            _by_place(_right_place, divide=lambda total, _, batch: total * len(total) / batch),
+            "You divide every sum by the same number, as if all bins were equally full. Count.",
+        ),
+        Mistake(
+            "equal counts",
+            _equal_counts,
+            "Your bins hold equally many samples. They should be equally wide in t.",
+        ),
+        Mistake(
+            "bins over what was drawn",
+            _by_place(lambda t, T, bins: (t - t.min()) * bins // (t.max() - t.min() + 1)),
+            "Your bins begin at the smallest t that was drawn. They should cover 1..T, whatever "
+            "the batch.",
+        ),
+        Mistake(
+            "reversed",
+            _by_place(lambda t, T, bins: (T - t) * bins // T),
+            "Your bins run from T down. The first should hold the smallest t.",
+        ),
+    ),
+    alternatives=(_by_masks, _by_bucketize),
+)
+
+
+# A step with loss scaling
+
+
+class _HalfPrecision(nn.Module):
+    """A linear layer whose output, or only its product, passes through fp16 on the way."""
+
+    def __init__(self, seed: int, all_in_half: bool) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.bias = nn.Parameter(torch.zeros(1))
+        self.weight = nn.Parameter(0.3 * torch.randn(3, 1, generator=generator))
+        self.all_in_half = all_in_half
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.all_in_half:
+            return (x @ self.weight + self.bias).half().float()
+        return (x @ self.weight).half().float() + self.bias
+
+    def __repr__(self) -> str:
+        return "a network in fp16"
+
+
+class _FitLine:
+    """Its loss on fresh data; ``twins`` are two equal inputs that want opposite answers."""
+
+    def __init__(self, seed: int, twins: bool) -> None:
+        self.generator, self.twins = torch.Generator().manual_seed(seed), twins
+
+    def __call__(self, network: nn.Module) -> Tensor:
+        if self.twins:
+            x = torch.ones(2, 3)
+            y = torch.tensor([[2.0], [-1.5]])
+        else:
+            x = 0.5 + torch.rand(1, 3, generator=self.generator)
+            y = x.sum(1, keepdim=True) - 0.8
+        return (network(x) - y).square().mean()
+
+    def __repr__(self) -> str:
+        return "a loss on fresh batches"
+
+
+def _scaled_step(network, optimizer, loss_of, scale, max_norm):
+    optimizer.zero_grad()
+    (loss_of(network) * scale).backward()
+    for parameter in network.parameters():
+        parameter.grad /= scale
+    norm = torch.nn.utils.clip_grad_norm_(network.parameters(), max_norm)
+    if not norm.isfinite():
+        return scale / 2
+    optimizer.step()
+    return scale
+
+
+def _scale_cases(generator: torch.Generator):
+    for seed, all_in_half, twins, scale, max_norm in (
+        (1, True, False, 2.0**18, 0.5),
+        (2, False, True, 2.0**18, 0.5),
+        (3, False, False, 2.0**18, 100.0),
+        (4, True, False, 1024.0, 0.5),
+        (5, True, False, 4.0, 100.0),
+    ):
+        network = _HalfPrecision(seed, all_in_half)
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        yield network, optimizer, _FitLine(seed, twins), scale, max_norm
+
+
+def _seven_steps(answer, network, optimizer, loss_of, scale, max_norm):
+    """The scale after each of seven steps, and the weights in the end."""
+    scales = []
+    for _ in range(7):
+        given = answer(network, optimizer, loss_of, scale, max_norm)
+        if _is_open(given):
+            return given
+        scale = float(tensor_like(given, torch.zeros(())))
+        if scale <= 0:
+            raise Wrong("values", f"You return the scale {scale:g}; a scale is above 0.")
+        scales.append(scale)
+    return torch.tensor(scales, dtype=torch.float64), _weights(network)
+
+
+def _scaling(
+    *,
+    wipe=True,
+    unscale=lambda gradient, scale: gradient / scale,
+    clip="after",
+    overflow=None,
+    on_overflow=lambda scale: scale / 2,
+    on_success=lambda scale: scale,
+    step_anyway=False,
+    wipe_late=False,
+):
+    """The step with something changed."""
+
+    def found_overflow(network):
+        gradients = [p.grad for p in network.parameters()]
+        if overflow is not None:
+            return overflow(gradients)
+        return not all(g.isfinite().all() for g in gradients)
+
+    def scaled_step(network, optimizer, loss_of, scale, max_norm):
+        parameters = list(network.parameters())
+        if wipe:
+            optimizer.zero_grad()
+        (loss_of(network) * scale).backward()
+        if clip == "before":
+            nn.utils.clip_grad_norm_(parameters, max_norm)
+        for parameter in parameters:
+            parameter.grad = unscale(parameter.grad, scale)
+        bad = found_overflow(network)
+        if clip == "after":
+            nn.utils.clip_grad_norm_(parameters, max_norm)
+        if bad and not step_anyway:
+            return on_overflow(scale)
+        optimizer.step()
+        if wipe_late:
+            optimizer.zero_grad()
+        return on_overflow(scale) if bad else on_success(scale)
+
+    return scaled_step
+
+
+def _by_grad_scaler(network, optimizer, loss_of, scale, max_norm):
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=10**6)
+    optimizer.zero_grad()
+    scaler.scale(loss_of(network)).backward()
+    scaler.unscale_(optimizer)
+    torch.nn.utils.clip_grad_norm_(network.parameters(), max_norm)
+    scaler.step(optimizer)
+    scaler.update()
+    return scaler.get_scale()
+
+
+scaled_step = Exercise(
+    "lesson05.scaled_step",
+    "A training step with loss scaling",
+    difficulty=3,
+    minutes=15,
+    hints=(
+        "Five moves: wipe; backward from loss * scale; divide every gradient by scale; clip; then "
+        "look whether all is finite, and only then step.",
+        "`for p in network.parameters(): p.grad /= scale`, and after that the clipping: max_norm "
+        "is meant for the true gradients.",
+        "`clip_grad_norm_` returns the norm that it found. If one gradient is infinite or NaN, so "
+        "is the norm: `norm.isfinite()`.",
+        "If it is not finite: return scale / 2 without a step. Else step, and return scale.",
+    ),
+    model_answer=_scaled_step,
+    cases=_scale_cases,
+    use=_seven_steps,
+    reference=lambda *case: _seven_steps(_by_grad_scaler, *case),
+    parts=("scale", "weights"),
+    mistakes=(
+        Mistake(
+            "no look at the gradients",
+            _scaling(overflow=lambda gradients: False),
+            "You step into infinite gradients, and the weights are NaN ever after. Look at the "
+            "gradients, all of them, before the step (a look at the loss will not tell: it is "
+            "finite).",
+        ),
+        Mistake(
+            "steps all the same",
+            _scaling(step_anyway=True),
+            "You notice the overflow and halve the scale, but you step all the same, and the "
+            "weights become NaN. Skip the step.",
+        ),
+        Mistake(
+            "only NaN",
+            _scaling(overflow=lambda gs: any(bool(g.isnan().any()) for g in gs)),
+            "You look for NaN only. An overflow in fp16 is infinity; NaN comes where two of them "
+            "meet. Ask `isfinite()`.",
+        ),
+        Mistake(
+            "only infinity",
+            _scaling(overflow=lambda gs: any(bool(g.isinf().any()) for g in gs)),
+            "You look for infinity only. Where +inf and -inf meet in a sum there is NaN. Ask "
+            "`isfinite()`.",
+        ),
+        Mistake(
+            "first parameter only",
+            _scaling(overflow=lambda gradients: not gradients[0].isfinite().all()),
+            "You look at one parameter only. Another may overflow while that one is fine: look at "
+            "all of them (the norm does).",
+        ),
+        Mistake(
+            "never unscaled",
+            _scaling(unscale=lambda gradient, scale: gradient),
+            "You never divide the gradients by the scale, so the steps have the wrong size.",
+        ),
+        Mistake(
+            "scaled twice",
+            _scaling(unscale=lambda gradient, scale: gradient * scale),
+            "You multiply the gradients by the scale once more. Divide, to take it out again.",
+        ),
+        Mistake(
+            "clipped while scaled",
+            _scaling(clip="before"),
+            "You clip before you unscale. There the norm is `scale` times too large, so everything "
+            "is clipped, and then divided by the scale: hardly a step is left.",
+        ),
+        Mistake(
+            "not clipped",
+            _scaling(clip=""),
+            "The scaling is right; the clipping to `max_norm` is missing.",
+        ),
+        Mistake(
+            "scale kept",
+            _scaling(on_overflow=lambda scale: scale),
+            "You skip the step but keep the scale, so the next step overflows as well, and every "
+            "one after it. Return half the scale.",
+        ),
+        Mistake(
+            "scale doubled",
+            _scaling(on_overflow=lambda scale: scale * 2),
+            "On overflow your scale grows. It was too large: halve it.",
+        ),
+        Mistake(
+            "scale always halved",
+            _scaling(on_success=lambda scale: scale / 2),
+            "You halve the scale after good steps too. Halve it only when a step was skipped.",
+        ),
+        Mistake(
+            "gradients pile up",
+            _scaling(wipe=False),
+            "Gradients pile up from step to step; once one is infinite it stays so. Start with "
+            "`optimizer.zero_grad()`.",
+        ),
+        Mistake(
+            "not wiped after a skip",
+            _scaling(wipe=False, wipe_late=True),
+            "You wipe after a good step only. When a step is skipped its infinite gradients stay, "
+            "and every later step is skipped too. Wipe first thing.",
+        ),
+    ),
+    alternatives=(_by_grad_scaler, _scaling()),
+    passed="It agrees with torch.amp.GradScaler, also where it had to skip.",
+)
+
+why_bf16 = Choice(
+    "lesson05.why_bf16",
+    "No scaling for bf16",
+    minutes=1,
+    hints=("Look at the table: in which column is bf16 like fp32, in which is it poorer?",),
+    right="b",
+    options={
+        "a": "It is the other way round: bf16 keeps about 3 decimal digits, fp16 more than 3.",
+        "b": "Right. bf16 spends 8 bits on the exponent, as fp32 does, so small gradients stay "
+        "above zero. It pays with digits.",
+        "c": "Autocast never scales the loss; that is GradScaler's work, and only fp16 needs it.",
+        "d": "The gradients of the activations are bf16 too. They just stay within its range.",
+    },
+)
