@@ -182,6 +182,26 @@ def test_show_sends_a_picture_and_its_text(monkeypatch: pytest.MonkeyPatch):
     assert 'alt="Six &quot;small&quot; pictures &amp; more"' in data["text/html"]
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_file_of_images_has_their_very_colours(channels: int):
+    figure = plots.image_grid(random_images(40, channels, 12, 12))
+    with Image.open(io.BytesIO(plots._png(figure, "forty images"))) as picture:
+        np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), screen(figure))
+
+
+def test_the_file_of_curves_is_small_and_looks_the_same():
+    x = torch.linspace(0, 20, 500)
+    lines = {str(k): (x + k).sin() for k in range(2)}
+    figure = plots.curves(x, lines, x_label="x", y_label="y")
+    file, plain = plots._png(figure, "two waves"), io.BytesIO()
+    figure.savefig(plain, format="png", dpi=plots._DPI * plots._SHARPNESS)
+    assert len(file) < 0.6 * len(plain.getvalue())
+    with Image.open(io.BytesIO(file)) as picture:
+        off = np.abs(np.asarray(picture.convert("RGB"), float) - screen(figure))
+    assert off.mean() < 0.2
+    assert np.percentile(off, 99) <= 8
+
+
 def test_show_prints_the_text_outside_a_notebook(capsys: pytest.CaptureFixture[str]):
     plots.show(plots.image_grid(random_images(1)), alt="one grey picture")
     assert capsys.readouterr().out == "one grey picture\n"

@@ -97,8 +97,8 @@ assert abs(variances["with both roots"][-1] - 1) < 1e-12
 
 # %%
 figure, (plot,) = panels(1, width=6.8, height=2.9)
-for (name, values), colour, dash in zip(
-    variances.items(), (BLUE, ORANGE, GREEN), ("-", "--", "-."), strict=True
+for values, colour, dash in zip(
+    variances.values(), (BLUE, ORANGE, GREEN), ("-", "--", "-."), strict=True
 ):
     plot.plot(values, color=colour, ls=dash)
 plot.text(620, 6.6, "without fading", color=ORANGE, ha="right")
