@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tutorial_lib.checks.framework import Choice, Exercise, Mistake, Number
+from tutorial_lib.checks.framework import Choice, Exercise, Mistake, Number, Wrong
 from tutorial_lib.schedules import from_betas, linear_schedule
 
 
@@ -14,6 +14,32 @@ def _short_schedule(num_steps: int, generator: torch.Generator):
     """A schedule of random betas: nothing about it can be known by heart."""
     beta = 0.02 + 0.2 * torch.rand(num_steps, generator=generator, dtype=torch.float64)
     return from_betas(beta)
+
+
+OWN_NOISE = (
+    "The same arguments give another result each time: your step draws noise of its own. Use the "
+    "argument z, so that it can be checked."
+)
+DICE = (
+    "The same arguments give another result each time: there are dice in your walk. Inversion has "
+    "none: all its noise is eps_hat."
+)
+
+
+def _twice(message: str):
+    """Calls an answer twice with the same arguments, and rejects one that rolls dice."""
+
+    def use(answer, *arguments):
+        copies = [a.clone() if isinstance(a, Tensor) else a for a in arguments]
+        copies = [list(a) if isinstance(a, list) else a for a in copies]
+        first, second = answer(*copies), answer(*arguments)
+        if isinstance(first, Tensor) and isinstance(second, Tensor) and first.shape == second.shape:
+            same = torch.isclose(first, second, rtol=1e-4, atol=1e-5, equal_nan=True)
+            if not same.all():
+                raise Wrong("values", message, "noise of its own")
+        return second
+
+    return use
 
 
 # --- one step of ancestral sampling ---------------------------------------------------------------
@@ -24,7 +50,7 @@ def _ddpm_step(schedule, x_t, t, eps_hat, z, sigma_squared):
     mean = (x_t - beta / schedule.noise_rate[t] * eps_hat) / alpha.sqrt()
     if t == 1:
         return mean
-    return mean + math.sqrt(sigma_squared) * z
+    return mean + sigma_squared.sqrt() * z
 
 
 def _ddpm_cases(generator: torch.Generator):
@@ -40,11 +66,11 @@ def _ddpm_cases(generator: torch.Generator):
         x_t, eps_hat, z = torch.randn(3, *shape, generator=generator)
         # neither of the two usual choices, so that only the number handed in is right
         share = 0.3 + 0.6 * float(torch.rand((), generator=generator))
-        yield schedule, x_t, t, eps_hat, z, share * float(schedule.beta[t - 1])
+        yield schedule, x_t, t, eps_hat, z, share * schedule.beta[t - 1]
 
 
 def _ddpm_mean(schedule, x_t, t, eps_hat):
-    return _ddpm_step(schedule, x_t, t, eps_hat, torch.zeros_like(x_t), 0.0)
+    return _ddpm_step(schedule, x_t, t, eps_hat, torch.zeros_like(x_t), torch.tensor(0.0))
 
 
 def _ddpm_with(schedule, x_t, t, z, sigma_squared, mean):
@@ -72,7 +98,7 @@ def _ddpm_in_place(schedule, x_t, t, eps_hat, z, sigma_squared):
 def _ddpm_numpy(schedule, x_t, t, eps_hat, z, sigma_squared):
     beta, abar = schedule.beta.numpy()[t - 1], schedule.alpha_bar.numpy()[t]
     mean = (x_t.numpy() - beta / np.sqrt(1 - abar) * eps_hat.numpy()) / np.sqrt(1 - beta)
-    return mean + (np.sqrt(sigma_squared) * z.numpy() if t != 1 else 0)
+    return mean + (np.sqrt(float(sigma_squared)) * z.numpy() if t != 1 else 0)
 
 
 ddpm_step = Exercise(
@@ -90,6 +116,7 @@ ddpm_step = Exercise(
     ),
     model_answer=_ddpm_step,
     cases=_ddpm_cases,
+    use=_twice(OWN_NOISE),
     mistakes=(
         Mistake(
             "noise at the last step",
@@ -211,7 +238,7 @@ ddpm_step = Exercise(
         Mistake(
             "a variance of its own",
             lambda schedule, x_t, t, eps_hat, z, sigma_squared: _ddpm_step(
-                schedule, x_t, t, eps_hat, z, float(schedule.beta[t - 1])
+                schedule, x_t, t, eps_hat, z, schedule.beta[t - 1]
             ),
             "Your noise has variance beta_t whatever comes in: use the argument sigma_squared.",
         ),
@@ -221,6 +248,22 @@ ddpm_step = Exercise(
                 schedule, x_t, t, eps_hat
             ),
             "This is the mean of the step, and only that. For t > 1 fresh noise z comes on top.",
+        ),
+        Mistake(
+            "no noise at the first step",
+            lambda schedule, x_t, t, eps_hat, z, sigma_squared: (
+                _ddpm_mean(schedule, x_t, t, eps_hat)
+                + (t < schedule.num_steps) * sigma_squared.sqrt() * z
+            ),
+            "You leave the noise out at t = T, where the walk begins. The step without noise is "
+            "the last one, from t = 1.",
+        ),
+        Mistake(
+            "noise of its own",
+            lambda schedule, x_t, t, eps_hat, z, sigma_squared: _ddpm_step(
+                schedule, x_t, t, eps_hat, torch.randn_like(z), sigma_squared
+            ),
+            OWN_NOISE,
         ),
     ),
     alternatives=(_ddpm_through_posterior, _ddpm_in_place, _ddpm_numpy),
@@ -242,7 +285,7 @@ def _timesteps_cases(_generator: torch.Generator):
 
 timesteps = Exercise(
     "lesson06.timesteps",
-    "Fifty stops on the way down",
+    "Stops on the way down",
     difficulty=1,
     minutes=4,
     hints=(
@@ -407,6 +450,12 @@ def _noised_afresh(schedule, x_t, t, s, eps_hat, eta, z):
     return schedule.signal_rate[s] * x0_hat + schedule.noise_rate[s] * z
 
 
+def _one_step_variance(schedule, x_t, t, s, eps_hat, eta, z):
+    sigma = eta * schedule.posterior_variance[t - 1].sqrt()
+    kept = (1 - schedule.alpha_bar[s] - sigma**2).clamp(min=0).sqrt()
+    return _ddim_made_of(schedule, x_t, t, s, eps_hat, z, sigma, kept=kept)
+
+
 def _ddim_in_place(schedule, x_t, t, s, eps_hat, eta, z):
     abar_t, abar_s = float(schedule.alpha_bar[t]), float(schedule.alpha_bar[s])
     variance = eta**2 * (1 - abar_s) / (1 - abar_t) * (1 - abar_t / abar_s)
@@ -445,6 +494,7 @@ ddim_step = Exercise(
     ),
     model_answer=_ddim_step,
     cases=_ddim_cases,
+    use=_twice(OWN_NOISE),
     mistakes=(
         Mistake(
             "eta not squared",
@@ -532,6 +582,19 @@ ddim_step = Exercise(
             _noised_afresh,
             "You throw eps_hat away and noise the clean guess afresh. DDIM goes on with the noise "
             "it has: that is why the walk is smooth.",
+        ),
+        Mistake(
+            "posterior variance of one step",
+            _one_step_variance,
+            "Your sigma is right where s = t - 1 only: it comes from the posterior variance of one "
+            "step. For longer strides use the formula with s.",
+        ),
+        Mistake(
+            "noise of its own",
+            lambda schedule, x_t, t, s, eps_hat, eta, z: _ddim_step(
+                schedule, x_t, t, s, eps_hat, eta, torch.randn_like(z)
+            ),
+            OWN_NOISE,
         ),
     ),
     alternatives=(_ddim_in_place, _ddim_numpy, _ddim_one_by_one),
@@ -838,6 +901,7 @@ invert = Exercise(
     ),
     model_answer=_invert,
     cases=_invert_cases,
+    use=_twice(DICE),
     mistakes=(
         Mistake(
             "walks down",
@@ -898,6 +962,14 @@ invert = Exercise(
             _one_eps_for_all,
             "You ask the model once, at x_0, and leap to the top. Ask again at each step on the "
             "way: eps_hat changes along the path.",
+        ),
+        Mistake(
+            "noise of its own",
+            lambda model, schedule, x_0, timesteps: (
+                schedule.signal_rate[timesteps[0]] * x_0
+                + schedule.noise_rate[timesteps[0]] * torch.randn_like(x_0)
+            ),
+            DICE,
         ),
         Mistake(
             "a number for t",
