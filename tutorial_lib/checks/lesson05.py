@@ -6,6 +6,7 @@ import math
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
 from tutorial_lib.checks.framework import Choice, Exercise, Mistake, Number, Wrong, tensor_like
 from tutorial_lib.training import lr_factor
@@ -434,7 +435,7 @@ first_step = Number(
 
 
 def _clip_gradients(gradients, max_norm):
-    norm = sum(g.square().sum() for g in gradients).sqrt()
+    norm = torch.cat([g.flatten() for g in gradients]).norm()
     factor = min(1.0, max_norm / norm) if norm > 0 else 1.0
     return [factor * g for g in gradients]
 
@@ -1061,7 +1062,7 @@ def _scaling(
 
 
 def _by_grad_scaler(network, optimizer, loss_of, scale, max_norm):
-    scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=10**6)
+    scaler = GradScaler("cpu", init_scale=scale, growth_interval=10**6)
     optimizer.zero_grad()
     scaler.scale(loss_of(network)).backward()
     scaler.unscale_(optimizer)
@@ -1183,7 +1184,7 @@ why_bf16 = Choice(
     hints=("Look at the table: in which column is bf16 like fp32, in which is it poorer?",),
     right="b",
     options={
-        "a": "It is the other way round: bf16 keeps about 3 decimal digits, fp16 more than 3.",
+        "a": "It is the other way round: bf16 keeps about 2 decimal digits, fp16 about 3.",
         "b": "Right. bf16 spends 8 bits on the exponent, as fp32 does, so small gradients stay "
         "above zero. It pays with digits.",
         "c": "Autocast never scales the loss; that is GradScaler's work, and only fp16 needs it.",
