@@ -370,7 +370,8 @@ assert abs(end - middle) < 0.02
 # that step with the noise `eps` that is handed in (the same for every step), ask the model, and take the
 # mean of the squared errors over samples and coordinates. Return these S numbers as a tensor of shape (S,).
 #
-# `torch.full((len(x0),), step)` makes the `t` of shape (B,) that `diffuse` and the model want.
+# `torch.full((len(x0),), step)` makes the `t` of shape (B,) that `diffuse` and the model want;
+# `torch.stack(list_of_numbers)` makes one tensor of S of them.
 
 
 # %%
@@ -982,8 +983,8 @@ show(
 #
 # Write `my_min_snr_weight(schedule, t, gamma)`: the weight for the **epsilon** loss,
 # $\min(\mathrm{SNR}_t, \gamma)/\mathrm{SNR}_t$, for steps `t` (B,) in 1..T. Return shape (B,).
-# `schedule.snr[t]` is $\mathrm{SNR}_t$.
-
+# `schedule.snr[t]` is $\mathrm{SNR}_t$, and `x.clamp(max=gamma)` is the smaller of `x` and `gamma`, entry by
+# entry.
 
 # %%
 def my_min_snr_weight(schedule, t, gamma):
