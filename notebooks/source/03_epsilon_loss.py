@@ -986,6 +986,7 @@ show(
 # `schedule.snr[t]` is $\mathrm{SNR}_t$, and `x.clamp(max=gamma)` is the smaller of `x` and `gamma`, entry by
 # entry.
 
+
 # %%
 def my_min_snr_weight(schedule, t, gamma):
     # BEGIN SOLUTION
