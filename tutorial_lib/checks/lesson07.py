@@ -1,0 +1,919 @@
+"""Lesson 7: the cosine schedule, where steps are spent, and a distance with its floor."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tutorial_lib.checks.framework import Choice, Exercise, Mistake, Number, Wrong
+from tutorial_lib.schedules import cosine_schedule, linear_schedule
+
+# alpha_bar_curve(num_steps, offset): f(t) / f(0) for t = 0..T, before any beta is cut.
+
+
+def _alpha_bar_curve(num_steps, offset):
+    t = torch.arange(num_steps + 1, dtype=torch.float64)
+    f = torch.cos((t / num_steps + offset) / (1 + offset) * math.pi / 2) ** 2
+    return f / f[0]
+
+
+def _curve_cases(generator: torch.Generator):
+    for num_steps in (4, 1, 13, 200):
+        yield num_steps, 0.01 + 0.1 * float(torch.rand((), generator=generator))
+
+
+def _curve(
+    count=0,
+    start=0,
+    share=lambda t, T: t / T,
+    angle=lambda u, s: (u + s) / (1 + s) * math.pi / 2,
+    wave=torch.cos,
+    power=2,
+    divide=True,
+):
+    """The curve with something changed: which t, the angle, the function, the power, f(0)."""
+
+    def alpha_bar_curve(num_steps, offset):
+        t = torch.arange(start, num_steps + 1 + count, dtype=torch.float64)
+        f = wave(angle(share(t, num_steps), offset)) ** power
+        f0 = wave(angle(torch.zeros((), dtype=torch.float64), offset)) ** power
+        return f / f0 if divide else f
+
+    return alpha_bar_curve
+
+
+def _offset_in_steps(num_steps, offset):
+    t = torch.arange(num_steps + 1, dtype=torch.float64)
+    f = torch.cos((t + offset) / (num_steps + offset) * math.pi / 2) ** 2
+    return f / f[0]
+
+
+def _curve_by_loop(num_steps, offset):
+    quarter = math.pi / 2 / (1 + offset)
+    first = math.cos(offset * quarter)
+    return [
+        (math.cos((t / num_steps + offset) * quarter) / first) ** 2 for t in range(num_steps + 1)
+    ]
+
+
+def _curve_by_double_angle(num_steps, offset):
+    place = np.linspace(0, 1, num_steps + 1)
+    f = 0.5 + 0.5 * np.cos(np.pi * (place + offset) / (1 + offset))
+    f /= f[0]
+    return f
+
+
+alpha_bar_curve = Exercise(
+    "lesson07.alpha_bar_curve",
+    "A squared cosine",
+    difficulty=1,
+    minutes=6,
+    hints=(
+        "First the places: t = 0, 1, ..., T, that is T + 1 of them. Then t / T, a number in 0..1.",
+        "The angle is (t / T + offset) / (1 + offset) times a quarter turn, `math.pi / 2`. Take "
+        "its cosine, then the square.",
+        "`f[0]` is a bit below 1, because of the offset. Divide by it, so that clean data has 1.",
+    ),
+    model_answer=_alpha_bar_curve,
+    cases=_curve_cases,
+    mistakes=(
+        Mistake(
+            "no division by f(0)",
+            _curve(divide=False),
+            "Your alpha_bar[0] is not 1: the offset makes f(0) a little smaller. Divide by f(0), "
+            "so that clean data is clean.",
+        ),
+        Mistake(
+            "offset missing",
+            _curve(angle=lambda u, s: u * math.pi / 2),
+            "Your curve does not know the offset: it is added to t / T, and 1 + offset divides.",
+        ),
+        Mistake(
+            "offset not divided away",
+            _curve(angle=lambda u, s: (u + s) * math.pi / 2),
+            "The offset is added, but the division by 1 + offset is missing, so that the angle "
+            "runs past the quarter turn.",
+        ),
+        Mistake(
+            "brackets",
+            _curve(angle=lambda u, s: (u + s / (1 + s)) * math.pi / 2),
+            "Only the offset is divided by 1 + offset in yours. It divides the whole sum: mind "
+            "the brackets.",
+        ),
+        Mistake(
+            "offset in steps",
+            _offset_in_steps,
+            "Steps and their share are mixed up: you add the offset to t and not to t / T, so it "
+            "all but vanishes when T is large.",
+        ),
+        Mistake(
+            "square missing",
+            _curve(power=1),
+            "The square is missing: that is the signal rate's curve. alpha_bar is the cosine "
+            "squared.",
+        ),
+        Mistake(
+            "half a turn",
+            _curve(angle=lambda u, s: (u + s) / (1 + s) * math.pi),
+            "Your angle goes up to pi, so the curve falls and rises again. A quarter turn is "
+            "pi / 2.",
+        ),
+        Mistake(
+            "degrees",
+            _curve(angle=lambda u, s: (u + s) / (1 + s) * 90),
+            "Your angle is in degrees. torch and math count in radians: 90 degrees are pi / 2.",
+        ),
+        Mistake(
+            "sine",
+            lambda T, s: (
+                torch.sin(
+                    (torch.arange(T + 1, dtype=torch.float64) / T + s) / (1 + s) * math.pi / 2
+                )
+                ** 2
+                / math.sin(s / (1 + s) * math.pi / 2) ** 2
+            ),
+            "You took the sine, which rises. The signal falls: cosine.",
+        ),
+        Mistake(
+            "no entry for t = 0",
+            _curve(start=1),
+            "alpha_bar[0] is missing: you have T entries, T + 1 are asked, t = 0 included.",
+        ),
+        Mistake(
+            "last step missing",
+            _curve(count=-1),
+            "You stop at t = T - 1. T is a step too: t = 0, ..., T are T + 1 entries.",
+        ),
+        Mistake(
+            "stations, not steps",
+            _curve(share=lambda t, T: t / (T + 1)),
+            "You divide by T + 1, the number of entries. The last step should be at t / T = 1.",
+        ),
+    ),
+    alternatives=(
+        _curve_by_loop,
+        _curve_by_double_angle,
+        lambda T, s: _alpha_bar_curve(T, s).float(),
+    ),
+    passed="It falls from exactly 1 to practically 0.",
+)
+
+# cut_betas(alpha_bar, max_beta): the betas of a curve, cut where they come too near to 1.
+
+
+def _cut_betas(alpha_bar, max_beta):
+    beta = 1 - alpha_bar[1:] / alpha_bar[:-1]
+    return beta.clamp(max=max_beta)
+
+
+def _beta_cases(generator: torch.Generator):
+    for kept in ((0.9, 0.6, 0.3), (0.5,), (0.99, 0.8, 0.7, 0.4, 0.2)):
+        wobble = 0.98 + 0.02 * torch.rand(len(kept), generator=generator, dtype=torch.float64)
+        inside = torch.tensor(kept, dtype=torch.float64) * wobble
+        ends = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+        yield torch.cat([ends[0], inside, ends[1]]), 0.6 + 0.3 * float(wobble[0] - 0.98) * 50
+
+
+def _betas_by_loop(alpha_bar, max_beta):
+    betas = []
+    for before, after in zip(alpha_bar[:-1].tolist(), alpha_bar[1:].tolist(), strict=True):
+        betas.append(min(max_beta, (before - after) / before))
+    return betas
+
+
+def _betas_in_place(alpha_bar, max_beta):
+    beta = alpha_bar[1:].clone()
+    beta /= alpha_bar[:-1]
+    beta *= -1
+    beta += 1
+    beta[beta > max_beta] = max_beta
+    return beta
+
+
+cut_betas = Exercise(
+    "lesson07.cut_betas",
+    "Betas, and the cut",
+    difficulty=1,
+    minutes=5,
+    hints=(
+        "`alpha_bar[1:]` is the curve at t = 1..T, `alpha_bar[:-1]` the one a step before.",
+        "The share that step t keeps is the later one divided by the earlier one. beta is what it "
+        "does not keep.",
+        "`x.clamp(max=...)` replaces what is above the limit by the limit.",
+    ),
+    model_answer=_cut_betas,
+    cases=_beta_cases,
+    mistakes=(
+        Mistake(
+            "not cut",
+            lambda a, m: 1 - a[1:] / a[:-1],
+            "Your last beta is 1: alpha_bar then becomes 0, and dividing by it later gives NaN. "
+            "Cut the betas at max_beta.",
+        ),
+        Mistake(
+            "cut from below",
+            lambda a, m: (1 - a[1:] / a[:-1]).clamp(min=m),
+            "Every beta is at least max_beta in yours. It is the largest value allowed, not the "
+            "smallest.",
+        ),
+        Mistake(
+            "alphas",
+            lambda a, m: (a[1:] / a[:-1]).clamp(max=m),
+            "These are alphas, what a step keeps. beta is 1 minus that.",
+        ),
+        Mistake(
+            "ratio upside down",
+            lambda a, m: (1 - a[:-1] / a[1:]).clamp(max=m),
+            "Your ratio is upside down: the later alpha_bar, the smaller one, belongs on top.",
+        ),
+        Mistake(
+            "difference",
+            lambda a, m: (a[:-1] - a[1:]).clamp(max=m),
+            "You subtract neighbors. A step loses a share of what is still there: divide them.",
+        ),
+        Mistake(
+            "from the clean data",
+            lambda a, m: (1 - a[1:]).clamp(max=m),
+            "1 - alpha_bar is what all steps together have lost. One step's beta needs the "
+            "neighbor before it.",
+        ),
+        Mistake(
+            "one step off",
+            lambda a, m: torch.cat([torch.zeros(1), (1 - a[1:-1] / a[:-2]).clamp(max=m)]),
+            "Your betas are one step late: a 0 in front, the last one lost. There are T betas, "
+            "the first for the step from t = 0 to t = 1.",
+        ),
+        Mistake(
+            "one too many",
+            lambda a, m: torch.cat([torch.zeros(1), (1 - a[1:] / a[:-1]).clamp(max=m)]),
+            "You have T + 1 betas. There are T, one for each step; t = 0 has none.",
+        ),
+        Mistake(
+            "rates",
+            lambda a, m: (1 - (a[1:] / a[:-1]).sqrt()).clamp(max=m),
+            "You took a root: the ratio of signal rates. Betas are shares of variance, no root.",
+        ),
+        Mistake(
+            "alpha_bar cut instead",
+            lambda a, m: 1 - a.clamp(min=1 - m)[1:] / a.clamp(min=1 - m)[:-1],
+            "You cut alpha_bar. It is the betas that are cut: one step must not lose more than "
+            "max_beta of what is left.",
+        ),
+    ),
+    alternatives=(
+        _betas_by_loop,
+        _betas_in_place,
+        lambda a, m: torch.minimum(1 - a.float()[1:] / a.float()[:-1], torch.tensor(m)),
+        lambda a, m: np.minimum(-np.diff(a.numpy()) / a.numpy()[:-1], m),
+    ),
+)
+
+# my_cosine(num_steps, offset, max_beta): alpha_bar, (T + 1,), after the cut.
+
+
+def _my_cosine(num_steps, offset, max_beta):
+    t = torch.arange(num_steps + 1, dtype=torch.float64)
+    f = torch.cos((t / num_steps + offset) / (1 + offset) * math.pi / 2) ** 2
+    beta = (1 - f[1:] / f[:-1]).clamp(max=max_beta)
+    return torch.cat([torch.ones(1), (1 - beta).cumprod(0)])
+
+
+def _cosine_cases(generator: torch.Generator):
+    for num_steps in (5, 1, 2, 20, 50, 1000):
+        yield num_steps, 0.008, 0.999
+    for num_steps in (3, 17, 400):
+        share = torch.rand(2, generator=generator).tolist()
+        yield num_steps, 0.005 + 0.05 * share[0], 0.6 + 0.3 * share[1]
+
+
+def _cosine_with(
+    *,
+    angle=lambda t, T, s: (t / T + s) / (1 + s) * math.pi / 2,
+    power=2,
+    cut=lambda beta, m: beta.clamp(max=m),
+    loss=lambda f: 1 - f[1:] / f[:-1],
+    build=lambda beta: torch.cat([torch.ones(1), (1 - beta).cumprod(0)]),
+):
+    """The cosine schedule with something changed."""
+
+    def cosine(num_steps, offset, max_beta):
+        t = torch.arange(num_steps + 1, dtype=torch.float64)
+        f = torch.cos(angle(t, num_steps, offset)) ** power
+        return build(cut(loss(f), max_beta))
+
+    return cosine
+
+
+def _closed_form(num_steps, offset, max_beta):
+    return _alpha_bar_curve(num_steps, offset)
+
+
+def _cosine_not_divided(num_steps, offset, max_beta):
+    f = _curve(divide=False)(num_steps, offset)
+    beta = (1 - f[1:] / f[:-1]).clamp(max=max_beta)
+    return torch.cat([f[:1], f[0] * (1 - beta).cumprod(0)])
+
+
+def _cosine_thousand(num_steps, offset, max_beta):
+    t = torch.arange(num_steps + 1, dtype=torch.float64)
+    f = torch.cos((t / 1000 + offset) / (1 + offset) * math.pi / 2) ** 2
+    return torch.cat([torch.ones(1), (1 - (1 - f[1:] / f[:-1]).clamp(max=max_beta)).cumprod(0)])
+
+
+def _cosine_by_loop(num_steps, offset, max_beta):
+    def f(t):
+        return math.cos((t / num_steps + offset) / (1 + offset) * math.pi / 2) ** 2
+
+    alpha_bar = [1.0]
+    for t in range(1, num_steps + 1):
+        alpha_bar.append(alpha_bar[-1] * (1 - min(max_beta, 1 - f(t) / f(t - 1))))
+    return alpha_bar
+
+
+def _cosine_in_logs(num_steps, offset, max_beta):
+    place = (np.arange(num_steps + 1) / num_steps + offset) / (1 + offset)
+    f = np.cos(place * np.pi / 2) ** 2
+    kept = np.maximum(f[1:] / f[:-1], 1 - max_beta)
+    return np.exp(np.concatenate([[0.0], np.cumsum(np.log(kept))]))
+
+
+def _logarithm(answer, num_steps, offset, max_beta):
+    """log alpha_bar of an answer, so that its last, tiny entries count as much as the first."""
+    result = answer(num_steps, offset, max_beta)
+    if result is None or isinstance(result, str):
+        return result
+    try:
+        values = torch.as_tensor(np.asarray(result, dtype=np.float64))
+    except (TypeError, ValueError, RuntimeError):
+        return result
+    if values.shape != (num_steps + 1,):
+        return values
+    if (values <= 0).any():
+        t = int((values <= 0).nonzero()[0])
+        text = (
+            f"alpha_bar[{t}] is {float(values[t]):.3g}. It has to stay above 0: cut the betas at "
+        )
+        raise Wrong("values", text + "max_beta, and multiply up what is left.")
+    return values.log()
+
+
+cosine = Exercise(
+    "lesson07.cosine",
+    "The cosine schedule",
+    difficulty=3,
+    minutes=15,
+    hints=(
+        "Three moves: the curve f, its betas, cut, and from the cut betas alpha_bar again.",
+        "The betas come from ratios of neighbors, f[1:] / f[:-1]. In a ratio f(0) cancels, so the "
+        "division by it may be left out here. The cut may not.",
+        "`(1 - beta).cumprod(0)` gives t = 1..T; `torch.cat` puts a 1 in front for t = 0.",
+    ),
+    model_answer=_my_cosine,
+    cases=_cosine_cases,
+    use=_logarithm,
+    reference=lambda T, s, m: cosine_schedule(T, s, m).alpha_bar.log(),
+    rtol=1e-4,
+    atol=1e-4,
+    mistakes=(
+        Mistake(
+            "never cut",
+            _closed_form,
+            "Your curve goes down to about 1e-33, as the formula says. Cut the betas at max_beta "
+            "and build alpha_bar from the cut ones: x_T must keep a trace of x_0.",
+        ),
+        Mistake(
+            "no division by f(0)",
+            _cosine_not_divided,
+            "Your alpha_bar starts at f(0), below 1. Divide by f(0): at t = 0 data are clean.",
+        ),
+        Mistake(
+            "offset missing",
+            _cosine_with(angle=lambda t, T, s: t / T * math.pi / 2),
+            "The offset is missing, so your first steps add far less noise. Add it to t / T, and "
+            "divide by 1 + offset.",
+        ),
+        Mistake(
+            "offset not divided away",
+            _cosine_with(angle=lambda t, T, s: (t / T + s) * math.pi / 2),
+            "1 + offset does not divide in yours: the angle runs past the quarter turn, and the "
+            "cosine comes back up.",
+        ),
+        Mistake(
+            "square missing",
+            _cosine_with(power=1),
+            "The square is missing: the cosine is the signal rate; alpha_bar is its square.",
+        ),
+        Mistake(
+            "always a thousand",
+            _cosine_thousand,
+            "You divide t by 1000 whatever T is. It is the share of the way, t / num_steps.",
+        ),
+        Mistake(
+            "stations, not steps",
+            _cosine_with(angle=lambda t, T, s: (t / (T + 1) + s) / (1 + s) * math.pi / 2),
+            "You divide by T + 1, the number of entries of alpha_bar. There are T steps: t / T.",
+        ),
+        Mistake(
+            "offset in steps",
+            _cosine_with(angle=lambda t, T, s: (t + s) / (T + s) * math.pi / 2),
+            "Your offset is a part of one step. It is a share of the whole way: add it to t / T.",
+        ),
+        Mistake(
+            "curve for steps",
+            lambda T, s, m: torch.cat(
+                [torch.ones(1), _cosine_with(build=lambda b: 1 - b)(T, s, m)]
+            ),
+            "These are the alphas of single steps. Multiply them up: `cumprod`.",
+        ),
+        Mistake(
+            "no entry for t = 0",
+            _cosine_with(build=lambda beta: (1 - beta).cumprod(0)),
+            "alpha_bar[0] = 1 is missing: T + 1 entries are asked.",
+        ),
+        Mistake(
+            "one step off",
+            _cosine_with(build=lambda b: torch.cat([torch.ones(2), (1 - b).cumprod(0)[:-1]])),
+            "Your alpha_bar is one step late: alpha_bar[1] is still 1.",
+        ),
+        Mistake(
+            "betas of the difference",
+            _cosine_with(loss=lambda f: f[:-1] - f[1:]),
+            "Your betas are differences of neighbors. A step loses a *share* of what is left: "
+            "1 minus the ratio.",
+        ),
+        Mistake(
+            "betas handed in",
+            _cosine_with(build=lambda beta: beta),
+            "These are the betas, T of them. Return alpha_bar, which has T + 1 entries and "
+            "starts at 1.",
+        ),
+        Mistake(
+            "cut always at 0.999",
+            _cosine_with(cut=lambda beta, m: beta.clamp(max=0.999)),
+            "You cut at 0.999 whatever max_beta says. Use the argument.",
+        ),
+        Mistake(
+            "offset always 0.008",
+            _cosine_with(angle=lambda t, T, s: (t / T + 0.008) / 1.008 * math.pi / 2),
+            "Your offset is 0.008 whatever the argument says. Use `offset`.",
+        ),
+    ),
+    alternatives=(
+        _cosine_by_loop,
+        _cosine_in_logs,
+        lambda T, s, m: cosine_schedule(T, s, m).alpha_bar,
+    ),
+    why="Without the cut the last beta is 1 and alpha_bar[T] practically 0 (1e-33, by rounding).",
+    passed="That is a schedule you can train with, for every T from 1 to 1000.",
+)
+
+# log_snr_share(alpha_bar, low, high): the share of the steps 1..T with low <= log SNR < high.
+
+
+def _log_snr_share(alpha_bar, low, high):
+    log_snr = (alpha_bar / (1 - alpha_bar)).log()[1:]
+    inside = (log_snr >= low) & (log_snr < high)
+    return inside.double().mean()
+
+
+def _share_cases(generator: torch.Generator):
+    for schedule, low, high in (
+        (linear_schedule(100, 1e-3, 0.2), -3.0, 3.0),
+        (cosine_schedule(40), -2.0, 7.0),
+        (linear_schedule(37, 0.01, 0.3), -20.0, -1.0),
+        (cosine_schedule(1), -9.0, 1.0),
+    ):
+        shift = float(torch.rand((), generator=generator)) / 10
+        yield schedule.alpha_bar, low + shift, high + shift
+
+
+def _share_of(log_snr):
+    """The share, with another quantity in place of the log-SNR of the steps."""
+
+    def log_snr_share(alpha_bar, low, high):
+        values = log_snr(alpha_bar)
+        return ((values >= low) & (values < high)).double().mean()
+
+    return log_snr_share
+
+
+def _share_by_loop(alpha_bar, low, high):
+    count = 0
+    for a in alpha_bar[1:].tolist():
+        count += low <= math.log(a) - math.log(1 - a) < high
+    return count / (len(alpha_bar) - 1)
+
+
+log_snr_share = Exercise(
+    "lesson07.log_snr_share",
+    "Where the steps are spent",
+    difficulty=1,
+    minutes=5,
+    hints=(
+        "SNR is alpha_bar / (1 - alpha_bar); `.log()` is the natural logarithm. Leave out t = 0.",
+        "`(x >= low) & (x < high)` is True where x lies in the range.",
+        "The share of True entries is their mean: `inside.double().mean()`.",
+    ),
+    model_answer=_log_snr_share,
+    cases=_share_cases,
+    mistakes=(
+        Mistake(
+            "t = 0 counted",
+            _share_of(lambda a: (a / (1 - a)).log()),
+            "You count t = 0 among the steps. Clean data is no step: there are T, not T + 1.",
+        ),
+        Mistake(
+            "no logarithm",
+            _share_of(lambda a: (a / (1 - a))[1:]),
+            "low and high are limits for the logarithm of the SNR; you compare the SNR itself.",
+        ),
+        Mistake(
+            "powers of ten",
+            _share_of(lambda a: (a / (1 - a)).log10()[1:]),
+            "You took the logarithm to base 10. It is the natural one here, `.log()`.",
+        ),
+        Mistake(
+            "rates, not variances",
+            _share_of(lambda a: (a / (1 - a)).sqrt().log()[1:]),
+            "You divide the rates; that is the root of the SNR. The SNR divides variances.",
+        ),
+        Mistake(
+            "alpha_bar alone",
+            _share_of(lambda a: a.log()[1:]),
+            "That is the logarithm of alpha_bar. The SNR is alpha_bar / (1 - alpha_bar).",
+        ),
+        Mistake(
+            "upside down",
+            _share_of(lambda a: ((1 - a) / a).log()[1:]),
+            "Your ratio is noise to signal, and its logarithm has the wrong sign.",
+        ),
+        Mistake(
+            "a count",
+            lambda a, low, high: _log_snr_share(a, low, high) * (len(a) - 1),
+            "You count the steps. Divide by T: the share is a number in 0..1.",
+        ),
+        Mistake(
+            "outside",
+            lambda a, low, high: 1 - _log_snr_share(a, low, high),
+            "That is the share of the steps outside the range.",
+        ),
+        Mistake(
+            "only below",
+            _share_of(lambda a: torch.where((a / (1 - a)).log() < 0, 0.0, 99.0)[1:]),
+            "You look at the sign alone. Compare with low and with high.",
+        ),
+    ),
+    alternatives=(
+        _share_by_loop,
+        lambda a, low, high: np.mean(
+            [low <= x < high for x in torch.special.logit(a[1:]).tolist()]
+        ),
+        lambda a, low, high: (
+            ((a[1:] >= 1 / (1 + math.exp(-low))) & (a[1:] < 1 / (1 + math.exp(-high)))).sum()
+            / len(a[1:])
+        ),
+    ),
+)
+
+# frechet_diagonal(a, b): (N, D) and (M, D) features; each feature's own Gaussian, summed.
+
+
+def _frechet_diagonal(a, b):
+    means = (a.mean(0) - b.mean(0)) ** 2
+    spreads = (a.std(0) - b.std(0)) ** 2
+    return (means + spreads).sum()
+
+
+def _feature_cases(generator: torch.Generator):
+    for count, other, width in ((5, 7, 3), (4, 4, 4), (2, 9, 1), (30, 20, 5)):
+        a = torch.randn(count, width, generator=generator) * 2 + 1
+        yield a, torch.randn(other, width, generator=generator)
+
+
+def _frechet_by_loop(a, b):
+    total = 0.0
+    for x, y in zip(a.double().T, b.double().T, strict=True):
+        variances = float(x.var() + y.var() - 2 * (x.var() * y.var()).sqrt())
+        total += float(x.mean() - y.mean()) ** 2 + variances
+    return total
+
+
+def _frechet_numpy(a, b):
+    a, b = a.double().numpy(), b.double().numpy()
+    gap = np.stack([a.mean(0) - b.mean(0), a.std(0, ddof=1) - b.std(0, ddof=1)])
+    return np.sum(gap**2)
+
+
+frechet_diagonal = Exercise(
+    "lesson07.frechet_diagonal",
+    "A distance between two sets",
+    difficulty=2,
+    minutes=6,
+    hints=(
+        "Column by column: mean and standard deviation of `a`, the same of `b`.",
+        "`x.mean(0)` and `x.std(0)` work along the samples and leave one number for each feature.",
+        "Square both differences, add them, and sum over the features.",
+    ),
+    model_answer=_frechet_diagonal,
+    cases=_feature_cases,
+    mistakes=(
+        Mistake(
+            "variances subtracted",
+            lambda a, b: ((a.mean(0) - b.mean(0)) ** 2 + (a.var(0) - b.var(0)) ** 2).sum(),
+            "You square the difference of the variances. It is the difference of the standard "
+            "deviations.",
+        ),
+        Mistake(
+            "means only",
+            lambda a, b: ((a.mean(0) - b.mean(0)) ** 2).sum(),
+            "Only the means count in yours: a model that draws the mean picture, again and again, "
+            "would be perfect.",
+        ),
+        Mistake(
+            "spreads only",
+            lambda a, b: ((a.std(0) - b.std(0)) ** 2).sum(),
+            "Only the spreads count in yours. Where the two sets lie matters too: add the means' "
+            "part.",
+        ),
+        Mistake(
+            "not squared",
+            lambda a, b: ((a.mean(0) - b.mean(0)).abs() + (a.std(0) - b.std(0)).abs()).sum(),
+            "You add absolute differences. The Fréchet distance, as it is reported, adds squares.",
+        ),
+        Mistake(
+            "root of it",
+            lambda a, b: _frechet_diagonal(a, b).sqrt(),
+            "You took the root at the end. What everybody reports is the square, without a root.",
+        ),
+        Mistake(
+            "averaged over features",
+            lambda a, b: _frechet_diagonal(a, b) / a.shape[1],
+            "You average over the features. They are summed.",
+        ),
+        Mistake(
+            "one number a feature",
+            lambda a, b: (a.mean(0) - b.mean(0)) ** 2 + (a.std(0) - b.std(0)) ** 2,
+            "You return one number for each feature. Sum them up.",
+        ),
+        Mistake(
+            "all features as one",
+            lambda a, b: (a.mean() - b.mean()) ** 2 + (a.std() - b.std()) ** 2,
+            "You throw all features into one heap. Each has its own mean: use `mean(0)`, `std(0)`.",
+        ),
+        Mistake(
+            "divided by N",
+            lambda a, b: (
+                (a.mean(0) - b.mean(0)) ** 2
+                + (a.std(0, correction=0) - b.std(0, correction=0)) ** 2
+            ).sum(),
+            "Your standard deviations divide by N. Estimated from N samples they divide by N - 1, "
+            "as `x.std(0)` does (NumPy's needs `ddof=1`).",
+        ),
+        Mistake(
+            "variances summed, no overlap",
+            lambda a, b: ((a.mean(0) - b.mean(0)) ** 2 + a.var(0) + b.var(0)).sum(),
+            "The overlap is missing: s_a^2 + s_b^2 - 2 s_a s_b. As it is, two equal sets are far "
+            "apart.",
+        ),
+    ),
+    alternatives=(
+        _frechet_by_loop,
+        _frechet_numpy,
+        lambda a, b: torch.dist(a.mean(0), b.mean(0)) ** 2 + torch.dist(a.std(0), b.std(0)) ** 2,
+    ),
+)
+
+# one_floor(distance, real, count, generator): count of the real features against all the others.
+
+
+def _one_floor(distance, real, count, generator):
+    order = torch.randperm(len(real), generator=generator)
+    return distance(real[order[:count]], real[order[count:]])
+
+
+class _Distance:
+    """Stands for a distance of two sets; remembers which rows it was shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[Tensor, Tensor]] = []
+
+    def __call__(self, features_a: Tensor, features_b: Tensor) -> float:
+        a, b = (torch.as_tensor(x).double() for x in (features_a, features_b))
+        if a.ndim != 2 or b.ndim != 2:
+            raise Wrong("shape", "`distance` wants two sets of features, (N, D) and (M, D).")
+        self.shown.append((a, b))
+        return 0.25 + float(a[:, 0].mean()) - float(b[:, 0].mean())
+
+    def __repr__(self) -> str:
+        return "a test distance"
+
+
+_FLOOR = {
+    "not shuffled": "You cut without shuffling. The data may be sorted, all zeros first: then the "
+    "two parts differ in earnest.",
+    "overlap": "Some images are in both parts, which makes them look closer than they are. Shuffle "
+    "once, then cut.",
+    "drawn with repeats": "An image occurs twice in one part. `torch.randperm` draws each index "
+    "once, `torch.randint` does not.",
+    "wrong sizes": "The first part must have `count` rows and the second all the others: the floor "
+    "depends on these numbers.",
+    "generator ignored": "Your shuffle does not depend on `generator`. Hand it on: "
+    "`torch.randperm(n, generator=generator)`.",
+    "always the same": "Two calls with one generator shuffle alike. Do not seed it yourself: let "
+    "its state go on.",
+    "two shuffles": "You ask `distance` more than once, or never. One shuffle, one number.",
+}
+
+
+def _judge_floor(answer, distance, real, count, generator):
+    """0 if the answer splits ``real`` as it should, twice; raises Wrong where it does not."""
+    state = generator.get_state()
+    orders = []
+    for rerun in (False, False, True):
+        if rerun:
+            generator.set_state(state)
+        distance = _Distance()
+        result = answer(distance, real.clone(), count, generator)
+        if result is None or result is ...:
+            return result
+        if len(distance.shown) != 1:
+            raise Wrong("values", _FLOOR["two shuffles"], "two shuffles")
+        a, b = distance.shown[0]
+        if len(a) != count or len(b) != len(real) - count:
+            raise Wrong("values", _FLOOR["wrong sizes"], "wrong sizes")
+        first, second = a[:, 1].long().tolist(), b[:, 1].long().tolist()
+        if len(set(first)) < len(first) or len(set(second)) < len(second):
+            raise Wrong("values", _FLOOR["drawn with repeats"], "drawn with repeats")
+        if set(first) & set(second):
+            raise Wrong("values", _FLOOR["overlap"], "overlap")
+        if first == sorted(first) and second == sorted(second):
+            raise Wrong("values", _FLOOR["not shuffled"], "not shuffled")
+        expected = distance(a, b)
+        if not isinstance(result, int | float | Tensor | np.generic | np.ndarray) or (
+            np.size(np.asarray(result)) != 1 or abs(float(result) - expected) > 1e-5
+        ):
+            raise Wrong("values", "Return what `distance` says, one number, as it is.")
+        orders.append(first)
+    if orders[0] != orders[2]:
+        raise Wrong("values", _FLOOR["generator ignored"], "generator ignored")
+    if orders[0] == orders[1]:
+        raise Wrong("values", _FLOOR["always the same"], "always the same")
+    return torch.zeros(())
+
+
+def _floor_cases(generator: torch.Generator):
+    for total, count in ((60, 20), (40, 30), (50, 25)):
+        real = torch.stack([torch.arange(total) // 10, torch.arange(total)], 1).float()
+        yield _Distance(), real, count, torch.Generator().manual_seed(total)
+
+
+def _same_seed(distance, real, count, generator):
+    return _one_floor(distance, real, count, torch.Generator().manual_seed(0))
+
+
+def _two_permutations(distance, real, count, generator):
+    first = torch.randperm(len(real), generator=generator)[:count]
+    second = torch.randperm(len(real), generator=generator)[count:]
+    return distance(real[first], real[second])
+
+
+def _with_repeats(distance, real, count, generator):
+    index = torch.randint(len(real), (len(real),), generator=generator)
+    return distance(real[index[:count]], real[index[count:]])
+
+
+def _against_all(distance, real, count, generator):
+    order = torch.randperm(len(real), generator=generator)
+    return distance(real[order[:count]], real)
+
+
+def _by_mask(distance, real, count, generator):
+    keys = torch.rand(len(real), generator=generator)
+    limit = keys.sort().values[count - 1]
+    chosen = keys <= limit
+    return torch.tensor(distance(real[chosen].flip(0), real[~chosen]))
+
+
+def _shuffle_rows(distance, real, count, generator):
+    rows = [real[i] for i in torch.randperm(len(real), generator=generator).tolist()]
+    return distance(torch.stack(rows[:count]), torch.stack(rows[count:]))
+
+
+one_floor = Exercise(
+    "lesson07.one_floor",
+    "Real against real",
+    difficulty=2,
+    minutes=6,
+    hints=(
+        "Shuffle the row numbers once. The first `count` of them are one part, the rest the other.",
+        "`torch.randperm(n, generator=generator)` is 0..n-1 in random order; `real[order[:count]]` "
+        "takes those rows.",
+    ),
+    model_answer=_one_floor,
+    cases=_floor_cases,
+    use=_judge_floor,
+    reference=lambda *case: torch.zeros(()),
+    mistakes=(
+        Mistake(
+            "not shuffled",
+            lambda distance, real, count, generator: distance(real[:count], real[count:]),
+            _FLOOR["not shuffled"],
+        ),
+        Mistake("overlap", _two_permutations, _FLOOR["overlap"]),
+        Mistake("drawn with repeats", _with_repeats, _FLOOR["drawn with repeats"]),
+        Mistake("wrong sizes", _against_all, _FLOOR["wrong sizes"]),
+        Mistake(
+            "generator ignored",
+            lambda distance, real, count, generator: _one_floor(distance, real, count, None),
+            _FLOOR["generator ignored"],
+        ),
+        Mistake("always the same", _same_seed, _FLOOR["always the same"]),
+        Mistake(
+            "two shuffles",
+            lambda distance, real, count, generator: (
+                (
+                    _one_floor(distance, real, count, generator)
+                    + _one_floor(distance, real, count, generator)
+                )
+                / 2
+            ),
+            _FLOOR["two shuffles"],
+        ),
+    ),
+    alternatives=(_by_mask, _shuffle_rows),
+    passed="Random, disjoint, and of the sizes that you will compare with.",
+)
+
+# Questions
+
+
+def _wasted() -> float:
+    alpha_bar = linear_schedule(1000).alpha_bar
+    return float((alpha_bar[1:] < 0.01).double().mean())
+
+
+wasted = Number(
+    "lesson07.wasted",
+    "Steps in the dark",
+    difficulty=1,
+    minutes=2,
+    hints=(
+        "`schedule.alpha_bar[1:] < 0.01` is True at the steps asked for.",
+        "A share is a number in 0..1: `.double().mean()` of True and False.",
+    ),
+    value=_wasted,
+    atol=0.002,
+    mistakes=(
+        Mistake("count", 327.0, "That is the number of such steps. Divide by T for the share."),
+        Mistake("percent", 32.7, "That is in percent. The share is a number in 0..1."),
+        Mistake("the others", 0.673, "That is the share of the steps where 1 % or more is left."),
+        Mistake(
+            "signal rate",
+            lambda: float((linear_schedule(1000).signal_rate[1:] < 0.01).double().mean()),
+            "You compare the signal rate. The question is about its square, alpha_bar.",
+        ),
+        Mistake(
+            "the cosine's",
+            lambda: float((cosine_schedule(1000).alpha_bar[1:] < 0.01).double().mean()),
+            "That is the cosine schedule's share. The question is about the linear one.",
+        ),
+    ),
+    why="From t = 674 on alpha_bar is below 0.01: 327 of 1000 steps.",
+)
+
+at_the_floor = Choice(
+    "lesson07.at_the_floor",
+    "A score at the floor",
+    minutes=2,
+    hints=("Think of a machine that hands out its training images, one after the other.",),
+    right="c",
+    options={
+        "a": "It may be. But a machine that hands out its training images scores as well, and "
+        "has drawn nothing.",
+        "b": "It works as it should: the two sets look alike to it. The question is what it "
+        "does not look at.",
+        "c": "Right: the two sets look alike, to these features and with so many images. It "
+        "cannot see copying, nor what the features ignore.",
+        "d": "With more images the floor sinks, and small differences come to light that are "
+        "hidden now.",
+    },
+)
+
+fair = Choice(
+    "lesson07.fair",
+    "Which model is better?",
+    minutes=2,
+    hints=("How did the floor depend on the number of images?",),
+    right="d",
+    options={
+        "a": "B's number is lower, but B was measured with ten times as many images, which "
+        "lowers it by itself.",
+        "b": "More images did lower B's number. Whether by so much, nobody has measured: B may "
+        "be better all the same.",
+        "c": "Nothing speaks for that: two numbers with unknown floors say neither 'different' "
+        "nor 'equal'.",
+        "d": "Right: the bias falls like 1/N. Draw as many images from both, and put the floor "
+        "for that number beside them.",
+    },
+)
