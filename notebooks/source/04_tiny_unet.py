@@ -94,6 +94,7 @@ print(describe_device(device))
 # them. New tensors must be made where `t` is, so that it works on a GPU: `torch.arange(n, device=t.device)` is 0, 1, ..., n - 1. Useful:
 # `t[:, None]` has shape (B, 1), and `torch.cat([a, b], dim=1)` puts b to the right of a.
 
+
 # %%
 def my_timestep_embedding(t, dim):
     # BEGIN SOLUTION
@@ -127,9 +128,12 @@ figure.colorbar(image, ax=left)
 image = right.imshow(similarity, cmap="cividis", vmin=0, vmax=1, origin="lower")
 right.set(xlabel="step t", ylabel="step s", title="similarity of t and s")
 figure.colorbar(image, ax=right)
-show(figure, alt="Left: a heat map with one column a step. The first rows of both halves flicker from "
-     "step to step, further down the stripes grow wider, the last rows hardly change. Right: the "
-     "similarity of every step to every other, a bright diagonal that fades to both sides evenly.")
+show(
+    figure,
+    alt="Left: a heat map with one column a step. The first rows of both halves flicker from "
+    "step to step, further down the stripes grow wider, the last rows hardly change. Right: the "
+    "similarity of every step to every other, a bright diagonal that fades to both sides evenly.",
+)
 
 # %% [markdown]
 # Look at the right picture: a bright diagonal that fades evenly to both sides, and with the same width everywhere. **Near in time is near in the embedding,
@@ -214,9 +218,12 @@ for form, color, dash in (("t/1000", ORANGE, "--"), ("embedding", BLUE, "-")):
 left.set(xlabel="step t", title="log SNR (scaled), small t")
 right.set(xlabel="step t", title="wave of period 100", ylim=(-1.6, 2.2))
 right.legend(frameon=False, fontsize=9, ncols=2, loc="upper left")
-show(figure, alt="Two plots, the wanted curve in thick grey. Left, the log SNR for t up to 100: the "
-     "embedding follows it, t/1000 cuts the steep corner at the smallest t. Right, a wave: the "
-     "embedding follows it, t/1000 gives a nearly flat line.")
+show(
+    figure,
+    alt="Two plots, the wanted curve in thick grey. Left, the log SNR for t up to 100: the "
+    "embedding follows it, t/1000 cuts the steep corner at the smallest t. Right, a wave: the "
+    "embedding follows it, t/1000 gives a nearly flat line.",
+)
 
 # %% [markdown]
 # Look at the right plot: from the embedding the wave is learned, from $t/1000$ not a trace of it in the same time. Left: with $t/1000$ the smooth part is
@@ -239,6 +246,7 @@ show(figure, alt="Two plots, the wanted curve in thick grey. Left, the log SNR f
 #
 # Write `my_scale_and_shift(h, time)`: `h` is (B, C, H, W), `time` is (B, 2C), first the C scales, then the C shifts. Return (B, C, H, W). Broadcasting
 # lines shapes up from the **right**, so a (B, C) tensor would meet H and W; it has to become (B, C, 1, 1) first. (`time.chunk(2, dim=1)` cuts along axis 1 into two.)
+
 
 # %%
 def my_scale_and_shift(h, time):
@@ -303,6 +311,7 @@ lesson04.field_by_hand.check(field_width)
 # channels**. `x` does not ask for gradients; `x.clone().requires_grad_()` is a copy that does, and `torch.autograd.grad(number, x)` returns a tuple with one
 # gradient, in the shape of x.
 
+
 # %%
 def my_sees(net, x, row, column):
     # BEGIN SOLUTION
@@ -319,6 +328,7 @@ lesson04.sees.check(my_sees)
 # %% [markdown]
 # Now to the two nets: the two-level net, and the `TinyUNet` that the rest of the lesson is about. A fresh `TinyUNet` answers exactly 0, whatever comes (its last
 # layers start at zero, and you will see why), so all its gradients are 0 as well. We move all weights a little first, in both.
+
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -368,9 +378,12 @@ for plot, (name, field) in zip(plots[1:], fields.items(), strict=True):
 for plot in plots:
     plot.set(xticks=[], yticks=[])
 figure.colorbar(image, ax=plots, label="log10 of the influence", shrink=0.8)
-show(figure, alt="Three squares of 32 by 32 pixels. First a colored disc with the outline of a window "
-     "of 15 by 15 pixels. Second, what the middle pixel sees in the two-level net: that window, "
-     "and nothing outside. Third, in TinyUNet: everything, strongest in the middle.")
+show(
+    figure,
+    alt="Three squares of 32 by 32 pixels. First a colored disc with the outline of a window "
+    "of 15 by 15 pixels. Second, what the middle pixel sees in the two-level net: that window, "
+    "and nothing outside. Third, in TinyUNet: everything, strongest in the middle.",
+)
 
 # %% [markdown]
 # Look at the middle picture: white is *no influence at all*. The two-level net sees 15 x 15 pixels, 22 % of the picture. (Check it by your rule: the way
@@ -394,6 +407,7 @@ show(figure, alt="Three squares of 32 by 32 pixels. First a colored disc with th
 # large as the picture it is the oracle of lesson 3.
 #
 # </details>
+
 
 # %%
 class WindowOracle:
@@ -424,7 +438,7 @@ whole = WindowOracle(WORLD, 63)(x_T[:2], torch.tensor([700, 30]))
 assert (exact - whole).abs().max() < 1e-3  # a window over everything is lesson 3's oracle
 
 drawn, discs = {}, {}
-for width in (7, 15, 31, 63):
+for width in (15, 31, 63):
     drawn[width] = last(ddim(WindowOracle(WORLD, width), schedule, x_T, evenly_spaced(T, 25)))
     quality = disc_quality(drawn[width])
     discs[width] = int(quality.is_disc.sum())
@@ -433,12 +447,12 @@ assert discs[63] == 12
 assert discs[15] <= 6
 show(
     filmstrip([drawn[w] for w in drawn], rows=[f"window {w}" for w in drawn]),
-    alt="Four rows of samples of perfect denoisers. Window 7: crumbs and blots. Window 15: blots, "
-    "bitten discs, a few discs. Window 31: nearly all discs. Window 63: discs.",
+    alt="Three rows of samples of perfect denoisers. Window 15: blots, bitten discs, a few discs. "
+    "Window 31: nearly all discs. Window 63: discs.",
 )
 
 # %% [markdown]
-# Each row starts from the same noise. Look at the second: this is the best that a network with the window of the two-level net can draw. There are bites and
+# Each row starts from the same noise. Look at the first: this is the best that a network with the window of the two-level net can draw. There are bites and
 # bumps, pictures with two pieces, and empty ones. Every piece of rim is a fine piece of rim; the pieces do not agree on **one** circle. Nothing is wrong with the loss, the data or the
 # sampler. The net cannot see far enough, and at large $t$, when it is decided where the disc will be, it needs all pixels to find it under the noise.
 #
@@ -459,6 +473,7 @@ show(
 # Write `my_merge_skip(h, skip)`: `h` (B, C1, h, w) comes from the level below, `skip` (B, C2, H, W) from the way down. Enlarge `h` to the size of `skip` by its
 # nearest neighbors, and join them along the channels, `h` first: (B, C1 + C2, H, W). H and W may be odd: 7 rows were halved to 4, and doubling would give
 # 8. `F.interpolate(h, size=(H, W))` enlarges to just that size (nearest neighbors unless told otherwise); `torch.cat([a, b], dim=...)` joins.
+
 
 # %%
 def my_merge_skip(h, skip):
@@ -483,6 +498,7 @@ lesson04.merge_skip.check(my_merge_skip)
 # of p, and none where they are. Then make the pixels of each patch into channels: (B, C p², H'/p, W'/p), where H' and W' are the padded sizes. Channels come first by color, inside a color by row
 # of the patch, then by column; that is the order of `F.pixel_unshuffle(x, p)`, which does this second part. `F.pad(x, (left, right, top, bottom))` pads; in Python
 # `-7 % 4` is 1.
+
 
 # %%
 def my_to_patches(x, patch):
@@ -542,6 +558,7 @@ print("a fresh block hands its input on, unchanged")
 # What is each part worth? We train `TinyUNet` five times over, each time with something broken, on discs of 16 x 16 pixels. PyTorch's **hooks** make that
 # easy: a forward pre-hook may change what goes into a module. The loop is the plain one (lesson 5 builds a better one): 200 steps, AdamW, two seeds. The yardstick is
 # the epsilon loss on 256 new discs, noised at steps spread evenly over 1..T, the same for all.
+
 
 # %%
 def deaf(block, inputs):
@@ -632,16 +649,22 @@ for how, (color, dash) in zip(VARIANTS[1:], looks, strict=True):
     plot.plot(centers, curve, color=color, ls=dash, marker="o", ms=4)
     plot.text(centers[-1] * 1.06, curve[-1], how, color=color, va="center")
 plot.axhline(1, color="black", lw=0.8)
-plot.set(xscale="log", yscale="log", xlabel="t (logarithmic)", ylabel="loss / that of the whole net")
+plot.set(
+    xscale="log", yscale="log", xlabel="t (logarithmic)", ylabel="loss / that of the whole net"
+)
 plot.set_xlim(3, 3000)
 plot.set_yticks([1, 1.5, 2, 3, 4], ["1", "1.5", "2", "3", "4"])
 plot.minorticks_off()
-show(figure, alt="Loss relative to the whole net against t for four broken nets. Without skips the "
-     "ratio is the highest and grows toward large t. The others are closer to 1.")
+show(
+    figure,
+    alt="Loss relative to the whole net against t for four broken nets. Without skips the "
+    "ratio is the highest and grows toward large t. The others are closer to 1.",
+)
 
 # %% [markdown]
-# The numbers of this run stand above the figure. **Skips** are worth the most: without them the fine noise has to squeeze through 4 x 4 positions, and where the picture is nearly all
-# noise (large $t$), which is easy to copy and impossible to squeeze, the loss is a multiple. The norm comes next. Telling the time at the bottom only costs little here. And without any time?
+# The numbers of this run stand above the figure. **Skips** are worth the most: without them the loss doubles, because the noise of 256 pixels has to squeeze through the 4 x 4 positions of the bottom. The damage
+# is largest at large $t$, where $x_t$ is nearly all noise: easy to copy, hard to squeeze. The norm comes next. Telling the time at the bottom only costs 5 % here, not telling it at all 11 %. These are nets in
+# their first 200 steps: they say what *helps learning*, not what is possible in the end.
 #
 # ## Without time
 #
@@ -658,8 +681,8 @@ show(figure, alt="Loss relative to the whole net against t for four broken nets.
 #
 # *Difficulty 2 of 3, 2 minutes.*
 #
-# Take two worlds: the eight clusters in the plane of lesson 3 (2 numbers), and pictures of discs (256 numbers). In which of them does the perfect blind denoiser lose more against the
-# perfect one that is told $t$?
+# Take two worlds: the eight clusters in the plane of lesson 3 (2 numbers), and pictures of discs (256 numbers). In which of them does not being told $t$ add more to the loss of a
+# perfect denoiser? (The loss is a mean over the numbers, so 1 is what "always 0" gets in both worlds.)
 #
 # - a) In the pictures.
 # - b) In the plane.
@@ -673,6 +696,7 @@ who_needs_it = "b"
 
 # %%
 lesson04.blind.check(who_needs_it)
+
 
 # %%
 class PerfectBlind:
@@ -694,10 +718,9 @@ class PerfectBlind:
         score = -0.5 * square / spread[:, None] - 0.5 * x.shape[1] * spread.log()[:, None]
         mean = score.softmax(2) @ self.means  # (B, G, D), the mean that each t would guess
         eps = (self.noise / spread)[:, None] * (x[:, None] - self.signal[:, None] * mean)
-        if t is None:
-            share = score.logsumexp(2).softmax(1)  # p(t | x), (B, G)
-        else:
-            share = (self.grid == t[:, None]).double()
+        share = score.logsumexp(2).softmax(1)  # p(t | x), (B, G)
+        if t is not None:
+            share = (self.grid == t[:, None]).double()  # all on the one that is told
         return (share[:, :, None] * eps).sum(1).reshape(x_t.shape).to(x_t)
 
 
@@ -719,7 +742,7 @@ for oracle, (perfect, data, _) in zip(oracles, worlds.values(), strict=True):
 
 by_world = {}
 for name, (perfect, data, width) in worlds.items():
-    t = perfect.grid.repeat(20)  # 20 samples of each of the 100 steps
+    t = perfect.grid.repeat(10)  # 10 samples of each of the 100 steps
     generator = seeded(7)
     x0 = data[torch.randint(len(data), (len(t),), generator=generator)]
     x0 = x0 + width * torch.randn(x0.shape, generator=generator)
@@ -731,33 +754,95 @@ for name, (perfect, data, width) in worlds.items():
                      (perfect(x) - e).square().flatten(1).mean(1)])
         for x, k, e in parts
     ]  # fmt: skip
-    by_world[name] = torch.cat(both, 1).unflatten(1, (20, 100)).mean(1)  # (told or blind, step)
+    by_world[name] = torch.cat(both, 1).unflatten(1, (10, 100)).mean(1)  # (told or blind, step)
     told, not_told = by_world[name].mean(1).tolist()
-    print(f"{name:>18}: loss {told:.4f} if told t, {not_told:.4f} if not: {not_told / told - 1:+.1%}")
-gains = [float(loss[1].mean() / loss[0].mean()) for loss in by_world.values()]
-assert gains[0] > 1.1
-assert gains[1] < 1.1
+    print(
+        f"{name:>18}: loss {told:.4f} if told t, {not_told:.4f} if not, excess {not_told - told:.4f}"
+    )
+excess = [float((loss[1] - loss[0]).mean()) for loss in by_world.values()]
+assert 0.07 < excess[0] < 0.14
+assert 0 < excess[1] < 0.006
 
 # %% [markdown]
-# In the plane not being told costs a good part of the loss; in pictures of only 256 pixels, next to nothing **in principle**. In practice the blind *net* above lost more: reading off the noise level has to be learned, and takes
-# training and weights that the other net spends on discs. And the samples? Both kinds, from the same noise:
+# In the plane not being told adds about 0.10 to the loss, nearly half as much again. In pictures of only 256 numbers it adds 0.003: two numbers say little about the
+# strength of the noise in them, 256 say it nearly exactly. (As a *share* that is much, too, because the perfect player who is told $t$ has nearly no loss in this small world: it knows all 400 pictures by
+# heart.) The blind *net* above lost more than that: reading off the noise level has to be learned, with training and weights that the other net spends on discs.
+#
+# Is a small loss harmless, then? Samples, all from the same noise:
 
 # %%
 x_T = torch.randn(64, 1, 16, 16, generator=seeded(8))
 timesteps = evenly_spaced(T, 50)  # 1000, 980, ..., 20, 0: all on the grid
 blind_oracle = worlds["discs, 256 numbers"][0]
 drawn = {}
+drawn["perfect, told"] = last(ddim(blind_oracle, schedule, x_T, timesteps))
 drawn["perfect, blind"] = last(ddim(lambda x, t: blind_oracle(x), schedule, x_T, timesteps))
 for how in ("whole", "no time"):
     model = clip_x0(nets[how][0], on_device)
     with torch.no_grad():
         drawn[how] = last(ddim(model, on_device, x_T.to(device), timesteps)).cpu()
+discs = {}
 for how, samples in drawn.items():
     quality = disc_quality(samples)
-    print(f"{how:>15}: {int(quality.is_disc.sum()):2d} of 64 are discs, "
-          f"median shape {quality.shape.median():.2f}")
+    discs[how] = int(quality.is_disc.sum())
+    print(f"{how:>15}: {discs[how]:2d} of 64 are discs, median shape {quality.shape.median():.2f}")
 show(
     filmstrip([samples[:12] for samples in drawn.values()], rows=list(drawn)),
-    alt="Three rows of twelve samples of 16 by 16 pixels: the perfect blind denoiser, the "
-    "trained TinyUNet and the trained net without time. The numbers stand above.",
+    alt="Four rows of twelve samples of 16 by 16 pixels: the perfect denoiser that is told t, the "
+    "perfect blind one, the trained TinyUNet and the trained net without time. The numbers stand "
+    "above.",
 )
+assert discs["perfect, told"] == 64
+assert 24 < discs["perfect, blind"] < 60
+
+# %% [markdown]
+# Look at the second row. Even the perfect blind denoiser fails in about a third of the pictures, from the same noise that gave the first row: a small error at every step, in the same direction, adds up over
+# fifty steps. The two trained nets (last rows) draw no discs yet after 200 steps, told or not; lesson 5 trains for longer. So the sentence holds: without time it works, only less
+# well. How much less depends on how many numbers show the noise, and on what you count. (Sun et al. 2025 ask this question for large models.)
+#
+# ## Recap
+#
+# - The sinusoidal embedding is a clock with many hands. Only the distance of two steps counts, and neighbors are far apart.
+# - The time goes into every block as a scale and a shift for each channel.
+# - An output pixel sees its receptive field and nothing else; a gradient shows it. Too small a field cannot be trained away.
+# - Levels make the field grow twice as fast at a quarter of the cost, skips save the detail, attention joins the corners, patches make the finest level cheap.
+# - A blind net reads the time off the picture. That costs training, and in few dimensions it is impossible.
+#
+# ## Key terms
+#
+# | what people say | what it means |
+# |---|---|
+# | time (timestep) embedding | the step as a vector of sines and cosines, then two linear layers |
+# | conditioning, FiLM, adaptive norm | scaling and shifting channels by numbers made from the time (or the class) |
+# | receptive field | the input pixels that an output pixel depends on at all |
+# | skip connection | a feature map handed from the way down to the way up, joined as channels |
+# | residual connection, shortcut | the input of a block, added to what it computes |
+# | bottleneck | the lowest resolution of the U |
+# | group norm | mean 0, standard deviation 1 for each group of channels of each sample |
+# | zero initialization | the last layer of a branch starts with zeros, so the branch adds nothing at first |
+# | patchify, pixel unshuffle, space to depth | the pixels of a patch become channels |
+#
+# ## Claims, measured
+#
+# All by the cells above, with the seeds that stand in them, on 2 CPU cores (AMD EPYC), one thread.
+#
+# | claim | verdict | numbers |
+# |---|---|---|
+# | "$t/1000$ does not work." | too strong | RMS error after 500 steps, worst of 3 seeds: noise rate 0.040 against 0.008 from the embedding, log SNR 0.064 against 0.011, a wave of period 100 0.99 (nothing) against 0.008. |
+# | "The plain two-level net learns the colored circles." | it cannot | its pixels see 15 x 15 of 32 x 32. A *perfect* denoiser with that window draws 2 discs of 12, one that sees 31 x 31 draws 11, one that sees all 12. |
+# | "Skips are there to save the detail." | yes | without them the epsilon loss is 2.06 times as high after 200 steps (2 seeds): the noise does not fit through the bottom. Without norm 1.28 times. |
+# | "The time must go into every block." | it helps a little | at the bottom only: 1.05 times the loss. |
+# | "Without time conditioning it works, only less well." | true | trained 200 steps: 1.11 times the loss (2 seeds). Perfect denoisers: excess 0.10 in the plane, 0.003 in pictures of 256 numbers, and still only about 44 of 64 samples are discs, against 64. |
+#
+# ## Further reading
+#
+# - Vaswani et al.: *Attention Is All You Need*, 2017, arXiv 1706.03762. Section 3.5 has the sines and cosines.
+# - Ronneberger, Fischer, Brox: *U-Net: Convolutional Networks for Biomedical Image Segmentation*, 2015, arXiv 1505.04597. Where the U comes from.
+# - Ho, Jain, Abbeel: *Denoising Diffusion Probabilistic Models*, 2020, arXiv 2006.11239. Appendix B describes their U-Net.
+# - Wu, He: *Group Normalization*, 2018, arXiv 1803.08494.
+# - Perez et al.: *FiLM: Visual Reasoning with a General Conditioning Layer*, 2017, arXiv 1709.07871. Scale and shift.
+# - Luo et al.: *Understanding the Effective Receptive Field in Deep Convolutional Neural Networks*, 2017, arXiv 1701.04128.
+# - Kamb, Ganguli: *An analytic theory of creativity in convolutional diffusion models*, 2024, arXiv 2412.20292. Perfect denoisers with a window.
+# - Sun et al.: *Is Noise Conditioning Necessary for Denoising Generative Models?*, 2025, arXiv 2502.13129.
+#
+# Next: [lesson 5](05_training.ipynb) trains it for real.
