@@ -177,7 +177,7 @@ def load_checkpoint(
     """
     weights_path = find_checkpoint(path)
     weights = _read(weights_path)
-    if weights.startswith(_PICKLE_STARTS):
+    if _is_pickle(weights):
         raise CheckpointError(_pickle_message(weights_path))
     card = _believed_card(weights_path, weights)
     try:
@@ -243,18 +243,9 @@ def _fingerprint(content: bytes) -> dict[str, Any]:
 
 def _commit(weights_path: Path, weights: bytes, card_path: Path, card: bytes) -> None:
     """Puts both files in place; if anything fails before the first move, neither."""
-    waiting = _files.temporary(weights_path), _files.temporary(card_path)
     try:
         _finish_commit(weights_path, card_path)
-        _files.write_synced(waiting[0], weights)
-        try:
-            _files.write_synced(waiting[1], card)
-        except BaseException:
-            waiting[0].unlink(missing_ok=True)
-            raise
-        os.replace(waiting[0], weights_path)
-        os.replace(waiting[1], card_path)
-        _files.sync_folder(weights_path.parent)
+        _files.write_all({weights_path: weights, card_path: card})
     except OSError as error:
         kept = "; the checkpoint before it is whole" if weights_path.exists() else ""
         raise CheckpointError(f"cannot write {weights_path}: {error.strerror}{kept}") from error
@@ -375,6 +366,15 @@ def _newest(folder: Path) -> Path:
         names = ", ".join(path.stem for path in weights)
         raise CheckpointError(f"{folder} holds several checkpoints ({names}): name one of them")
     return weights[-1]
+
+
+def _is_pickle(content: bytes) -> bool:
+    """Whether a file begins as pickles do, or the archives of torch.save.
+
+    Safetensors begin with eight bytes of length and then "{"; a length of 640, say, gives them
+    the first two bytes of a pickle.
+    """
+    return content.startswith(_PICKLE_STARTS) and content[8:9] != b"{"
 
 
 def _pickle_message(path: Path) -> str:

@@ -241,7 +241,11 @@ def _sample(config: SampleConfig) -> int:
     contents = {config.out: png_bytes(images, config.columns, enlarge=config.enlarge)}
     if config.tensors is not None:
         contents[config.tensors] = safetensors.torch.save({"images": images.contiguous()})
-    _write_all(contents)
+    try:
+        _files.write_all(contents)
+    except OSError as error:
+        places = ", ".join(map(str, contents))
+        raise OSError(f"cannot write {places}: {error.strerror}") from error
     print(f"{config.count} images in {seconds:.1f} s, {config.count / seconds:.1f} images/s")
     print(f"written: {', '.join(map(str, contents))}")
     return 0
@@ -255,20 +259,6 @@ def _check_place(path: Path) -> None:
         raise NotADirectoryError(f"cannot write {path}: {path.parent} is no folder")
     if not os.access(path.parent, os.W_OK):
         raise PermissionError(f"cannot write {path}: no permission to write in {path.parent}")
-
-
-def _write_all(contents: dict[Path, bytes]) -> None:
-    """Writes all files or none."""
-    waiting = [_files.temporary(path) for path in contents]
-    try:
-        for place, content in zip(waiting, contents.values(), strict=True):
-            _files.write_synced(place, content)
-    except OSError as error:
-        for place in waiting:
-            place.unlink(missing_ok=True)
-        raise OSError(f"cannot write {', '.join(map(str, contents))}: {error.strerror}") from error
-    for place, path in zip(waiting, contents, strict=True):
-        os.replace(place, path)
 
 
 @dataclass(frozen=True)
