@@ -119,7 +119,7 @@ show(
 #
 # ## The betas
 #
-# The first schedule that worked well (Ho et al. 2020) takes $T = 1000$ betas on a straight line from $\beta_1 = 0.0001$ to
+# The schedule of the paper that made diffusion models famous (Ho et al. 2020) takes $T = 1000$ betas on a straight line from $\beta_1 = 0.0001$ to
 # $\beta_T = 0.02$: tiny steps while there are details to lose, larger ones when little is left to destroy.
 #
 # ### Exercise 1.1: betas on a straight line

@@ -80,6 +80,11 @@ linear_betas = Exercise(
             lambda n, a, b: torch.logspace(math.log10(a), math.log10(b), n),
             "Your betas grow by a constant factor; a straight line grows by a constant amount.",
         ),
+        Mistake(
+            "alphas",
+            lambda n, a, b: 1 - torch.linspace(a, b, n),
+            "These are the alphas, 1 - beta. The betas themselves are asked for.",
+        ),
     ),
     alternatives=(
         _linear_by_formula,
@@ -179,6 +184,11 @@ alpha_bar = Exercise(
             "starts at zero",
             lambda beta: torch.cat([torch.zeros(1), (1 - beta).cumprod(0)]),
             "alpha_bar[0] is 0 in yours. At t = 0 nothing is lost: the share that is left is 1.",
+        ),
+        Mistake(
+            "1 at the end",
+            lambda beta: torch.cat([(1 - beta).cumprod(0), torch.ones(1)]),
+            "Your 1 stands at the end. It belongs to t = 0, so it comes first.",
         ),
     ),
     alternatives=(
@@ -452,6 +462,11 @@ def _log_at(alpha_bar: Tensor, count: int) -> Tensor:
     )[0, 0]
 
 
+def _logs(alpha_bar: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The steps 0..T and log(alpha_bar) there, as np.interp takes them."""
+    return np.arange(len(alpha_bar)), alpha_bar.double().log().numpy()
+
+
 def _ends_as_noisy(answer) -> bool:
     """512 steps along the thousand of the linear schedule end at its alpha_bar_T."""
     alpha_bar = linear_schedule(1000).alpha_bar
@@ -547,6 +562,18 @@ rescaled = Exercise(
             lambda a, n: _log_at(a, n + 1).exp(),
             "This is the new alpha_bar, with S + 1 entries, and it is right. Now derive its S "
             "betas.",
+        ),
+        Mistake(
+            "exp forgotten",
+            lambda a, n: -_log_at(a, n + 1).diff(),
+            "Very near: these are differences of logarithms. An alpha is the exp of such a "
+            "difference, and beta is 1 minus it.",
+        ),
+        Mistake(
+            "places beyond T",
+            lambda a, n: 1 - np.exp(np.diff(np.interp(np.linspace(0, len(a), n + 1), *_logs(a)))),
+            "Your places run to len(alpha_bar). That is one beyond the last step: with T + 1 "
+            "entries, T is len(alpha_bar) - 1.",
         ),
     ),
     alternatives=(_rescaled_by_loop, _rescaled_torch, lambda a, n: _rescaled(a, n).numpy()),

@@ -138,6 +138,11 @@ at_steps = Exercise(
             lambda values, t, x: _at_steps(torch.arange(len(values)).float(), t, x),
             "The shape is right. You return t itself; look the numbers up in `values`.",
         ),
+        Mistake(
+            "x scaled already",
+            lambda values, t, x: _at_steps(values, t, x) * x,
+            "You return x scaled already. Return the numbers alone, in a shape that will do it.",
+        ),
     ),
     alternatives=(
         _at_steps_by_loop,
@@ -547,6 +552,11 @@ chain = Exercise(
             "`x.shape`.",
         ),
         Mistake(
+            "no step taken",
+            lambda schedule, x0, t, generator: x0,
+            "You return x_0 as it came: no step was taken. Is x given a new value in the loop?",
+        ),
+        Mistake(
             "generator not used",
             _chain_without_generator,
             "The same seed should walk the same way and another seed another way: draw from the "
@@ -697,6 +707,12 @@ predict_x0 = Exercise(
             "The rates are (B,), which broadcasting lines up with the width. Shape them (B, 1, 1, "
             "1).",
         ),
+        Mistake(
+            "clamped",
+            lambda s, x_t, t, e: _predict_x0(s, x_t, t, e).clamp(-1, 1),
+            "You clamp to [-1, 1]. Good before showing; here the bare solution of the equation is "
+            "asked for.",
+        ),
     ),
     alternatives=(_predict_x0_by_loop, _predict_x0_in_place, forward.predict_x0),
     passed="A network that guesses the noise thereby guesses the picture.",
@@ -760,6 +776,20 @@ def _right_weights(a: Tensor, before: Tensor, beta: Tensor) -> tuple[Tensor, Ten
     weight_x0 = before.sqrt() * beta / (1 - a)
     weight_x_t = (1 - beta).sqrt() * (1 - before) / (1 - a)
     return weight_x0, weight_x_t, beta * (1 - before) / (1 - a)
+
+
+def _by_variance(before: Tensor, alpha: Tensor, v1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights from two beliefs about x_{t-1}: from x_0, and x_t / sqrt(alpha), variance ``v1``."""
+    v0 = 1 - before
+    total = v0 + v1
+    return before.sqrt() * v1 / total, v0 / total / alpha.sqrt(), v0 * v1 / total
+
+
+def _by_precision(before: Tensor, alpha: Tensor, v1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same with 1 / variance written out, which breaks where the first variance is 0."""
+    v0 = 1 - before
+    variance = 1 / (1 / v0 + 1 / v1)
+    return variance * before.sqrt() / v0, variance / v1 / alpha.sqrt(), variance
 
 
 def _changed(change):
@@ -873,6 +903,23 @@ posterior = Exercise(
             lambda s, x0, x_t, t: _posterior_with(s, x0, x_t, t, _from_step_1(s.beta)[t - 1]),
             "Your beta belongs to another step: `schedule.beta` begins at t = 1, so beta_t is "
             "`beta[t - 1]`.",
+        ),
+        Mistake(
+            "divided by the first variance",
+            _bayes(lambda a, before, beta: _by_precision(before, 1 - beta, beta / (1 - beta))),
+            "At t = 1 yours is not finite: the belief from x_0 has variance 0 there, and you "
+            "divide by it. Multiply the fractions out first.",
+        ),
+        Mistake(
+            "step not solved for x_{t-1}",
+            _bayes(lambda a, before, beta: _by_variance(before, torch.ones_like(beta), beta)),
+            "Your belief from x_t is x_t with variance beta_t. As a statement about x_{t-1} it is "
+            "x_t over the root of alpha_t, with variance beta_t / alpha_t.",
+        ),
+        Mistake(
+            "variance first",
+            lambda s, x0, x_t, t: _bayes(_right_weights)(s, x0, x_t, t)[::-1],
+            "You return the variance first: the mean comes first, then the variance.",
         ),
     ),
     alternatives=(
