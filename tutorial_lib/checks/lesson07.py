@@ -338,6 +338,13 @@ def _cosine_in_logs(num_steps, offset, max_beta):
     return np.exp(np.concatenate([[0.0], np.cumsum(np.log(kept))]))
 
 
+_UNCUT = 1e-13  # rounding leaves 1e-33 (float64) or 1e-15 (float32) where a cut leaves 1e-9
+_NEVER_CUT = (
+    "Your curve goes down to 0, or to what rounding leaves of it. Cut the betas at max_beta and "
+    "build alpha_bar from the cut ones: x_T must keep a trace of x_0."
+)
+
+
 def _logarithm(answer, num_steps, offset, max_beta):
     """log alpha_bar of an answer, so that its last, tiny entries count as much as the first."""
     result = answer(num_steps, offset, max_beta)
@@ -349,12 +356,8 @@ def _logarithm(answer, num_steps, offset, max_beta):
         return result
     if values.shape != (num_steps + 1,):
         return values
-    if (values <= 0).any():
-        t = int((values <= 0).nonzero()[0])
-        text = (
-            f"alpha_bar[{t}] is {float(values[t]):.3g}. It has to stay above 0: cut the betas at "
-        )
-        raise Wrong("values", text + "max_beta, and multiply up what is left.")
+    if (values < _UNCUT).any():
+        raise Wrong("values", _NEVER_CUT, "never cut")
     return values.log()
 
 
@@ -379,8 +382,13 @@ cosine = Exercise(
         Mistake(
             "never cut",
             _closed_form,
-            "Your curve goes down to about 1e-33, as the formula says. Cut the betas at max_beta "
-            "and build alpha_bar from the cut ones: x_T must keep a trace of x_0.",
+            _NEVER_CUT,
+        ),
+        Mistake(
+            "alpha_bar cut instead",
+            lambda T, s, m: _alpha_bar_curve(T, s).clamp(min=1 - m),
+            "You cut alpha_bar from below, so the curve ends flat. It is the betas that are cut: "
+            "one step loses max_beta of what is left, at most.",
         ),
         Mistake(
             "no division by f(0)",
