@@ -22,7 +22,7 @@ def test_a_failure_before_the_first_move_leaves_all_as_it_was(tmp_path: Path, br
     """The second folder is missing; or a folder waits where the second content should wait."""
     (tmp_path / "a").write_bytes(b"old")
     (tmp_path / "b.tmp").mkdir()
-    with pytest.raises(OSError, match="b.tmp"):
+    with pytest.raises(OSError, match=r"b\.tmp"):
         _files.write_all({tmp_path / "a": b"new", tmp_path / broken: b"fresh"})
     assert everything_in(tmp_path) == {"a": b"old"}
 

@@ -1,7 +1,9 @@
 """Training: bit for bit repeatable, and each part against a formula or a loop written out."""
 
+import errno
 import json
 import math
+import os
 import random
 import subprocess
 import sys
@@ -327,6 +329,39 @@ def test_time_budget_ends_the_run_with_the_rate_near_zero(tmp_path: Path, discs:
     assert lines[-1]["lr"] < 0.3 * run.config.muon_lr
 
 
+def test_an_accelerator_is_asked_for_losses_where_a_line_or_a_checkpoint_is_due(
+    tmp_path: Path, discs: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue of a device is played by one that is called otherwise and computes as the CPU."""
+    settings = {"steps": 11, "log_every": 3, "checkpoint_every": 5}
+    often = train(tiny(tmp_path / "often", **settings), data=discs)
+    looks: list[int] = []
+    read = training._Journal.read
+
+    def counted(journal: training._Journal) -> float:
+        looks.append(journal.unread)
+        return read(journal)
+
+    class Elsewhere:
+        type = "elsewhere"
+
+    def run(trainer: Trainer, data: Dataset, folder: Path) -> training.Run:
+        trainer.device = Elsewhere()  # type: ignore[assignment]
+        return seldom_run(trainer, data, folder)
+
+    seldom_run = training._run
+    monkeypatch.setattr(training._Journal, "read", counted)
+    monkeypatch.setattr(training, "_run", run)
+    seldom = train(tiny(tmp_path / "seldom", **settings), data=discs)
+    assert looks == [3, 2, 1, 3, 1, 1]  # at steps 3, 5, 6, 9, 10, 11
+    assert seldom.losses == often.losses
+    ours, theirs = metrics_of(tmp_path / "seldom"), metrics_of(tmp_path / "often")
+    assert [line["loss"] for line in ours] == [line["loss"] for line in theirs]
+    assert [line["step"] for line in ours] == [3, 6, 9, 11]
+    assert np.diff([line["seconds"] for line in ours]).min() > 0
+    assert ours[-1]["seconds"] == round(seldom.seconds, 3)
+
+
 def test_whichever_of_steps_and_seconds_ends_first_decides(tmp_path: Path, discs: Dataset) -> None:
     short = train(tiny(tmp_path / "a", steps=3, max_seconds=600.0), data=discs)
     assert len(short.losses) == 3
@@ -463,6 +498,20 @@ def test_a_folder_that_is_taken_or_cannot_be_is_named(tmp_path: Path, discs: Dat
     below_a_file = tmp_path / "run" / "config.json" / "deeper"
     with pytest.raises(ValueError, match=r"out cannot be written: .*deeper: Not a directory"):
         train(tiny(below_a_file, steps=1), data=discs, model=Answer())
+
+
+def test_a_full_disk_leaves_no_empty_folder(
+    tmp_path: Path, discs: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    (tmp_path / "mine").mkdir()
+    for name in ("new", "mine"):
+        with pytest.raises(ValueError, match=rf"out cannot be written: .*{name}: No space left"):
+            train(tiny(tmp_path / name), data=discs)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
 
 
 def test_import_brings_no_plotting_and_no_widgets() -> None:

@@ -61,7 +61,7 @@ DECAYS: dict[str, Callable[[float], float]] = {
 OPTIMIZERS = ("muon", "adamw")
 
 READ_EVERY = 50
-"""Steps between looks at the losses on an accelerator: each look waits for the queue to empty."""
+"""Most steps between looks at the losses on an accelerator: each waits for the queue to empty."""
 
 
 class TrainingError(RuntimeError):
@@ -400,19 +400,19 @@ def _run(trainer: Trainer, data: Dataset, folder: Path) -> Run:
     """Steps until the time or the steps are spent; writes checkpoints and metrics on the way."""
     config = trainer.config
     journal = _Journal(folder / "metrics.jsonl", config)
-    start = time.perf_counter()
+    read_every = 1 if trainer.device.type == "cpu" else READ_EVERY
     with journal:
         while trainer.fraction_done() < 1:
             lr = trainer.lr
             journal.note(trainer.step(), lr)
-            if _due(trainer.steps_done, config.checkpoint_every):
-                journal.read(trainer.seconds)
+            due = _due(trainer.steps_done, config.checkpoint_every)
+            line_due = _due(trainer.steps_done, config.log_every)
+            look = due or line_due or journal.unread >= read_every
+            trainer.seconds = journal.read() if look else journal.seconds()
+            if due:
                 _save(trainer, data, folder, journal.losses)
-            trainer.seconds = time.perf_counter() - start
-            if trainer.device.type == "cpu" or journal.unread >= READ_EVERY:
-                journal.read(trainer.seconds)
             trainer.update_lr()
-        journal.finish(trainer.seconds)
+        trainer.seconds = journal.finish()
         checkpoint = _save(trainer, data, folder, journal.losses)
     network, ema_network = trainer.network.eval(), trainer.ema.module.eval()
     model = as_eps_model(ema_network, trainer.schedule, config.target)
@@ -430,7 +430,7 @@ def _run(trainer: Trainer, data: Dataset, folder: Path) -> Run:
 
 
 class _Journal:
-    """The losses of a run: read off the device, checked, shown and written down."""
+    """The losses of a run: read off the device, checked, shown, timed and written down."""
 
     def __init__(self, path: Path, config: TrainConfig) -> None:
         self.path, self.config = path, config
@@ -446,10 +446,15 @@ class _Journal:
         self._bar = tqdm(
             total=images, unit=" images", unit_scale=True, disable=not self.config.progress
         )
+        self._start = time.perf_counter()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._bar.close()
+
+    def seconds(self) -> float:
+        """Seconds since the run began. An accelerator may lag behind, up to the last ``read``."""
+        return time.perf_counter() - self._start
 
     @property
     def unread(self) -> int:
@@ -460,15 +465,16 @@ class _Journal:
         """Takes the loss of one step without looking at it."""
         self._waiting.append((loss, lr))
 
-    def read(self, seconds: float) -> None:
-        """Looks at the losses noted since the last look.
+    def read(self) -> float:
+        """Looks at the losses noted since the last look; the seconds by which they were there.
 
         Raises:
             TrainingError: one is not finite, or the metrics cannot be written.
         """
         if not self._waiting:
-            return
-        values = torch.stack([loss for loss, _ in self._waiting]).tolist()
+            return self.seconds()
+        values = torch.stack([loss for loss, _ in self._waiting]).tolist()  # waits for the device
+        seconds = self.seconds()
         for value, (_, lr) in zip(values, self._waiting, strict=True):
             if not math.isfinite(value):
                 step = len(self.losses) + 1
@@ -482,12 +488,14 @@ class _Journal:
         self._bar.set_postfix_str(f"loss {self._smoothed:.4f}", refresh=False)
         self._bar.update(len(values) * self.config.batch_size)
         self._waiting.clear()
+        return seconds
 
-    def finish(self, seconds: float) -> None:
-        """Reads what is left and writes the last line, also where it is an early one."""
-        self.read(seconds)
+    def finish(self) -> float:
+        """Reads what is left and writes the last line, also an early one; see ``read``."""
+        seconds = self.read()
         if len(self.losses) > self._logged:
             self._write(seconds)
+        return seconds
 
     def _write(self, seconds: float) -> None:
         """Adds a line to the metrics: the mean loss since the line before."""
@@ -609,6 +617,7 @@ def _run_folder(config: TrainConfig) -> Path:
         ValueError: it is not empty, or cannot be created or written.
     """
     folder = config.out or _free_folder(config.dataset)
+    there_before = folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
@@ -616,6 +625,9 @@ def _run_folder(config: TrainConfig) -> Path:
         content = json.dumps(config.as_dict(), indent=2) + "\n"
         _files.write_whole(folder / "config.json", content.encode())
     except OSError as error:
+        if not there_before:
+            with contextlib.suppress(OSError):  # it may not have come to be
+                folder.rmdir()
         raise ValueError(f"out cannot be written: {folder}: {error.strerror}") from error
     return folder
 
