@@ -276,8 +276,18 @@ class Work:
     images: int
 
 
-LESSONS = {"00_start_here": Work(minutes=10, train_steps=0, images=64)}
-"""The lessons' work, by the name of their notebooks."""
+LESSONS = {
+    "00_start_here": Work(minutes=10, train_steps=0, images=80),
+    "01_noise_schedules": Work(minutes=55, train_steps=250, images=0),
+    "02_closed_form_jump": Work(minutes=60, train_steps=250, images=0),
+    "03_epsilon_loss": Work(minutes=60, train_steps=900, images=0),
+    "04_tiny_unet": Work(minutes=60, train_steps=1300, images=0),
+    "05_training": Work(minutes=60, train_steps=2000, images=100),
+    "06_ddpm_vs_ddim": Work(minutes=60, train_steps=400, images=250),
+    "07_cosine_schedule": Work(minutes=60, train_steps=1800, images=200),
+    "08_guidance": Work(minutes=50, train_steps=0, images=400),
+}
+"""The lessons' work, by the name of their notebooks: estimates, for an idea of the time."""
 
 
 def _doctor(config: DoctorConfig) -> int:

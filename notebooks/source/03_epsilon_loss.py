@@ -784,7 +784,7 @@ assert relative < 1e-4
 
 axis = torch.linspace(-2.4, 2.4, 8)
 grid = torch.cartesian_prod(axis, axis).to(device)
-figure, plots = panels(3, width=6.8, height=2.4, sharex=True, sharey=True)
+figure, plots = panels(3, width=6.8, height=2.75, sharex=True, sharey=True)
 for plot, step in zip(plots, (40, 120, 600), strict=True):
     t = torch.full((len(grid),), step, device=device)
     arrow = nn.functional.normalize(score_of(oracle, grid, t), dim=1)
