@@ -272,7 +272,10 @@ def test_units_are_named() -> None:
 
 USAGE = {
     "": "Expected one of {train, sample, doctor, progress}",
-    "sampel": "Unrecognized options: sampel",
+    "sampel": "command must be one of train, .*; got 'sampel'; did you mean 'sample'",
+    "sample --seed -1": "seed must be at least 0, got -1",
+    f"sample --seed {2**63}": "seed must be below 2.63, got 9223372036854775808",
+    f"train --seed {2**64}": "seed must be below 2.63, got 18446744073709551616",
     "sample --stps 3": "Unrecognized options: --stps, 3; did you mean --steps?",
     "sample --sampler dimm": "sampler must be one of ddim, ddpm; .* did you mean 'ddim'",
     "sample --count 0": "count must be at least 1, got 0",
@@ -397,6 +400,25 @@ def test_debug_shows_where_an_error_came_from(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("TUTORIAL_DEBUG", "1")
     with pytest.raises(checkpoints.CheckpointError, match="nowhere"):
         cli.main(["sample", "nowhere"])
+
+
+def test_a_warning_is_one_line_too(tmp_path: Path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    words = ["train", *QUICK, "--size", "8", "--dataset", f"folder:{tmp_path}", "--out", "run"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tutorial_lib", *words], capture_output=True, text=True, check=True
+    )
+    assert re.fullmatch(r"warning: 1 of 2 images in .* are left out\n", done.stderr), done.stderr
+
+
+def test_ctrl_c_while_the_program_loads_is_no_traceback() -> None:
+    code = "import runpy, sys\nclass Stop:\n    def find_spec(self, name, *rest):\n"
+    code += "        if name == 'torch':\n            raise KeyboardInterrupt\n"
+    code += "sys.meta_path.insert(0, Stop())\n"
+    code += "runpy.run_module('tutorial_lib', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
 
 
 def test_as_a_program_of_its_own() -> None:

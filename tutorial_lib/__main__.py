@@ -2,7 +2,10 @@
 
 import sys
 
-from tutorial_lib.cli import main
-
 if __name__ == "__main__":
+    try:
+        from tutorial_lib.cli import main  # loads torch, which takes seconds
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        sys.exit(130)
     sys.exit(main())

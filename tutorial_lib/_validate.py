@@ -18,6 +18,14 @@ def whole_number(name: str, value: object, *, at_least: int) -> int:
     return int(value)
 
 
+def seed(name: str, value: object) -> int:
+    """``value`` as an int that torch takes for a seed, 0 to 2^63 - 1; else an error."""
+    seed = whole_number(name, value, at_least=0)
+    if seed >= 2**63:
+        raise ValueError(f"{name} must be below 2^63, got {seed}")
+    return seed
+
+
 def number(name: str, value: object, *, low: float, high: float) -> float:
     """``value`` as a finite float in [low, high]; TypeError if it is no number, else ValueError."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):

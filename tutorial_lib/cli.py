@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ class SampleConfig:
         _validate.one_of("variance", self.variance, ("posterior", "beta"))
         for name in ("count", "batch", "enlarge"):
             _validate.whole_number(name, getattr(self, name), at_least=1)
-        _validate.whole_number("seed", self.seed, at_least=0)
+        _validate.seed("seed", self.seed)
         _validate.number("eta", self.eta, low=0.0, high=1.0)
         for name in ("steps", "columns"):
             if getattr(self, name) is not None:
@@ -127,12 +128,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     if config is None:  # --help was asked for and answered
         return 0
     try:
-        return next(run for kind, run in COMMANDS.values() if isinstance(config, kind))(config)
+        with _warnings_in_one_line():
+            return next(run for kind, run in COMMANDS.values() if isinstance(config, kind))(config)
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
     except EXPECTED as error:
         return _fail(error, code=1)
+
+
+@contextlib.contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Warnings without the file and the line of code that they come from."""
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 class UsageError(ValueError):
@@ -358,6 +371,11 @@ def _parse(argv: list[str]) -> Any:
     Raises:
         UsageError: they ask for nothing that there is.
     """
+    if argv and not argv[0].startswith("-"):
+        try:
+            _validate.one_of("command", argv[0], COMMANDS)
+        except ValueError as error:
+            raise UsageError(error) from error
     shown = io.StringIO()
     try:
         with contextlib.redirect_stderr(shown):

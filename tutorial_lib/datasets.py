@@ -246,7 +246,7 @@ def load(
     _validate.whole_number("seed", seed, at_least=0)
     if isinstance(name, str) and name.startswith("folder:"):
         return _load_folder(name.removeprefix("folder:"), size or FOLDER_SIZE, split)
-    _validate.one_of("name", name, [*NAMES, "folder:PATH"])
+    _validate.one_of("data set name", name, [*NAMES, "folder:PATH"])
     stream = SPLITS.index(split)
     if name == "circles":
         return _draw_circles(DRAWN_COUNT[split], size or 32, 3, seed, stream)
@@ -368,7 +368,9 @@ def _load_folder(path: str, size: int, split: str) -> Dataset:
     """All images below the folder ``path``, see ``load``."""
     folder = Path(path).expanduser()
     if not path or not folder.is_dir():
-        raise ValueError(f"name must be folder:PATH with a folder that exists, got PATH {path!r}")
+        raise ValueError(
+            f"data set name must be folder:PATH with a folder that exists, got PATH {path!r}"
+        )
     inside = (file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
     files = sorted(
         (file for file in inside if file.suffix.lower() in SUFFIXES and not _hidden(file)),

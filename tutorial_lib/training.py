@@ -657,7 +657,8 @@ def _check_config(config: TrainConfig) -> None:
     }
     for name, options in names.items():
         _validate.one_of(name, getattr(config, name), options)
-    at_least = {"seed": 0, "num_steps": 1, "batch_size": 1, "blocks": 1, "patch": 1}
+    _validate.seed("seed", config.seed)
+    at_least = {"num_steps": 1, "batch_size": 1, "blocks": 1, "patch": 1}
     for name, low in {**at_least, "log_every": 1}.items():
         _validate.whole_number(name, getattr(config, name), at_least=low)
     for name in ("size", "steps", "checkpoint_every"):
