@@ -332,6 +332,11 @@ scale_and_shift = Exercise(
             "shifts.",
         ),
         Mistake(
+            "not cut in two",
+            lambda h, time: h + _wide(time),
+            "`time` holds 2C numbers a sample, h has C channels: cut it into scales and shifts.",
+        ),
+        Mistake(
             "first sample for all",
             lambda h, time: _scale_and_shift(h, time[:1]),
             "Every image gets the numbers of the first one. Each has its own step.",
@@ -449,6 +454,11 @@ merge_skip = Exercise(
             lambda h, skip: torch.cat([h, F.interpolate(skip, size=h.shape[2:])], dim=1),
             "You shrink the skip to the size of h, and lose the detail that it is there to save. "
             "Enlarge h.",
+        ),
+        Mistake(
+            "not enlarged",
+            lambda h, skip: torch.cat([h, skip], dim=1),
+            "h is still smaller than the skip, so they do not fit side by side. Enlarge it first.",
         ),
         Mistake(
             "skip forgotten",
@@ -718,6 +728,12 @@ sees = Exercise(
             "the whole output",
             _gradient_of(lambda out, row, column: out.sum()),
             "You go backward from the sum of *all* output pixels. Pick the one at (row, column).",
+        ),
+        Mistake(
+            "no gradient asked for",
+            lambda net, x, row, column: torch.autograd.grad(_here(net(x), row, column), x)[0],
+            "Autograd was not watching: x must ask for its gradient *before* the net runs. Begin "
+            "with `x = x.clone().requires_grad_()`.",
         ),
         Mistake(
             "row and column swapped",
