@@ -82,3 +82,18 @@ def test_vectors_are_refused_and_missing_gradients_left_out() -> None:
     assert optimizer.step(lambda: 2.5) == 2.5
     assert torch.equal(still, torch.eye(3))
     assert not torch.equal(moved, torch.eye(3))
+
+
+@pytest.mark.plain_errors
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lr": -1.0}, "lr must be .* got -1"),
+        ({"weight_decay": float("nan")}, "weight_decay must be .* got nan"),
+        ({"momentum": 1.5}, "momentum must be in .* got 1.5"),
+        ({"iterations": 0}, "iterations must be at least 1, got 0"),
+    ],
+)
+def test_muon_names_the_argument_that_cannot_be_meant(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Muon([torch.nn.Parameter(torch.ones(2, 2))], **settings)

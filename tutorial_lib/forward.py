@@ -6,7 +6,7 @@ from torch import Tensor
 from tutorial_lib import _validate
 from tutorial_lib._random import normal_like
 from tutorial_lib._typing import Factors, States, Steps
-from tutorial_lib.schedules import NoiseSchedule
+from tutorial_lib.schedules import NoiseSchedule, on_device
 
 
 def at_steps(values: Tensor, t: Steps, like: States) -> Factors:
@@ -16,7 +16,7 @@ def at_steps(values: Tensor, t: Steps, like: States) -> Factors:
     or float32 where that is wider: half precision would round 0.0000491 to nothing much.
     """
     wide = torch.promote_types(like.dtype, torch.float32)
-    picked = values.to(t.device).index_select(0, t).to(like.device, wide)
+    picked = on_device(values, t.device).index_select(0, t).to(like.device, wide)
     return picked.reshape(-1, *[1] * (like.ndim - 1))  # (B,) -> (B, 1, 1, 1) for images
 
 

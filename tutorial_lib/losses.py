@@ -10,7 +10,7 @@ from tutorial_lib import _validate
 from tutorial_lib._random import normal_like, uniform
 from tutorial_lib._typing import EpsModel, PerSample, States, Steps
 from tutorial_lib.forward import diffuse
-from tutorial_lib.schedules import NoiseSchedule
+from tutorial_lib.schedules import NoiseSchedule, on_device
 
 Weight = Callable[[NoiseSchedule, Steps], PerSample]
 """How much the squared error at each t counts: (B,) weights for steps ``t`` (B,)."""
@@ -256,4 +256,4 @@ def _look_up(schedule: NoiseSchedule, values: Tensor, t: Steps) -> PerSample:
     """``values[t]`` for steps ``t`` (B,), each in 1..T."""
     batch = t.numel() if isinstance(t, Tensor) else 1
     _validate.steps("t", t, batch=batch, low=1, high=schedule.num_steps)
-    return values.to(t.device)[t]
+    return on_device(values, t.device)[t]

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tutorial_lib import _validate
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the odd polynomial a s + b s^3 + c s^5 that pulls singular values to about 1 (Jordan 2024)."""
 
@@ -31,7 +33,8 @@ class Muon(torch.optim.Optimizer):
         iterations: of Newton and Schulz; 5 bring singular values into about 0.7 .. 1.2.
 
     Raises:
-        ValueError: a parameter with fewer than two axes.
+        TypeError, ValueError: a parameter with fewer than two axes, ``momentum`` outside [0, 1],
+            ``lr`` or ``weight_decay`` no finite number of 0 or more, ``iterations`` below 1.
     """
 
     def __init__(
@@ -42,6 +45,10 @@ class Muon(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         iterations: int = 5,
     ) -> None:
+        for name, value in (("lr", lr), ("weight_decay", weight_decay)):
+            _validate.number(name, value, low=0.0, high=math.inf)
+        _validate.number("momentum", momentum, low=0.0, high=1.0)
+        _validate.whole_number("iterations", iterations, at_least=1)
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(params, {**defaults, "iterations": iterations})
         for group in self.param_groups:
@@ -87,7 +94,11 @@ def orthogonalise(matrices: Sequence[Tensor], iterations: int = 5) -> list[Tenso
 
     All matrices whose shorter sides are alike share one batch of products. Each is first divided
     by its Frobenius norm, so that its singular values start in [0, 1].
+
+    Raises:
+        TypeError, ValueError: ``iterations`` no int or below 1.
     """
+    _validate.whole_number("iterations", iterations, at_least=1)
     wide = [m.T if len(m) > m.shape[1] else m for m in matrices]  # shorter side first
     alike: dict[int, list[int]] = defaultdict(list)
     for place, matrix in enumerate(wide):

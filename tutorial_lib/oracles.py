@@ -14,7 +14,7 @@ from tutorial_lib import _validate
 from tutorial_lib._random import normal_like, uniform
 from tutorial_lib._typing import PerSample, States, Steps
 from tutorial_lib.forward import predict_eps
-from tutorial_lib.schedules import NoiseSchedule
+from tutorial_lib.schedules import NoiseSchedule, on_device
 
 
 class GaussianMixtureOracle:
@@ -55,7 +55,9 @@ class GaussianMixtureOracle:
         share, away, variance = self._components(x_t, t)
         # score = sum_k share_k (mean_k - x) / variance_k, so -score points away from the means
         away_from_data = torch.einsum("bk,bkd->bd", share / variance, away)  # (B, D)
-        noise_rate = self.schedule.noise_rate.to(t.device)[t].to(away).unsqueeze(1)  # (B, 1)
+        noise_rate = (
+            on_device(self.schedule.noise_rate, t.device)[t].to(away).unsqueeze(1)
+        )  # (B, 1)
         return (noise_rate * away_from_data).to(x_t).reshape(x_t.shape)
 
     def log_density(self, x_t: States, t: Steps) -> PerSample:
@@ -82,9 +84,9 @@ class GaussianMixtureOracle:
         """log(weight_k N(x_t; mean_k, variance_k)) (B, K), with what it is made of."""
         _check_query(x_t, t, self.means.shape[1:], "means", self.schedule)
         means, variances, weights = (
-            v.to(x_t.device) for v in (self.means, self.variances, self.weights)
+            on_device(v, x_t.device) for v in (self.means, self.variances, self.weights)
         )
-        alpha_bar = self.schedule.alpha_bar.to(t.device)[t].to(means)  # (B,)
+        alpha_bar = on_device(self.schedule.alpha_bar, t.device)[t].to(means)  # (B,)
         x = x_t.to(means).flatten(1)  # (B, D)
         centre = alpha_bar.sqrt()[:, None, None] * means.flatten(1)  # (B, K, D)
         variance = alpha_bar[:, None] * variances + (1 - alpha_bar)[:, None]  # (B, K)
@@ -134,7 +136,7 @@ class DatasetOracle:
         _check_query(x_t, t, self.data.shape[1:], "data", self.schedule)
         wide = _widest(x_t.device)
         x = x_t.to(wide).flatten(1)  # (B, D)
-        alpha_bar = self.schedule.alpha_bar.to(t.device)[t].to(wide)[:, None]  # (B, 1)
+        alpha_bar = on_device(self.schedule.alpha_bar, t.device)[t].to(wide)[:, None]  # (B, 1)
         logits = []
         for chunk in self.data.split(self.chunk_size):
             members = chunk.to(x).flatten(1)  # (n, D)

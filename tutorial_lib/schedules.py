@@ -109,8 +109,7 @@ class NoiseSchedule:
         """The same schedule on ``device`` (in float32 on MPS, which has no float64)."""
         if self.alpha_bar.device == torch.device(device):
             return self
-        dtype = torch.float32 if torch.device(device).type == "mps" else torch.float64
-        return NoiseSchedule(self.alpha_bar.to(dtype).to(device))
+        return NoiseSchedule(on_device(self.alpha_bar, torch.device(device)))
 
     def __repr__(self) -> str:
         end = float(self.alpha_bar[-1])
@@ -193,6 +192,12 @@ def cosine_schedule(
     t = torch.arange(steps + 1, dtype=torch.float64)
     f = torch.cos((t / steps + offset) / (1 + offset) * math.pi / 2) ** 2
     return from_betas((1 - f[1:] / f[:-1]).clamp(max=max_beta))
+
+
+def on_device(values: Tensor, device: torch.device) -> Tensor:
+    """``values`` on ``device``, in float32 on MPS, which has no float64."""
+    narrow = device.type == "mps" and values.dtype == torch.float64
+    return values.to(device, torch.float32 if narrow else values.dtype)
 
 
 def _ramp(num_steps: int, start: float, end: float) -> Tensor:
