@@ -271,7 +271,8 @@ lesson08.guided_eps.check(guided_eps)
 one_of_each = torch.arange(NUM_CLASSES) * COLUMNS + 2  # the third of each row
 digits, ten = plain[one_of_each].to(device), torch.arange(NUM_CLASSES, device=device)
 t = torch.full((NUM_CLASSES,), 850, device=device)
-x_t = diffuse(schedule, digits, t, noise[one_of_each])
+fresh = torch.randn(noise.shape, generator=seeded(9)).to(device)
+x_t = diffuse(schedule, digits, t, fresh[one_of_each])
 knows, knows_not = condition(model, ten), condition(model, torch.full_like(ten, NO_CLASS))
 with torch.no_grad():
     seen = {
@@ -644,7 +645,7 @@ assert distance[7.5] > 2 * distance[1.0]
 
 # %%
 t = torch.full((len(labels),), 500, device=device)
-x_500 = diffuse(schedule, plain.clamp(-1, 1).to(device), t, noise)
+x_500 = diffuse(schedule, plain.clamp(-1, 1).to(device), t, fresh)
 with torch.no_grad():
     told, not_told = model(x_500, t, labels), model(x_500, t, nobody)
 outside = {}
