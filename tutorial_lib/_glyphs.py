@@ -72,7 +72,7 @@ def draw(
 def distance_fields() -> Tensor:
     """How deep each point lies inside each glyph, (fonts, 10, canvas, canvas), in its pixels.
 
-    A pixel that the outline crosses is as deep as its grey says, 1/2 being on the outline; from
+    A pixel that the outline crosses is as deep as its gray says, 1/2 being on the outline; from
     there the distance counts on, outwards and inwards. (The exact distance to a black-and-white
     mask instead would have the mask's stairs.)
     """
@@ -100,7 +100,7 @@ def font_folder() -> Path:
 
 
 def _glyph(path: Path, digit: str) -> Tensor:
-    """The glyph in grey, 0..1, (canvas, canvas), centred, its longer side ``_BOX``."""
+    """The glyph in gray, 0..1, (canvas, canvas), centered, its longer side ``_BOX``."""
     font = ImageFont.truetype(path, 4 * _BOX)
     left, top, right, bottom = (round(edge) for edge in font.getbbox(digit))
     glyph = Image.new("L", (right - left, bottom - top))

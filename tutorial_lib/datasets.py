@@ -42,7 +42,7 @@ class Dataset:
     """Images with a label each.
 
     Args:
-        images: (N, C, H, W) float32, values in [-1, 1], C is 1 (grey) or 3 (RGB), N at least 1.
+        images: (N, C, H, W) float32, values in [-1, 1], C is 1 (gray) or 3 (RGB), N at least 1.
         labels: (N,) int64, places in ``class_names``.
         class_names: one name for each class, in the order of the labels.
 
@@ -89,9 +89,9 @@ class Dataset:
 
 
 def circles(count: int, *, size: int = 32, channels: int = 3, seed: int = 0) -> Dataset:
-    """``count`` images of one coloured disc each, on black ground.
+    """``count`` images of one colored disc each, on black ground.
 
-    The radius is uniform in [0.15, 0.35] x ``size``, the centre uniform where the whole disc lies
+    The radius is uniform in [0.15, 0.35] x ``size``, the center uniform where the whole disc lies
     inside. The hue is uniform, the saturation uniform in [0.6, 1], the value in [0.7, 1]; with one
     channel the value alone is drawn. The rim is anti-aliased by its distance in pixels.
 
@@ -141,7 +141,7 @@ def _draws(count: int, size: int, seed: int, stream: int, *, columns: int) -> Te
 def _disc_coverage(
     centre_x: Tensor, centre_y: Tensor, radius: Tensor, height: int, width: int
 ) -> Tensor:
-    """The share of each pixel that lies in the disc, by the distance of its centre to the rim.
+    """The share of each pixel that lies in the disc, by the distance of its center to the rim.
 
     Args:
         centre_x, centre_y, radius: (N,), in pixels; pixel j spans j..j + 1.
@@ -156,7 +156,7 @@ def _disc_coverage(
 
 
 def _hsv_to_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
-    """RGB in [0, 1], (N, 3), of colours given by hue, saturation and value in [0, 1], (N,)."""
+    """RGB in [0, 1], (N, 3), of colors given by hue, saturation and value in [0, 1], (N,)."""
     # The compact form of the hexcone: channel n is v - v s max(0, min(k, 4 - k, 1)), k = n + 6 h.
     k = (torch.tensor([5.0, 3.0, 1.0], dtype=hue.dtype) + 6 * hue[:, None]) % 6
     ramp = torch.minimum(k, 4 - k).clamp(0, 1)
@@ -164,7 +164,7 @@ def _hsv_to_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
 
 
 def glyphs(count: int, *, size: int = 28, seed: int = 0) -> Dataset:
-    """``count`` grey images of one printed digit each, white on black ground.
+    """``count`` gray images of one printed digit each, white on black ground.
 
     Drawn with 17 of the fonts that matplotlib ships. Uniform are the digit, the font, its height
     or width, whichever is longer, in [0.56, 0.68] x ``size``, a turn of up to 12 degrees, a lean
@@ -214,18 +214,18 @@ def load(
 
     | name            | images                 | train / test     | native size     |
     |-----------------|------------------------|------------------|-----------------|
-    | `circles`       | coloured discs, RGB    | 10,000 / 2,000   | 32              |
-    | `glyphs`        | printed digits, grey   | 10,000 / 2,000   | 28              |
-    | `mnist`         | written digits, grey   | 60,000 / 10,000  | 28              |
-    | `fashion_mnist` | clothes, grey          | 60,000 / 10,000  | 28              |
+    | `circles`       | colored discs, RGB     | 10,000 / 2,000   | 32              |
+    | `glyphs`        | printed digits, gray   | 10,000 / 2,000   | 28              |
+    | `mnist`         | written digits, gray   | 60,000 / 10,000  | 28              |
+    | `fashion_mnist` | clothes, gray          | 60,000 / 10,000  | 28              |
     | `cifar10`       | ten things, RGB        | 50,000 / 10,000  | 32              |
-    | `folder:PATH`   | yours, grey or RGB     | 9 of 10 / 1 of 10 | 32             |
+    | `folder:PATH`   | yours, gray or RGB     | 9 of 10 / 1 of 10 | 32             |
 
     The first two are drawn at any size. The next three are downloaded once (torchvision compares
     checksums) and resized with anti-aliasing where ``size`` asks for it. A folder is searched with
     all that is below it for files that end in one of ``SUFFIXES``; the first folder below PATH
     that a file lies in is its class, the middle square of each image is resized, every tenth file
-    (by name) is for testing. The images are grey where all files are. Files that cannot be read
+    (by name) is for testing. The images are gray where all files are. Files that cannot be read
     are left out, with one warning that counts and names them.
 
     Args:

@@ -32,7 +32,7 @@ _CHUNK = 512  # images at once: some tens of megabytes
 class DigitNet(nn.Module):
     """Three convolutions, each followed by pooling; ``FEATURES`` numbers; one score a digit.
 
-    The features are normalised without scale or shift, so over the training images each has mean 0
+    The features are normalized without scale or shift, so over the training images each has mean 0
     and variance 1: a squared distance between two images has 2 ``FEATURES`` = 128 as its mean.
     """
 

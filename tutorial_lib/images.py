@@ -16,7 +16,7 @@ GAP_GREY = 128  # between the pictures of a grid: seen beside black and beside w
 
 
 def to_pil(images: Tensor, columns: int | None = None, *, enlarge: int = 1) -> Image.Image:
-    """A grid of images as one picture, row by row, two pixels of grey between them.
+    """A grid of images as one picture, row by row, two pixels of gray between them.
 
     Values outside [-1, 1] are clamped.
 
@@ -26,7 +26,7 @@ def to_pil(images: Tensor, columns: int | None = None, *, enlarge: int = 1) -> I
         enlarge: each pixel becomes a square with sides of so many pixels.
 
     Returns:
-        A grey picture (mode L) for one channel, RGB for three.
+        A gray picture (mode L) for one channel, RGB for three.
 
     Raises:
         TypeError, ValueError: images of another kind or shape, none at all, or NaN or infinite;
@@ -95,7 +95,7 @@ def from_bytes(pixels: Tensor) -> Tensor:
 def read_square(path: str | os.PathLike, size: int) -> Tensor:
     """The middle square of an image file, resized to ``size``, uint8 (1 or 3, size, size).
 
-    Grey files give one channel, all others three. The orientation that cameras note is followed,
+    Gray files give one channel, all others three. The orientation that cameras note is followed,
     what is transparent becomes white, and of an animation the first picture is taken.
 
     Raises:

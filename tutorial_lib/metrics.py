@@ -16,7 +16,7 @@ MAX_UNEVENNESS = 0.05
 """In brightness, black 0 and white 1: 13 of 255 levels in the root mean square, 38 at the worst
 pixel. A gradient across the disc may then span 0.2; a wider one the eye sees without searching."""
 MAX_DIRT = 0.05
-"""The same for the ground: a haze above 13 levels is grey beside the disc, a dot above 38 shows."""
+"""The same for the ground: a haze above 13 levels is gray beside the disc, a dot above 38 shows."""
 MIN_BRIGHTNESS = 0.5
 """The data's discs have 0.7 to 1; what is darker than half is no longer plainly there."""
 MIN_RADIUS = 2.0
@@ -32,7 +32,7 @@ class DiscQuality(NamedTuple):
     Attributes:
         is_disc: bool, whether all three measurements are within their limits.
         shape: 0..1, intersection over union of the foreground and the best disc; 1 is perfect.
-        unevenness: 0..1, difference from the disc's mean colour inside; 0 is perfect.
+        unevenness: 0..1, difference from the disc's mean color inside; 0 is perfect.
         dirt: 0..1, difference from black outside; 0 is perfect.
     """
 
@@ -44,12 +44,12 @@ class DiscQuality(NamedTuple):
 
 @torch.no_grad()
 def disc_quality(images: Tensor) -> DiscQuality:
-    """Judge for each image whether it is one clean, evenly coloured disc on clean black ground.
+    """Judge for each image whether it is one clean, evenly colored disc on clean black ground.
 
     Made for samples of a model that learned ``datasets.circles``. The foreground is what is bright
     (the largest channel, against the disc's own brightness); the disc is the one that fits it best
     in least squares. ``shape`` compares the two. The rim, one pixel to each side, is judged by
-    ``shape`` alone; farther in, pixels must have the disc's colour (``unevenness``); farther out,
+    ``shape`` alone; farther in, pixels must have the disc's color (``unevenness``); farther out,
     they must be black (``dirt``). Both are the larger of the root mean square and a third of the
     worst pixel, so that a gradient or a haze fails by the one, and a spot, a bite or a second disc
     by the other. Values outside [-1, 1] count as the screen shows them, clamped.
@@ -103,7 +103,7 @@ def _difference(off: Tensor, where: Tensor) -> Tensor:
 
 
 class _Disc(NamedTuple):
-    """A disc in each image: its radius (N,), and each pixel's distance (N, H, W) to its centre."""
+    """A disc in each image: its radius (N,), and each pixel's distance (N, H, W) to its center."""
 
     radius: Tensor
     distance: Tensor
@@ -112,8 +112,8 @@ class _Disc(NamedTuple):
 def _fit_disc(light: Tensor) -> tuple[Tensor, _Disc]:
     """The brightness (N,) of the disc in ``light`` (N, H, W), and where it is.
 
-    Starts from area and centre of mass, then takes Gauss-Newton steps on the squared difference
-    between the foreground and a drawn disc, whose rim is a ramp: moving the centre or the radius
+    Starts from area and center of mass, then takes Gauss-Newton steps on the squared difference
+    between the foreground and a drawn disc, whose rim is a ramp: moving the center or the radius
     changes only the pixels there, and for a round rim the three moves do not mix.
     """
     bright = light > light.amax((1, 2), keepdim=True) / 2
@@ -146,7 +146,7 @@ def _fit_disc(light: Tensor) -> tuple[Tensor, _Disc]:
 def _offsets(
     x: Tensor, y: Tensor, centre_x: Tensor, centre_y: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Right, down and straight distance of the pixels (x, y) to each centre: (N, 1, W), (N, H, 1)
+    """Right, down and straight distance of the pixels (x, y) to each center: (N, 1, W), (N, H, 1)
     and (N, H, W)."""
     dx = (x - centre_x[:, None])[:, None, :]
     dy = (y - centre_y[:, None])[:, :, None]

@@ -1,4 +1,4 @@
-"""Muon: steps along the orthogonalised momentum, for weights that are matrices.
+"""Muon: steps along the orthogonalized momentum, for weights that are matrices.
 
 Adam scales each number on its own. Muon looks at a weight as the matrix it is, and replaces the
 momentum M = U S V' by about U V': every direction moves as fast as every other.
@@ -19,7 +19,7 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised by a Newton-Schulz iteration (Jordan et al. 2024).
+    """Momentum, orthogonalized by a Newton-Schulz iteration (Jordan et al. 2024).
 
     A convolution kernel (out, in, h, w) counts as a matrix (out, in h w). torch.optim.Muon does
     the same for matrices alone, one by one; here those of like size are worked on together, on

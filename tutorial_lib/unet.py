@@ -26,7 +26,7 @@ def timestep_embedding(
     """Step numbers as points on dim/2 circles that turn at different speeds, shape (B, dim).
 
     Entry i is sin(t w_i) and entry dim/2 + i is cos(t w_i), with w_i falling geometrically from 1
-    to nearly 1/``max_period``: the fast circles tell neighbours apart, the slow ones early from
+    to nearly 1/``max_period``: the fast circles tell neighbors apart, the slow ones early from
     late. (Vaswani et al. 2017, sec. 3.5, as used by Ho et al. 2020, app. B.)
 
     Args:
