@@ -341,8 +341,6 @@ def test_failures_are_one_line_code_1_and_leave_nothing_half_written(
 ) -> None:
     if "cuda" in words and torch.cuda.is_available():
         pytest.skip("there is a CUDA device here")
-    if words.startswith("progress"):
-        pytest.importorskip("tutorial_lib.progress")
     scratch = tmp_path_factory.mktemp("scratch")
     places = {"run": trained, "empty": scratch / "empty"}
     places["empty"].mkdir()

@@ -25,6 +25,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import DeadKernelError
 
+from tutorial_lib import _files
 from tutorial_lib.checks import all_exercises
 from tutorial_lib.checks.framework import LOG_VARIABLE, Task
 
@@ -96,9 +97,10 @@ def progress(
     print(", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status]))
     if json is not None:
         text = dumps({"notebooks": [_as_dict(report) for report in reports]}, indent=2)
-        Path(json).write_text(text + "\n", encoding="utf-8")
+        _files.write_whole(Path(json), f"{text}\n".encode())
     if junit is not None:
-        _junit(reports, require_all).write(junit, encoding="utf-8", xml_declaration=True)
+        tree = _junit(reports, require_all)
+        _files.write_whole(Path(junit), ET.tostring(tree, encoding="utf-8", xml_declaration=True))
     bad = {"failed", "not attempted", "missing"} if require_all else {"failed"}
     return int(any(counts[status] for status in bad) or any(report.ended for report in reports))
 
@@ -240,7 +242,7 @@ def _as_dict(report: Report) -> dict[str, Any]:
     }
 
 
-def _junit(reports: list[Report], require_all: bool) -> ET.ElementTree:
+def _junit(reports: list[Report], require_all: bool) -> ET.Element:
     """A test suite a notebook, a test case an exercise; one more where a notebook ended early."""
     root = ET.Element("testsuites")
     for report in reports:
@@ -265,7 +267,7 @@ def _junit(reports: list[Report], require_all: bool) -> ET.ElementTree:
             ("skipped", "skipped"),
         ):
             suite.set(attribute, str(tags[tag]))
-    return ET.ElementTree(root)
+    return root
 
 
 def _printable(text: str) -> str:
