@@ -9,7 +9,9 @@ from tutorial_lib.cli import LESSONS
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted(path.stem for path in (ROOT / "notebooks" / "source").glob("*.py"))
-ROW = re.compile(r"^(?:# )?\| \[(\d)\. [^]]+\]\((?:notebooks/)?(\w+)\.ipynb\) \|.*\| (\d+) \|$", re.M)
+ROW = re.compile(
+    r"^(?:# )?\| \[(\d)\. [^]]+\]\((?:notebooks/)?(\w+)\.ipynb\) \|.*\| (\d+) \|$", re.M
+)
 
 
 @pytest.mark.parametrize("file", ["README.md", "notebooks/source/00_start_here.py"])
