@@ -165,7 +165,9 @@ def draw(checkpoint: Checkpoint, config: SampleConfig) -> Tensor:
     """
     device = next(checkpoint.network.parameters()).device
     generator = torch.Generator().manual_seed(config.seed)
-    fresh = torch.Generator().manual_seed(config.seed + 1)  # noise of the steps, batch by batch
+    # The noise of the steps, batch by batch, from a seed of its own: seed + 1 would start the next.
+    far = int(torch.randint(2**62, (), generator=torch.Generator().manual_seed(config.seed)))
+    fresh = torch.Generator().manual_seed(far)
     labels = _labels(checkpoint, config)
     drawn = []
     for start in range(0, config.count, config.batch):
