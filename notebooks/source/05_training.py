@@ -132,6 +132,7 @@ assert w.grad == 18
 # its loss, a tensor of shape `()` with a gradient; `optimizer` holds the weights of `network`. Make one step, and return the
 # loss as a plain number: `loss.item()` gives it, without the graph that led to it.
 
+
 # %%
 def train_step(network, optimizer, loss_of):
     # BEGIN SOLUTION
@@ -151,14 +152,23 @@ lesson05.train_step.check(train_step)
 # project, because it lets us change one thing at a time further down: the learning rate at each step, a largest norm for the
 # gradients, something to do after each step. With the values that stand there, all that does nothing.
 
+
 # %%
 def small_network(seed):
     torch.manual_seed(seed)
     return TinyUNet(3, widths=(16, 32)).to(device)
 
 
-def fit(steps, lr=lambda step: 3e-3, *, wipe=True, max_norm=math.inf, factor=lambda step: 1.0,
-        after_step=lambda step, network: None, seed=0):
+def fit(
+    steps,
+    lr=lambda step: 3e-3,
+    *,
+    wipe=True,
+    max_norm=math.inf,
+    factor=lambda step: 1.0,
+    after_step=lambda step, network: None,
+    seed=0,
+):
     """Trains a small network; returns it with its losses and gradient norms."""
     network, generator = small_network(seed), seeded(seed)
     optimizer = torch.optim.AdamW(network.parameters(), betas=(0.9, 0.99), weight_decay=0.0)
@@ -193,11 +203,16 @@ for losses, color, dash, name, where in (
 plot.axhline(1, color=GREY, ls=":", lw=1)
 plot.text(1, 1.04, "always answering 0", color=GREY, fontsize=8)
 plot.set(xlabel="training step", ylabel="loss", ylim=(0, 3))
-show(figure, alt="Two loss curves over 150 steps. The right loop falls from 1 to about a quarter. With "
-     "zero_grad forgotten the loss falls at first, then climbs above 1 and keeps climbing.")
+show(
+    figure,
+    alt="Two loss curves over 150 steps. The right loop falls from 1 to about a quarter. With "
+    "zero_grad forgotten the loss falls at first, then climbs above 1 and keeps climbing.",
+)
 print(f"{150 / seconds:.0f} steps a second")
-print(f"mean loss of the last 50 steps: {statistics.mean(right[-50:]):.2f}, "
-      f"with zero_grad() forgotten {statistics.mean(piled_up[-50:]):.2f}")
+print(
+    f"mean loss of the last 50 steps: {statistics.mean(right[-50:]):.2f}, "
+    f"with zero_grad() forgotten {statistics.mean(piled_up[-50:]):.2f}"
+)
 assert statistics.mean(right[-50:]) < 0.35
 assert statistics.mean(piled_up[-50:]) > 1
 
@@ -252,6 +267,7 @@ lesson05.first_step.check(first_move)
 # Write `lr_at(step, steps, warmup, peak)`: the learning rate of step `step` in 0..steps - 1 by the rule above, a number. `warmup` is in $[0, 1]$; 0 means no
 # warm-up, so the rise is 1 at once.
 
+
 # %%
 def lr_at(step, steps, warmup, peak):
     # BEGIN SOLUTION
@@ -288,24 +304,34 @@ for seed in (0, 1):
 
 figure, plots = panels(2)
 every = torch.arange(STEPS)
-for decay, color, dash, where in (("constant", ORANGE, "-", (60, 0.92)), ("linear", BLUE, "--", (66, 0.6)),
-                                  ("cosine", GREEN, "-.", (86, 0.15))):
+for decay, color, dash, where in (
+    ("constant", ORANGE, "-", (60, 0.92)),
+    ("linear", BLUE, "--", (66, 0.6)),
+    ("cosine", GREEN, "-.", (86, 0.15)),
+):
     rates = [lr_factor((step + 0.5) / STEPS, 0.2, decay) for step in range(STEPS)]
     plots[0].plot(every, rates, color=color, ls=dash)
     plots[0].text(*where, decay, color=color)
 plots[0].set(xlabel="training step", ylabel="lr / peak", title="Warm-up 0.2 and three decays")
-for curves, color, dash, name, where in ((at_once, ORANGE, "-", "0.03 at once", (60, 1.05)),
-                                         (gently, BLUE, "--", "0.03 after a warm-up", (66, 0.58))):
+for curves, color, dash, name, where in (
+    (at_once, ORANGE, "-", "0.03 at once", (60, 1.05)),
+    (gently, BLUE, "--", "0.03 after a warm-up", (66, 0.58)),
+):
     for losses in curves:
         plots[1].plot(*smooth(losses), color=color, ls=dash)
     plots[1].text(*where, name, color=color)
 plots[1].set(xlabel="training step", ylabel="loss", ylim=(0, 1.6), title="Two seeds each")
-show(figure, alt="Left: three learning-rate curves that rise over the first fifth; one stays, one falls "
-     "in a line, one as a cosine. Right: the loss with rate 0.03 at once stays at 1 for both seeds; "
-     "with warm-up it falls to about 0.25.")
+show(
+    figure,
+    alt="Left: three learning-rate curves that rise over the first fifth; one stays, one falls "
+    "in a line, one as a cosine. Right: the loss with rate 0.03 at once stays at 1 for both seeds; "
+    "with warm-up it falls to about 0.25.",
+)
 ends = [statistics.mean(losses[-50:]) for losses in (*at_once, *gently)]
-print("mean loss of the last 50 steps, two seeds: at once "
-      f"{ends[0]:.2f} and {ends[1]:.2f}, with warm-up {ends[2]:.2f} and {ends[3]:.2f}")
+print(
+    "mean loss of the last 50 steps, two seeds: at once "
+    f"{ends[0]:.2f} and {ends[1]:.2f}, with warm-up {ends[2]:.2f} and {ends[3]:.2f}"
+)
 assert min(ends[:2]) > 0.9
 assert max(ends[2:]) < 0.5
 
@@ -328,6 +354,7 @@ assert max(ends[2:]) < 0.5
 # Write `clip_gradients(gradients, max_norm)`: `gradients` is a list of tensors of any shapes, `max_norm` a number above 0. Return a list of tensors of the same shapes, clipped. Gradients
 # that are all zero come back as zeros.
 
+
 # %%
 def clip_gradients(gradients, max_norm):
     # BEGIN SOLUTION
@@ -344,6 +371,7 @@ lesson05.clip_gradients.check(clip_gradients)
 # PyTorch's `nn.utils.clip_grad_norm_` does this in place, and returns the norm that it found; `fit` calls it at each step. A crash test: at step 60 the loss counts a thousandfold,
 # for one step only.
 
+
 # %%
 def crash(step):
     return 1000.0 if step == 60 else 1.0
@@ -357,18 +385,27 @@ plots[0].plot(norms, color=GREY, lw=1)
 plots[0].axhline(1, color=BLUE, ls="--", lw=1)
 plots[0].text(205, 3, "max_norm = 1", color=BLUE, ha="right")
 plots[0].set(yscale="log", xlabel="training step", ylabel="norm of all gradients")
-for losses, color, dash, name, where in ((unbelted, ORANGE, "-", "not clipped", (120, 0.62)),
-                                         (belted, BLUE, "--", "clipped at 1", (130, 0.12))):
+for losses, color, dash, name, where in (
+    (unbelted, ORANGE, "-", "not clipped", (120, 0.62)),
+    (belted, BLUE, "--", "clipped at 1", (130, 0.12)),
+):
     plots[1].plot(*smooth(losses), color=color, ls=dash)
     plots[1].text(*where, name, color=color)
 plots[1].set(xlabel="training step", ylabel="loss", ylim=(0, 1.1))
-show(figure, alt="Left: gradient norms below or near 1, with one spike of several hundred at step 60. "
-     "Right: at the spike the loss without clipping jumps up, then crawls; with clipping it falls on.")
-ordinary = [norm for step, norm in enumerate(norms[:60])]
-print(f"norms before the crash: median {statistics.median(ordinary):.2f}, largest {max(ordinary):.2f}; "
-      f"in the crash {norms[60]:.0f}")
-print(f"mean loss of the last 50 steps: {statistics.mean(unbelted[-50:]):.3f} without clipping, "
-      f"{statistics.mean(belted[-50:]):.3f} with")
+show(
+    figure,
+    alt="Left: gradient norms below or near 1, with one spike of several hundred at step 60. "
+    "Right: at the spike the loss without clipping jumps up, then crawls; with clipping it falls on.",
+)
+ordinary = norms[:60]
+print(
+    f"norms before the crash: median {statistics.median(ordinary):.2f}, largest {max(ordinary):.2f}; "
+    f"in the crash {norms[60]:.0f}"
+)
+print(
+    f"mean loss of the last 50 steps: {statistics.mean(unbelted[-50:]):.3f} without clipping, "
+    f"{statistics.mean(belted[-50:]):.3f} with"
+)
 assert statistics.mean(belted[-50:]) < 0.75 * statistics.mean(unbelted[-50:])
 
 # %% [markdown]
@@ -415,6 +452,7 @@ lesson05.ema_from_zero.check(share)
 # Write `ema_update(averaged, network, decay)`: two networks of the same kind. Change `averaged` in place: each of its parameters becomes `decay` times itself plus `1 - decay` times that of `network`, each of its buffers a
 # copy of that of `network`. `network` stays as it is, and the two share no memory. Nothing needs to be returned. `.parameters()` and `.buffers()` walk through a network in a fixed order, `mul_`, `add_` and `copy_`
 # change a tensor in place, and all of it must happen under `with torch.no_grad():`, since it is no part of the loss.
+
 
 # %%
 def ema_update(averaged, network, decay):
@@ -470,20 +508,30 @@ falling, falling_averaged, _ = fit_and_average("linear")
 
 figure, (plot,) = panels(1, width=6.8, height=3.2)
 at = range(20, 301, 20)
-for losses, color, dash, name in ((steady, ORANGE, "-", "constant rate"),
-                                  (falling, GREEN, "-.", "rate falls to 0"),
-                                  (steady_averaged, BLUE, "--", "constant rate, averaged weights")):
+for losses, color, dash, name in (
+    (steady, ORANGE, "-", "constant rate"),
+    (falling, GREEN, "-.", "rate falls to 0"),
+    (steady_averaged, BLUE, "--", "constant rate, averaged weights"),
+):
     plot.plot(at, losses, color=color, ls=dash, label=name)
 plot.legend(frameon=False)
 plot.set(xlabel="training step", ylabel="loss on new pictures", yscale="log")
 plot.set_yticks([0.1, 0.2, 0.4], ["0.1", "0.2", "0.4"])
 plot.minorticks_off()
-show(figure, alt="Loss on new pictures over 300 steps. At a constant rate the raw weights give a jagged curve; "
-     "their average gives a smooth one that is lowest from about step 200 on. The falling rate ends "
-     "where the raw weights end.")
+show(
+    figure,
+    alt="Loss on new pictures over 300 steps. At a constant rate the raw weights give a jagged curve; "
+    "their average gives a smooth one that is lowest from about step 200 on. The falling rate ends "
+    "where the raw weights end.",
+)
 print("loss on new pictures at the end:")
-for name, raw, averaged in (("constant rate", steady, steady_averaged), ("falling rate", falling, falling_averaged)):
-    print(f"{name:>14}: {raw[-1]:.3f}, averaged {averaged[-1]:.3f} ({averaged[-1] / raw[-1] - 1:+.0%})")
+for name, raw, averaged in (
+    ("constant rate", steady, steady_averaged),
+    ("falling rate", falling, falling_averaged),
+):
+    print(
+        f"{name:>14}: {raw[-1]:.3f}, averaged {averaged[-1]:.3f} ({averaged[-1] / raw[-1] - 1:+.0%})"
+    )
 assert steady_averaged[-1] < 0.95 * steady[-1]
 assert abs(falling_averaged[-1] / falling[-1] - 1) < 0.08
 
@@ -502,8 +550,10 @@ for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", 
     about = torch.finfo(dtype)
     bits = about.bits - 1 + round(math.log2(about.eps))  # what sign and fraction leave
     tiniest = about.smallest_normal * about.eps
-    print(f"{name}   {bits} bits    {-math.log10(about.eps):.1f}      {about.smallest_normal:.1e}"
-          f"          {tiniest:.1e}          {about.max:.1e}")
+    print(
+        f"{name}   {bits} bits    {-math.log10(about.eps):.1f}      {about.smallest_normal:.1e}"
+        f"          {tiniest:.1e}          {about.max:.1e}"
+    )
 
 # %% [markdown]
 # **bf16** keeps the range of fp32 and gives up digits: fewer than three. **fp16** has one more digit, and a narrow range: nothing above 65504, and everything below $3\cdot10^{-8}$ becomes 0.
@@ -533,10 +583,12 @@ cpu_network = copy.deepcopy(trained).cpu()
 
 def in_format(network, dtype):
     """``network`` with its convolutions and products in ``dtype``."""
+
     def model(x_t, t):
         with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
             answer = network(x_t, t)
         return answer.float()
+
     return model
 
 
@@ -568,14 +620,25 @@ plot.text(2.0**2, 0.042, "bf16", color=GREEN)
 plot.text(2.0**2, 0.0068, "fp16", color=BLUE)
 plot.axvline(1, color=GREY, ls=":", lw=1)
 plot.text(1.2, 0.0027, "our loss", color=GREY, fontsize=9)
-plot.set(xscale="log", yscale="log", xlabel="factor on the loss", ylabel="relative error of the gradient",
-         ylim=(0.002, 2))
+plot.set(
+    xscale="log",
+    yscale="log",
+    xlabel="factor on the loss",
+    ylabel="relative error of the gradient",
+    ylim=(0.002, 2),
+)
 plot.set_xscale("log", base=2)
 plot.set_yticks([0.01, 0.1, 1], ["1 %", "10 %", "100 %"])
-show(figure, alt="Relative error of the gradient against the factor on the loss. bf16 is flat at about "
-     "8 percent. fp16 is flat at about 2 percent from our loss on to the right, rises to 100 percent "
-     "for small factors, and is infinite for the largest.")
-print("relative error  " + "  ".join(f"2^{math.log2(f):+.0f}" for f in (2**-12, 2**-8, 2**-4, 1, 2**8)))
+show(
+    figure,
+    alt="Relative error of the gradient against the factor on the loss. bf16 is flat at about "
+    "8 percent. fp16 is flat at about 2 percent from our loss on to the right, rises to 100 percent "
+    "for small factors, and is infinite for the largest.",
+)
+print(
+    "relative error  "
+    + "  ".join(f"2^{math.log2(f):+.0f}" for f in (2**-12, 2**-8, 2**-4, 1, 2**8))
+)
 for name in error:
     row = [error[name][factors.index(f)] for f in (2.0**-12, 2.0**-8, 2.0**-4, 1.0, 2.0**8)]
     print(f"{name:>14}  " + "  ".join(f"{value:4.0%}" for value in row))
@@ -622,6 +685,7 @@ lesson05.why_bf16.check(why)
 # 3. clips the true gradients to the global norm `max_norm` (`torch.nn.utils.clip_grad_norm_(parameters, max_norm)` does it in place, and returns the norm it found; the norm is infinite or NaN if any gradient is),
 # 4. makes the step, but only if all gradients were finite,
 # 5. returns the scale for the next step: `scale` as it was, or `scale / 2` where the step was skipped.
+
 
 # %%
 def scaled_step(network, optimizer, loss_of, scale, max_norm):
@@ -743,6 +807,7 @@ assert same or device.type != "cpu"
 # %% [markdown]
 # Why not `torch.save(network)`, as in so many tutorials? Because that writes a **pickle**, and a pickle is no data but a *program*: loading it runs whatever it says. Here is one that is harmless, apart from doing something that nobody asked for:
 
+
 # %%
 # NBVAL_CHECK_OUTPUT
 class Innocent:
@@ -768,6 +833,7 @@ except ValueError as error:
 #
 # Now the real thing: 32 x 32 pictures, 700 steps. `Trainer` is what `train` runs inside; with it we have the loop in our own hands, and look at samples on the way. A sample takes the averaged weights and walks from noise to a picture in 20 steps (how, is the topic of lesson 6). It always starts from the
 # same noise, so that you see the same picture getting better. *Run this cell and watch; the picture below grows while it trains.*
+
 
 # %%
 def bundle(figure, alt):
@@ -812,7 +878,11 @@ while trainer.fraction_done() < 1:
     step = trainer.steps_done
     if step % 25 == 0:
         recent = float(torch.stack(losses[-25:]).mean())
-        live("text", data={"text/plain": f"step {step} of {config.steps}, loss {recent:.4f}"}, raw=True)
+        live(
+            "text",
+            data={"text/plain": f"step {step} of {config.steps}, loss {recent:.4f}"},
+            raw=True,
+        )
     if step in LOOK_AT:
         kept[step] = copy.deepcopy(trainer.ema.module).eval()
         pictures = draw(kept[step], config, trainer.schedule, noise)
@@ -841,10 +911,15 @@ plots[0].plot(running_at, running, color=BLUE)
 plots[0].set(yscale="log", xlabel="training step", ylabel="loss (weighted)")
 plots[1].plot(list(discs), [100 * share for share in discs.values()], "o-", color=ORANGE)
 plots[1].set(xlabel="training step", ylabel="clean discs (%)", ylim=(-3, 103))
-show(figure, alt="Left: the loss falls steeply for 150 steps and slowly afterwards. Right: the share of "
-     "clean discs is 0 for the first 200 steps and then climbs to the end.")
+show(
+    figure,
+    alt="Left: the loss falls steeply for 150 steps and slowly afterwards. Right: the share of "
+    "clean discs is 0 for the first 200 steps and then climbs to the end.",
+)
 early, late = (float(torch.stack(losses[a:b]).mean()) for a, b in ((150, 200), (650, 700)))
-print(f"loss around step 175: {early:.4f}, around step 675: {late:.4f}; at the start {losses[0]:.2f}")
+print(
+    f"loss around step 175: {early:.4f}, around step 675: {late:.4f}; at the start {losses[0]:.2f}"
+)
 
 # %% [markdown]
 # Most of the loss is gone before the first disc appears. What still falls afterwards is small, and decides how the pictures look. To see *where* it falls, take the loss apart by $t$.
@@ -855,6 +930,7 @@ print(f"loss around step 175: {early:.4f}, around step 675: {late:.4f}; at the s
 #
 # Write `loss_by_bin(t, losses, num_steps, bins)`: `t` (N,) int64, each in 1..num_steps, and `losses` (N,), the loss of each sample. Cut 1..num_steps into `bins` equally wide bins (`bins` divides `num_steps`): the first holds
 # $t = 1, \dots, w$, the second $w + 1, \dots, 2w$, the last one ends with `num_steps`. Return the mean loss in each, shape (bins,). No bin will be empty.
+
 
 # %%
 def loss_by_bin(t, losses, num_steps, bins):
@@ -882,7 +958,9 @@ def losses_of_network(network):
     model = as_eps_model(network, trainer.schedule, config.target)
     model = in_precision(model, device, pick_precision("auto", device))
     parts = [
-        epsilon_losses(model, trainer.schedule, fresh[i : i + 64], t[i : i + 64].to(device), eps[i : i + 64])
+        epsilon_losses(
+            model, trainer.schedule, fresh[i : i + 64], t[i : i + 64].to(device), eps[i : i + 64]
+        )
         for i in range(0, len(fresh), 64)
     ]
     return torch.cat(parts).cpu()
@@ -896,16 +974,23 @@ for step in (100, 200, 700):
     by_bin[step] = [float(of_each[(t - 1) // WIDTH == k].mean()) for k in range(BINS)]
 
 figure, (plot,) = panels(1, width=6.8, height=3.2)
-for (step, means), color, dash in zip(by_bin.items(), (GREY, ORANGE, BLUE), (":", "--", "-"), strict=True):
+for (step, means), color, dash in zip(
+    by_bin.items(), (GREY, ORANGE, BLUE), (":", "--", "-"), strict=True
+):
     plot.plot(middle, means, color=color, ls=dash, label=f"after {step} steps")
 plot.legend(frameon=False)
 plot.set(yscale="log", xlabel="t", ylabel="epsilon loss")
-show(figure, alt="Epsilon loss against t on a logarithmic axis, after 100, 200 and 700 steps. All three fall "
-     "with t; the later ones lie lower everywhere.")
+show(
+    figure,
+    alt="Epsilon loss against t on a logarithmic axis, after 100, 200 and 700 steps. All three fall "
+    "with t; the later ones lie lower everywhere.",
+)
 falls = [by_bin[200][k] / by_bin[700][k] for k in range(BINS)]
 print(f"first bin (t up to {WIDTH}): {by_bin[700][0]:.3f}, last bin: {by_bin[700][-1]:.5f}")
-print(f"from step 200 to 700 the loss falls by a factor of {falls[0]:.1f} in the first bin, "
-      f"{statistics.median(falls):.1f} in the median bin, {falls[-1]:.1f} in the last")
+print(
+    f"from step 200 to 700 the loss falls by a factor of {falls[0]:.1f} in the first bin, "
+    f"{statistics.median(falls):.1f} in the median bin, {falls[-1]:.1f} in the last"
+)
 assert by_bin[700][0] > 20 * by_bin[700][-1]
 
 # %% [markdown]
@@ -916,7 +1001,11 @@ assert by_bin[700][0] > 20 * by_bin[700][-1]
 
 # %%
 card = {
-    "dataset": {"name": "circles", "image_shape": [3, 32, 32], "class_names": list(data.class_names)},
+    "dataset": {
+        "name": "circles",
+        "image_shape": [3, 32, 32],
+        "class_names": list(data.class_names),
+    },
     "steps": trainer.steps_done,
     "seed": config.seed,
     "command": config.command(),
