@@ -113,13 +113,15 @@ def sample(trained: Trained) -> Tensor:
     return last(ddim(clip_x0(model, schedule), schedule, x_T, timesteps))
 
 
-def measure(budgets: list[float], seeds: list[int], grids: Path | None) -> Iterator[dict[str, Any]]:
+def measure(
+    budgets: list[float], seeds: list[int], grids: Path | None, rivals_too: bool
+) -> Iterator[dict[str, Any]]:
     """One dict for each training, as soon as it is done."""
     data = datasets.load("circles")
     rivals = {"TwoLevelUNet, plain loop": TwoLevelUNet, "diffusers, plain loop": Diffusers}
     for seconds in budgets:
         runs = [("TinyUNet, train()", seed, tiny) for seed in seeds]
-        if seconds == max(budgets):
+        if rivals_too and seconds == max(budgets):
             runs += [(name, seeds[0], _plain_run(rival)) for name, rival in rivals.items()]
         for name, seed, run in runs:
             load = os.getloadavg()[0]  # what else keeps this machine busy
@@ -175,6 +177,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, nargs="+", default=list(GOALS), help="budgets")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of TinyUNet")
     parser.add_argument("--json", type=Path, help="where to write the numbers")
+    parser.add_argument("--no-rivals", action="store_true", help="TinyUNet alone")
     parser.add_argument("--grids", type=Path, help="a folder for pictures of the samples")
     options = parser.parse_args()
     if torch.cuda.is_available() or torch.backends.mps.is_available():
@@ -183,7 +186,7 @@ def main() -> None:
     print(f"{about['device']}; of 2,000 real images {about['judged_real']:.1%} are discs")
     print(f"{'model':26} {'size':>7} {'budget':>7} {'seed':>4} {'steps':>6} {'discs':>6}  goal")
     results = []
-    for row in measure(options.seconds, options.seeds, options.grids):
+    for row in measure(options.seconds, options.seeds, options.grids, not options.no_rivals):
         results.append(row)
         tiny_goal = GOALS.get(row["budget_seconds"]) if row["model"].startswith("Tiny") else None
         goal = f"{tiny_goal:.0%}" if tiny_goal else ""
