@@ -139,6 +139,34 @@ def test_curves_can_be_logarithmic_and_share_a_figure():
     assert (right.get_xscale(), right.get_yscale()) == ("linear", "log")
 
 
+def test_panels_stand_side_by_side_in_the_size_asked_for():
+    figure, parts = plots.panels(3, width=6, height=2)
+    assert figure.axes == parts
+    assert figure.get_size_inches().tolist() == [6, 2]
+    screen(figure)
+    boxes = [part.get_window_extent() for part in parts]
+    assert len({round(box.y0) for box in boxes}) == 1
+    assert boxes[0].x1 < boxes[1].x0 < boxes[1].x1 < boxes[2].x0
+    for part in parts:
+        assert not part.spines["top"].get_visible()
+        assert part.spines["left"].get_visible()
+
+
+@pytest.mark.parametrize("share_x", [True, False])
+@pytest.mark.parametrize("share_y", [True, False])
+def test_panels_share_ranges_only_where_asked(share_x: bool, share_y: bool):
+    _, (left, right) = plots.panels(2, share_x=share_x, share_y=share_y)
+    left.plot([0, 5], [0, 7])
+    right.plot([0, 1], [0, 2])
+    assert (left.get_xlim() == right.get_xlim()) == share_x
+    assert (left.get_ylim() == right.get_ylim()) == share_y
+
+
+def test_one_panel_is_a_list_too():
+    figure, (only,) = plots.panels(1)
+    assert figure.axes == [only]
+
+
 def test_colours_are_told_apart_also_without_red_or_green():
     """Machado et al. 2009, severity 1: no two of the colours fall together for anybody."""
     blindness = {
@@ -244,5 +272,7 @@ def test_wrong_arguments_are_named():
         plots.filmstrip([images], rows=["a", "b"])
     with pytest.raises(ValueError, match=r"lines\['a'\] must have shape .* got \(1, 3\)"):
         plots.curves([1, 2], {"a": [1, 2, 3]}, x_label="x", y_label="y")
+    with pytest.raises(ValueError, match="count must be at least 1"):
+        plots.panels(0)
     with pytest.raises(ValueError, match="lines must hold 1 to 7 curves, got 0"):
         plots.curves([1, 2], {}, x_label="x", y_label="y")

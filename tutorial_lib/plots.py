@@ -186,6 +186,32 @@ def curves(
     return figure
 
 
+def panels(
+    count: int,
+    *,
+    width: float = 8.6,
+    height: float = 3.2,
+    share_x: bool = False,
+    share_y: bool = False,
+) -> tuple[Figure, list[Axes]]:
+    """A figure with ``count`` empty plots side by side, to draw on: ``figure, (left, right)``.
+
+    Args:
+        width, height: of the whole figure, in inches; a notebook's column takes up to 9.
+        share_x, share_y: whether all plots have one range, written at the outer ones only.
+
+    Raises:
+        TypeError, ValueError: ``count`` is no whole number or below 1.
+    """
+    count = _validate.whole_number("count", count, at_least=1)
+    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+    plots = figure.subplots(1, count, squeeze=False, sharex=share_x, sharey=share_y)[0]
+    for plot in plots:
+        plot.tick_params(labelsize=_TEXT + 0.5)
+        plot.spines[["top", "right"]].set_visible(False)
+    return figure, list(plots)
+
+
 def _numbers(values: Tensor | Sequence[float]) -> np.ndarray:
     """Numbers of any kind as float64."""
     if isinstance(values, Tensor):
