@@ -45,11 +45,21 @@ def show(figure: Figure, alt: str) -> None:
     Raises:
         ValueError: ``alt`` is blank.
     """
-    if not alt.strip():
-        raise ValueError("alt must say in words what the figure shows, got a blank text")
+    data, metadata = bundle(figure, alt)
     if get_ipython() is None:
         print(alt)
         return
+    display(data, raw=True, metadata=metadata)
+
+
+def bundle(figure: Figure, alt: str) -> tuple[dict[str, str], dict[str, dict]]:
+    """What a notebook shows of ``figure``, by MIME type, and the metadata that goes with it.
+
+    Raises:
+        ValueError: ``alt`` is blank.
+    """
+    if not alt.strip():
+        raise ValueError("alt must say in words what the figure shows, got a blank text")
     data = base64.b64encode(_png(figure, alt)).decode()
     width, height = (round(inches * _DPI) for inches in figure.get_size_inches())
     # JupyterLab takes an alternative text only from HTML; other viewers draw the plain image.
@@ -57,10 +67,9 @@ def show(figure: Figure, alt: str) -> None:
         f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" width="{width}" '
         f'style="max-width: 100%; height: auto">'
     )
-    display(
+    return (
         {"image/png": data, "text/html": picture, "text/plain": alt},
-        raw=True,
-        metadata={"image/png": {"alt": alt, "width": width, "height": height}},
+        {"image/png": {"alt": alt, "width": width, "height": height}},
     )
 
 
