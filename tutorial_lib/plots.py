@@ -16,7 +16,7 @@ from IPython.core.getipython import get_ipython
 from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
@@ -32,6 +32,7 @@ _DPI = 100
 _SHARPNESS = 2  # pixels of the file for one on the screen, as dense screens show them
 _GAP = 2  # between images, in their own pixels
 _MARGIN = 6  # around a figure, in screen pixels
+_FOOT = 22  # screen pixels for a line of text below a figure
 _LARGEST = 112  # screen pixels of an image, however few there are
 _TEXT = 8.5  # points
 _FEW_COLOURS = 4096  # curves and their soft edges have some 2000, coloured images many more
@@ -52,16 +53,20 @@ def show(figure: Figure, alt: str) -> None:
     display(data, raw=True, metadata=metadata)
 
 
-def bundle(figure: Figure, alt: str) -> tuple[dict[str, str], dict[str, dict]]:
+def bundle(figure: Figure, alt: str, note: str = "") -> tuple[dict[str, str], dict[str, dict]]:
     """What a notebook shows of ``figure``, by MIME type, and the metadata that goes with it.
+
+    Args:
+        note: a line that the picture carries at its foot, for viewers that show nothing else.
 
     Raises:
         ValueError: ``alt`` is blank.
     """
     if not alt.strip():
         raise ValueError("alt must say in words what the figure shows, got a blank text")
-    data = base64.b64encode(_png(figure, alt)).decode()
+    data = base64.b64encode(_png(figure, alt, note)).decode()
     width, height = (round(inches * _DPI) for inches in figure.get_size_inches())
+    height += _FOOT if note else 0
     # JupyterLab takes an alternative text only from HTML; other viewers draw the plain image.
     picture = (
         f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" width="{width}" '
@@ -73,13 +78,15 @@ def bundle(figure: Figure, alt: str) -> tuple[dict[str, str], dict[str, dict]]:
     )
 
 
-def _png(figure: Figure, description: str) -> bytes:
+def _png(figure: Figure, description: str, note: str) -> bytes:
     """``figure`` as a PNG file; where it has few colours, with a palette: a third of the bytes."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=_DPI * _SHARPNESS)
     drawn.seek(0)
     with Image.open(drawn) as opened:
         picture = opened.convert("RGB")
+    if note:
+        picture = _with_foot(picture, note)
     if picture.getcolors(_FEW_COLOURS) is not None:
         picture = picture.quantize(256, dither=Image.Dither.NONE)
     notes = PngInfo()
@@ -87,6 +94,16 @@ def _png(figure: Figure, description: str) -> bytes:
     file = io.BytesIO()
     picture.save(file, "png", optimize=True, pnginfo=notes)
     return file.getvalue()
+
+
+def _with_foot(picture: Image.Image, note: str) -> Image.Image:
+    """``picture`` on a white card with room for a line of text below it."""
+    width, height = picture.size
+    card = Image.new("RGB", (width, height + _FOOT * _SHARPNESS), "white")
+    card.paste(picture)
+    font = ImageFont.load_default(12 * _SHARPNESS)
+    ImageDraw.Draw(card).text((_MARGIN * _SHARPNESS, height), note, fill=INK, font=font)
+    return card
 
 
 def image_grid(

@@ -1,0 +1,13 @@
+"""Explorers: pictures to drag, sixty times a second, each one line in a lesson.
+
+    from tutorial_lib.explorers import ForwardExplorer
+    ForwardExplorer(images, schedule)
+
+Each is a widget for JupyterLab; on GitHub and in print a still picture stands for it. Those that
+need no kernel also become a page of their own with ``explorer.save_html("page.html")``.
+"""
+
+from tutorial_lib.explorers._forward import ForwardExplorer
+from tutorial_lib.explorers._schedule import ScheduleExplorer
+
+__all__ = ["ForwardExplorer", "ScheduleExplorer"]

@@ -1,0 +1,120 @@
+"""The schedule explorer of lesson 1."""
+
+from collections.abc import Mapping
+
+import torch
+import traitlets
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from tutorial_lib import _validate, plots, schedules
+from tutorial_lib._random import normal_like
+from tutorial_lib.explorers import _base
+from tutorial_lib.forward import diffuse
+from tutorial_lib.schedules import NoiseSchedule
+
+FAMILIES = ("linear", "quadratic", "cosine")
+
+
+class ScheduleExplorer(_base.Explorer, script="schedule.js"):
+    """What a noise schedule does to one image: drag t, T, the first and the last beta.
+
+    Curves of beta, alpha_bar and the signal-to-noise ratio with a marker at t, where the ratio
+    crosses 1, and the image along t. The families are computed in the browser as
+    ``tutorial_lib.schedules`` computes them.
+
+    Args:
+        image: (C, H, W) or (1, C, H, W), values in [-1, 1], at most 64 pixels wide and high.
+        schedules: schedules of your own by name, all with the same ``num_steps``; they join the
+            choice of families, and T and the ends do not move them.
+        family: the schedule to begin with: linear, quadratic, cosine, or a name in ``schedules``.
+        num_steps: T to begin with, 10 to 2000.
+        t: the step to begin with, 0 to T.
+        beta_start, beta_end: the ends to begin with, 1e-5 to 0.5.
+        seed: of the noise.
+
+    Raises:
+        TypeError, ValueError: an image, a schedule or a number that cannot be meant.
+    """
+
+    title = "Schedule explorer"
+    x0 = traitlets.Bytes().tag(sync=True)
+    eps = traitlets.Bytes().tag(sync=True)
+    own = traitlets.Bytes().tag(sync=True)
+    own_names = traitlets.List().tag(sync=True)
+    shape = traitlets.List().tag(sync=True)
+    family = traitlets.Unicode("linear").tag(sync=True)
+    num_steps = traitlets.Int(1000, min=10, max=2000).tag(sync=True)
+    beta_start = traitlets.Float(1e-4, min=1e-5, max=0.51).tag(sync=True)
+    beta_end = traitlets.Float(0.02, min=1e-5, max=0.51).tag(sync=True)
+    t = traitlets.Int(0, min=0).tag(sync=True)
+
+    def __init__(
+        self,
+        image: Tensor,
+        schedules: NoiseSchedule | Mapping[str, NoiseSchedule] | None = None,
+        *,
+        family: str = "linear",
+        num_steps: int = 1000,
+        t: int = 250,
+        beta_start: float = 1e-4,
+        beta_end: float = 0.02,
+        seed: int = 0,
+    ) -> None:
+        image = image[None] if isinstance(image, Tensor) and image.ndim == 3 else image
+        self._image = _base.check_images("image", image)
+        if len(self._image) != 1:
+            raise ValueError(f"image must be one image, got {len(self._image)}")
+        self._own = {} if schedules is None else _base.named_schedules(schedules)
+        taken = [name for name in self._own if name in FAMILIES]
+        if taken:
+            raise ValueError(f"schedules must have names of their own, got {taken[0]!r}")
+        _validate.one_of("family", family, [*FAMILIES, *self._own])
+        _validate.whole_number("num_steps", num_steps, at_least=10)
+        _validate.number("num_steps", num_steps, low=10, high=2000)
+        for name, beta in (("beta_start", beta_start), ("beta_end", beta_end)):
+            _validate.number(name, beta, low=1e-5, high=0.5)
+        last = self._own[family].num_steps if family in self._own else num_steps
+        _validate.number("t", _validate.whole_number("t", t, at_least=0), low=0, high=last)
+        generator = torch.Generator().manual_seed(_validate.seed("seed", seed))
+        self._eps = normal_like(self._image, generator)
+        bars = [schedule.alpha_bar for schedule in self._own.values()]
+        super().__init__(
+            x0=_base.gray_bytes(self._image),
+            eps=_base.eps_bytes(self._eps),
+            own=torch.stack(bars).numpy().tobytes() if bars else b"",
+            own_names=list(self._own),
+            shape=list(self._image.shape[1:]),
+            family=family,
+            num_steps=num_steps,
+            t=t,
+            beta_start=float(beta_start),
+            beta_end=float(beta_end),
+        )
+
+    def schedule(self) -> NoiseSchedule:
+        """The schedule that the explorer shows now."""
+        if self.family in self._own:
+            return self._own[self.family]
+        if self.family == "cosine":
+            return schedules.cosine_schedule(self.num_steps)
+        make = {"linear": schedules.linear_schedule, "quadratic": schedules.quadratic_schedule}
+        return make[self.family](self.num_steps, beta_start=self.beta_start, beta_end=self.beta_end)
+
+    def _says(self) -> str:
+        schedule = self.schedule()
+        t = min(self.t, schedule.num_steps)
+        return (
+            f"One image along the {self.family} schedule of {schedule.num_steps} steps, and its "
+            f"beta, alpha_bar and signal-to-noise ratio; at t = {t} alpha_bar is "
+            f"{float(schedule.alpha_bar[t]):.3g}."
+        )
+
+    def _still(self) -> Figure:
+        schedule = self.schedule()
+        t = torch.linspace(0, schedule.num_steps, 9).round().long()
+        images = self._image.expand(len(t), -1, -1, -1)
+        eps = self._eps.expand(len(t), -1, -1, -1)
+        return plots.filmstrip(
+            [diffuse(schedule, images, t, eps)], labels=[f"t = {int(step)}" for step in t]
+        )
