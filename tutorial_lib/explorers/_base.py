@@ -80,6 +80,12 @@ widget.render({{ model, el: document.getElementById("explorer") }});
 """
 
 
+def _read(script: str) -> str:
+    """A file of the folder js/."""
+    folder = resources.files("tutorial_lib.explorers").joinpath("js")
+    return folder.joinpath(script).read_text(encoding="utf-8")
+
+
 class Explorer(anywidget.AnyWidget):
     """A picture to drag, with its data inside; see the subclasses.
 
@@ -89,7 +95,7 @@ class Explorer(anywidget.AnyWidget):
 
     title: ClassVar[str] = ""
     standalone: ClassVar[bool] = True
-    _css = resources.files("tutorial_lib.explorers").joinpath("js/common.css").read_text(encoding="utf-8")
+    _css = _read("common.css")
 
     def __init_subclass__(cls, script: str | None = None, **options: Any) -> None:
         if script is not None:
@@ -171,9 +177,7 @@ class Explorer(anywidget.AnyWidget):
 
 def _module(script: str) -> str:
     """The common script and an explorer's own, as one module."""
-    folder = resources.files("tutorial_lib.explorers").joinpath("js")
-    parts = [folder.joinpath(name).read_text(encoding="utf-8") for name in ("common.js", script)]
-    return "\n".join(parts)
+    return _read("common.js") + "\n" + _read(script)
 
 
 def gray_bytes(images: Tensor) -> bytes:
