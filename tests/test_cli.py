@@ -247,8 +247,15 @@ def test_help_explains_every_field(command: str, capsys: pytest.CaptureFixture[s
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     config, _ = cli.COMMANDS[command]
     for field in dataclasses.fields(config):
-        source = Path(sys.modules[config.__module__].__file__ or "").read_text()
-        body = source.partition(f"class {config.__name__}")[2].partition(f"    {field.name}: ")[2]
+        bodies = [
+            Path(sys.modules[kind.__module__].__file__ or "")
+            .read_text()
+            .partition(f"class {kind.__name__}")[2]
+            .partition("def __post_init__")[0]
+            for kind in config.__mro__
+            if dataclasses.is_dataclass(kind)
+        ]
+        body = "".join(bodies).partition(f"    {field.name}: ")[2]
         words = " ".join(body.partition('"""')[2].partition('"""')[0].split())
         assert words in text, f"{field.name} is not explained"
     assert "(default:" in text

@@ -20,72 +20,62 @@ from typing import Any
 import safetensors.torch
 import torch
 import tyro
-from torch import Tensor
 
-from tutorial_lib import _files, _validate, datasets, hardware, samplers
-from tutorial_lib._typing import EpsModel
-from tutorial_lib.checkpoints import Checkpoint, load_checkpoint, shipped, versions
+from tutorial_lib import _files, _validate, datasets, hardware, sampling
+from tutorial_lib.checkpoints import load_checkpoint, shipped, versions
 from tutorial_lib.images import png_bytes
-from tutorial_lib.predictions import clip_x0
+from tutorial_lib.sampling import Recipe
 from tutorial_lib.training import TrainConfig, Trainer, TrainingError, new_network, train
 
-SAMPLERS = ("ddim", "ddpm")
+LARGEST_GRID = 4096
+"""Images of one PNG, unless asked for by name; more go to shards."""
 EXPECTED = (ValueError, TypeError, OSError, TrainingError, torch.OutOfMemoryError)
 """Errors whose message is for the user; any other is a bug and shows its traceback."""
 
 
 @dataclass(frozen=True)
-class SampleConfig:
-    """Draw images with a trained denoiser and write them as one PNG grid."""
+class SampleConfig(Recipe):
+    """Draw images with a trained denoiser: one PNG grid, or any number of them in shards."""
 
     checkpoint: tyro.conf.Positional[str] = "mnist"
     """A checkpoint file, a run folder, or the name of a checkpoint that comes with the course."""
-    sampler: str = "ddim"
-    """How to walk from noise to an image: ddim or ddpm."""
     count: int = 64
     """How many images to draw (images)."""
-    steps: int | None = None
-    """Length of the walk (steps); None means 50 for ddim and all T for ddpm."""
-    eta: float = 0.0
-    """Share of fresh noise in a ddim step, in [0, 1]; 0 is deterministic."""
-    variance: str = "posterior"
-    """Variance of the noise in a ddpm step: posterior or beta."""
-    clip: bool = True
-    """Whether to keep the predicted clean image in [-1, 1], where images live."""
-    label: str | None = None
-    """Class to draw, its name or number; "none" leaves it to chance, by default the classes take
-    turns. For conditional networks only."""
-    seed: int = 0
-    """Seed of the noise: image i starts from the same noise whatever the count and the batch."""
-    batch: int = 64
-    """Images drawn at once (images); with eta > 0 or ddpm it is part of the seed."""
     device: str = "auto"
     """Where to draw: auto, cpu, cuda or mps."""
-    precision: str = "auto"
-    """Number format of the network: auto, fp32 or bf16; auto is bf16 where it is native."""
     out: Path = Path("samples.png")
-    """The PNG file to write."""
+    """The PNG file to write; not written with shards."""
     columns: int | None = None
     """Images in a row of the PNG (images); None makes the grid square."""
     enlarge: int = 1
     """Each pixel becomes a square with sides of so many (pixels)."""
     tensors: Path | None = None
     """A .safetensors file for the images as numbers: float32 (N, C, H, W) in [-1, 1]."""
+    shards: Path | None = None
+    """A folder for the images as uint8 numbers, a file a thousand, in place of the PNG. The same
+    command goes on where it was ended. None means samples/ for more than 4,096 images."""
+    progress: bool = True
+    """Whether to show a progress bar while drawing into shards."""
 
     def __post_init__(self) -> None:
-        _validate.one_of("sampler", self.sampler, SAMPLERS)
-        _validate.one_of("variance", self.variance, ("posterior", "beta"))
-        for name in ("count", "batch", "enlarge"):
+        super().__post_init__()
+        for name in ("count", "enlarge"):
             _validate.whole_number(name, getattr(self, name), at_least=1)
-        _validate.seed("seed", self.seed)
-        _validate.number("eta", self.eta, low=0.0, high=1.0)
-        for name in ("steps", "columns"):
-            if getattr(self, name) is not None:
-                _validate.whole_number(name, getattr(self, name), at_least=1)
+        if self.columns is not None:
+            _validate.whole_number("columns", self.columns, at_least=1)
         if self.out.suffix.lower() != ".png":
             raise ValueError(f"out must end in .png, got {self.out}")
         if self.tensors is not None and self.tensors.suffix != ".safetensors":
             raise ValueError(f"tensors must end in .safetensors, got {self.tensors}")
+        if self.tensors is not None and self.shards is not None:
+            raise ValueError("tensors and shards must not both be given: shards hold numbers too")
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the shards; None where a picture is asked for."""
+        if self.shards is None and self.tensors is None and self.count > LARGEST_GRID:
+            return Path("samples")
+        return self.shards
 
 
 @dataclass(frozen=True)
@@ -152,88 +142,6 @@ class UsageError(ValueError):
     """A command line that cannot be meant."""
 
 
-def draw(checkpoint: Checkpoint, config: SampleConfig) -> Tensor:
-    """``config.count`` images from a checkpoint, float32 (N, C, H, W) in [-1, 1], on the CPU.
-
-    The starting noise is drawn image by image from one generator on the CPU, so image i starts
-    from the same noise whatever the count, the batch or the device. The same config on the same
-    CPU gives the same bits; another batch gives the same images but for rounding, where no fresh
-    noise is drawn on the way.
-
-    Raises:
-        ValueError: a label that the network does not know, more steps than T.
-    """
-    device = next(checkpoint.network.parameters()).device
-    generator = torch.Generator().manual_seed(config.seed)
-    # The noise of the steps, batch by batch, from a seed of its own: seed + 1 would start the next.
-    far = int(torch.randint(2**62, (), generator=torch.Generator().manual_seed(config.seed)))
-    fresh = torch.Generator().manual_seed(far)
-    labels = _labels(checkpoint, config)
-    drawn = []
-    for start in range(0, config.count, config.batch):
-        size = min(config.batch, config.count - start)
-        shape = checkpoint.image_shape
-        noise = torch.stack([torch.randn(shape, generator=generator) for _ in range(size)])
-        chosen = None if labels is None else labels[start : start + size].to(device)
-        model = _model(checkpoint, config, chosen, device)
-        x0 = samplers.last(_walk(model, checkpoint, config, noise.to(device), fresh))
-        drawn.append(x0.clamp(-1, 1).cpu())
-    return torch.cat(drawn)
-
-
-def _model(
-    checkpoint: Checkpoint, config: SampleConfig, labels: Tensor | None, device: torch.device
-) -> EpsModel:
-    model = checkpoint.model if labels is None else checkpoint.conditioned(labels)
-    precision = hardware.pick_precision(config.precision, device)
-    model = hardware.in_precision(model, device, precision)
-    return clip_x0(model, checkpoint.schedule) if config.clip else model
-
-
-def _walk(
-    model: EpsModel,
-    checkpoint: Checkpoint,
-    config: SampleConfig,
-    noise: Tensor,
-    fresh: torch.Generator,
-) -> Iterator[samplers.SampleStep]:
-    schedule = checkpoint.schedule
-    if config.sampler == "ddim":
-        steps = min(50, schedule.num_steps) if config.steps is None else config.steps
-        walk = _spaced(schedule.num_steps, steps)
-        return samplers.ddim(model, schedule, noise, walk, eta=config.eta, generator=fresh)
-    if config.steps is not None:
-        walk = _spaced(schedule.num_steps, config.steps)
-        model, schedule = samplers.respace(model, schedule, walk)
-    return samplers.ddpm(model, schedule, noise, variance=config.variance, generator=fresh)
-
-
-def _spaced(num_steps: int, steps: int) -> list[int]:
-    if steps > num_steps:
-        raise ValueError(f"steps must be at most {num_steps}, the checkpoint's T; got {steps}")
-    return samplers.evenly_spaced(num_steps, steps)
-
-
-def _labels(checkpoint: Checkpoint, config: SampleConfig) -> Tensor | None:
-    """The class of each image, int64 (count,); None where the network is to choose."""
-    names = checkpoint.class_names
-    if config.label is None and names:
-        return torch.arange(config.count) % len(names)
-    if config.label is None or (names and config.label == "none"):
-        return None
-    return torch.full((config.count,), _label_number(checkpoint, config.label))
-
-
-def _label_number(checkpoint: Checkpoint, label: str) -> int:
-    """The place of a class given by name or number."""
-    names = checkpoint.class_names
-    if not names:
-        raise ValueError(f"label: {checkpoint.path.name} was trained without classes")
-    if label not in names and label.isdecimal() and int(label) < len(names):
-        return int(label)
-    return names.index(_validate.one_of("label", label, [*names]))
-
-
 def _train(config: TrainConfig) -> int:
     run = train(config)
     rate = len(run.losses) * config.batch_size / run.seconds
@@ -245,13 +153,19 @@ def _train(config: TrainConfig) -> int:
 
 
 def _sample(config: SampleConfig) -> int:
+    if config.folder is not None:
+        return _sample_shards(config, config.folder)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("shards must name a folder where several processes draw")
     for path in (config.out, config.tensors):
         if path is not None:
             _check_place(path)
-    device = hardware.pick_device(config.device)
-    checkpoint = load_checkpoint(config.checkpoint, device=device)
+    checkpoint = load_checkpoint(config.checkpoint, device=hardware.pick_device(config.device))
     start = time.perf_counter()
-    images = draw(checkpoint, config)
+    parts = [
+        range(config.count)[i : i + config.batch] for i in range(0, config.count, config.batch)
+    ]
+    images = torch.cat([sampling.draw(checkpoint, config, part) for part in parts])
     seconds = time.perf_counter() - start
     contents = {config.out: png_bytes(images, config.columns, enlarge=config.enlarge)}
     if config.tensors is not None:
@@ -263,6 +177,25 @@ def _sample(config: SampleConfig) -> int:
         raise OSError(f"cannot write {places}: {error.strerror}") from error
     print(f"{config.count} images in {seconds:.1f} s, {config.count / seconds:.1f} images/s")
     print(f"written: {', '.join(map(str, contents))}")
+    return 0
+
+
+def _sample_shards(config: SampleConfig, folder: Path) -> int:
+    device = hardware.pick_device(config.device)
+    if device.type == "cuda":  # a GPU for each process of torchrun
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    checkpoint = load_checkpoint(config.checkpoint, device=device)
+    try:
+        done = sampling.write_shards(
+            checkpoint, config, folder, config.count, progress=config.progress
+        )
+    except KeyboardInterrupt:
+        print(f"the shards in {folder} are whole; the same command goes on", file=sys.stderr)
+        raise
+    rate = done.drawn / done.seconds
+    print(f"{done.drawn} images in {done.seconds:.1f} s, {rate:.1f} images/s")
+    there = f", {done.found} were there" if done.found else ""
+    print(f"written: {done.shards} shards in {folder}{there}")
     return 0
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tutorial_lib import _validate
-from tutorial_lib._random import normal_like
+from tutorial_lib._random import Streams, normal_like
 from tutorial_lib._typing import EpsModel, States, Steps
 from tutorial_lib.schedules import NoiseSchedule
 
@@ -41,7 +41,7 @@ def ddpm(
     x_T: States,
     *,
     variance: str = "posterior",
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | Streams | None = None,
 ) -> Iterator[SampleStep]:
     """Ancestral sampling over every step T..1 (Ho et al. 2020, algorithm 2).
 
@@ -53,7 +53,8 @@ def ddpm(
         schedule: the schedule that the model was trained for.
         x_T: where the walk starts: standard normal noise, (B, ...).
         variance: sigma_t^2, "posterior" for the posterior variance (Ho eq. 7) or "beta" for beta_t.
-        generator: where z comes from; None means torch's default generator.
+        generator: where z comes from: a torch generator, or a stream a sample (``sampling``); None
+            means torch's default generator.
 
     Yields:
         ``SampleStep`` at t = T-1, ..., 0.
@@ -73,7 +74,7 @@ def _walk_ddpm(
     schedule: NoiseSchedule,
     x: Tensor,
     sigma: list[float],
-    generator: torch.Generator | None,
+    generator: torch.Generator | Streams | None,
 ) -> Iterator[SampleStep]:
     signal, noise = schedule.signal_rate.tolist(), schedule.noise_rate.tolist()
     alpha, beta = schedule.alpha.tolist(), schedule.beta.tolist()
@@ -93,7 +94,7 @@ def ddim(
     timesteps: Sequence[int] | Tensor,
     *,
     eta: float = 0.0,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | Streams | None = None,
 ) -> Iterator[SampleStep]:
     """A walk down any falling sequence of steps (Song, Meng & Ermon 2021, eq. 12 and 16).
 
@@ -107,7 +108,8 @@ def ddim(
         timesteps: falls strictly within T..0, for example 1000, 980, ..., 20, 0; it must reach 0
             for the walk to end on clean data. See ``evenly_spaced``.
         eta: 0 for the deterministic walk, 1 for the noise of DDPM; in [0, 1].
-        generator: where z comes from; None means torch's default generator. Unused at eta = 0.
+        generator: where z comes from: a torch generator, or a stream a sample (``sampling``); None
+            means torch's default generator. Unused at eta = 0.
 
     Yields:
         ``SampleStep`` at timesteps[1], timesteps[2], ...
@@ -129,7 +131,7 @@ def _walk_ddim(
     x: Tensor,
     timesteps: list[int],
     eta: float,
-    generator: torch.Generator | None,
+    generator: torch.Generator | Streams | None,
 ) -> Iterator[SampleStep]:
     alpha_bar = schedule.alpha_bar.tolist()
     signal, noise = schedule.signal_rate.tolist(), schedule.noise_rate.tolist()

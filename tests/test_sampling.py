@@ -1,0 +1,409 @@
+"""Images in shards: the same whatever the division, resumed after any end, refused if mixed up."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from tutorial_lib import _random, checkpoints, cli, sampling
+from tutorial_lib._random import Streams, normal_like
+from tutorial_lib.checkpoints import Checkpoint, load_checkpoint
+from tutorial_lib.sampling import MANIFEST, Recipe, draw, read_shards, write_shards
+from tutorial_lib.training import TrainConfig, train
+
+pytestmark = pytest.mark.plain_errors
+QUICK = Recipe(steps=4, batch=4, precision="fp32")
+WALKS = {
+    "ddim": QUICK,
+    "ddim, eta 1": Recipe(steps=4, batch=4, eta=1.0, precision="fp32"),
+    "ddpm": Recipe(sampler="ddpm", batch=4, precision="fp32"),
+    "ddpm, beta": Recipe(sampler="ddpm", steps=6, variance="beta", batch=4, precision="fp32"),
+}
+ROUNDING = 2e-5
+"""Largest difference between batches of different sizes in fp32, in [-1, 1]; 2.9e-6 measured."""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder: small discs, three steps, with classes."""
+    out = tmp_path_factory.mktemp("trained") / "run"
+    config = TrainConfig(
+        size=8,
+        widths=(8, 8),
+        batch_size=8,
+        steps=3,
+        num_steps=12,
+        conditional=True,
+        device="cpu",
+        progress=False,
+        out=out,
+    )
+    train(config)
+    return out
+
+
+@pytest.fixture(scope="module")
+def checkpoint(run: Path) -> Checkpoint:
+    return load_checkpoint(run)
+
+
+def images_in(folder: Path) -> Tensor:
+    return torch.cat([shard.images for shard in read_shards(folder)])
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+# --- the noise ------------------------------------------------------------------------------------
+
+
+def test_a_stream_is_numpys_philox_with_the_key_of_seed_and_number():
+    drawn = Streams(7, [3, 0]).normal((2, 4), torch.float64)
+    for row, number in zip(drawn, (3, 0), strict=True):
+        bits = np.random.Philox(key=np.array([7, number], np.uint64))
+        expected = np.random.Generator(bits).standard_normal(4)
+        assert_close(row, torch.from_numpy(expected), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_noise_depends_on_seed_and_number_alone(dtype: torch.dtype):
+    x = torch.empty(6, 3, 5, dtype=dtype)
+    together = Streams(1, range(6))
+    first, second = normal_like(x, together), normal_like(x, together)
+    assert first.dtype == dtype
+    for number in range(6):
+        alone = Streams(1, [number])
+        assert torch.equal(normal_like(x[:1], alone)[0], first[number])
+        assert torch.equal(normal_like(x[:1], alone)[0], second[number])
+    everything = torch.cat([first, second, normal_like(x, Streams(2, range(6)))]).flatten(1)
+    assert len(everything.unique(dim=0)) == 18
+
+
+def test_noise_is_standard_normal():
+    noise = normal_like(torch.empty(2000, 50), Streams(0, range(2000))).double()
+    error = 1 / np.sqrt(noise.numel())
+    assert abs(float(noise.mean())) < 4 * error
+    assert abs(float(noise.var()) - 1) < 4 * np.sqrt(2) * error
+    between = torch.corrcoef(noise)  # of images
+    off = between[~torch.eye(2000, dtype=torch.bool)]
+    assert abs(float(off.std()) - 1 / np.sqrt(49)) < 1e-3
+
+
+def test_seeds_that_torch_takes_for_the_same_are_different_here():
+    """Torch's generator on the CPU sees the lowest 32 bits of a seed only."""
+    far = [torch.randn(4, generator=torch.Generator().manual_seed(s)) for s in (1, 1 + 2**32)]
+    assert torch.equal(*far)
+    ours = [Streams(s, [0]).normal((1, 4), torch.float32) for s in (1, 1 + 2**32)]
+    assert not torch.equal(*ours)
+
+
+def test_streams_refuse_another_batch():
+    with pytest.raises(ValueError, match="batch must have 2 members, got 3"):
+        Streams(0, [0, 1]).normal((3, 4), torch.float32)
+
+
+# --- the same images ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", WALKS)
+def test_image_i_is_the_same_in_any_batch(checkpoint: Checkpoint, name: str):
+    recipe = WALKS[name]
+    together = draw(checkpoint, recipe, range(8))
+    assert together.shape == (8, 3, 8, 8)
+    assert together.abs().max() <= 1
+    for numbers in ([0], [5], [7, 2], [1, 2, 3, 4, 5, 6]):
+        apart = draw(checkpoint, recipe, numbers)
+        assert_close(apart, together[numbers], rtol=0, atol=ROUNDING)
+    # the same size of batch: not even rounding differs, whoever the neighbours are
+    assert torch.equal(draw(checkpoint, recipe, [9, 3, 8, 1, 7, 70, 71, 6])[1], together[3])
+
+
+@pytest.mark.parametrize("name", WALKS)
+def test_shards_are_the_same_bits_however_they_come_about(
+    checkpoint: Checkpoint, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+):
+    recipe = WALKS[name]
+    write_shards(checkpoint, recipe, tmp_path / "whole", 21, shard=8)
+    whole = contents(tmp_path / "whole")
+    assert sorted(whole) == [MANIFEST, *(f"shard-0000{i}.safetensors" for i in range(3))]
+    # in two goes, the first one smaller
+    assert write_shards(checkpoint, recipe, tmp_path / "grown", 11, shard=8).drawn == 11
+    done = write_shards(checkpoint, recipe, tmp_path / "grown", 21, shard=8)
+    assert (done.drawn, done.shards, done.found) == (13, 2, 1)
+    assert contents(tmp_path / "grown") == whole
+    # by three processes
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    for rank in (2, 0, 1):
+        monkeypatch.setenv("RANK", str(rank))
+        assert write_shards(checkpoint, recipe, tmp_path / "shared", 21, shard=8).shards == 1
+    assert contents(tmp_path / "shared") == whole
+
+
+def test_shards_hold_what_a_picture_would_and_the_classes(checkpoint: Checkpoint, tmp_path: Path):
+    write_shards(checkpoint, QUICK, tmp_path / "s", 10, shard=6)
+    drawn = draw(checkpoint, QUICK, range(10))
+    shards = list(read_shards(tmp_path / "s"))
+    assert [(shard.first, len(shard.images)) for shard in shards] == [(0, 6), (6, 4)]
+    assert_close(torch.cat([s.images for s in shards]), drawn, rtol=0, atol=1 / 255 + ROUNDING)
+    labels = torch.cat([s.labels for s in shards if s.labels is not None])
+    assert labels.tolist() == [i % 6 for i in range(10)]
+    write_shards(checkpoint, Recipe(steps=2, label="none"), tmp_path / "n", 2)
+    assert next(read_shards(tmp_path / "n")).labels is None
+
+
+def test_another_batch_differs_by_rounding(checkpoint: Checkpoint, tmp_path: Path):
+    for batch in (1, 3, 8):
+        recipe = Recipe(steps=4, batch=batch, precision="fp32")
+        write_shards(checkpoint, recipe, tmp_path / str(batch), 12, shard=8)
+    one = images_in(tmp_path / "1")
+    for batch in ("3", "8"):
+        difference = (images_in(tmp_path / batch) - one).abs()
+        assert difference.max() <= 2 / 255 + 1e-6  # one level of 255 where rounding tips over
+        assert (difference > 0).float().mean() < 0.001
+
+
+def test_no_more_than_a_shard_is_in_memory(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Images are drawn by the batch, written by the shard, and none is kept longer."""
+    seen = []
+    monkeypatch.setattr(sampling, "draw", lambda c, r, n: seen.append(len(n)) or draw(c, r, n))
+    write_shards(checkpoint, QUICK, tmp_path / "s", 30, shard=8)
+    assert set(seen) == {4}
+    assert max(len(shard.images) for shard in read_shards(tmp_path / "s")) == 8
+
+
+# --- resumed --------------------------------------------------------------------------------------
+
+PROGRAM = """
+import sys
+from tutorial_lib.checkpoints import load_checkpoint
+from tutorial_lib.sampling import Recipe, write_shards
+recipe = Recipe(steps=4, batch=4, precision="fp32")
+print("go", flush=True)
+write_shards(load_checkpoint(sys.argv[1]), recipe, sys.argv[2], 64, shard=4)
+"""
+
+
+def test_a_run_that_is_killed_goes_on_to_the_same_bits(
+    run: Path, checkpoint: Checkpoint, tmp_path: Path
+):
+    write_shards(checkpoint, QUICK, tmp_path / "whole", 64, shard=4)
+    begun = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(run), str(tmp_path / "killed")], stdout=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "killed" / "shard-00002.safetensors").exists():
+        assert begun.poll() is None or begun.returncode == 0
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    begun.send_signal(signal.SIGKILL)
+    begun.communicate(timeout=60)
+    done = write_shards(checkpoint, QUICK, tmp_path / "killed", 64, shard=4)
+    assert done.found >= 3
+    kept = contents(tmp_path / "killed")
+    assert {k: v for k, v in kept.items() if ".tmp" not in k} == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("how", ["empty", "cut", "flipped", "missing", "another", "not ours"])
+def test_a_damaged_shard_is_noticed_and_drawn_anew(
+    checkpoint: Checkpoint, tmp_path: Path, how: str
+):
+    folder = tmp_path / "s"
+    write_shards(checkpoint, QUICK, folder, 12, shard=4)
+    before = contents(folder)
+    path = folder / "shard-00001.safetensors"
+    content = path.read_bytes()
+    damage(path, how, content)
+    with pytest.raises(ValueError, match=r"shard-00001.safetensors is (damaged|missing)"):
+        list(read_shards(folder))
+    done = write_shards(checkpoint, QUICK, folder, 12, shard=4)
+    assert (done.drawn, done.found) == (4, 2)
+    assert contents(folder) == before
+
+
+def damage(path: Path, how: str, content: bytes) -> None:
+    if how == "missing":
+        path.unlink()
+    elif how == "another":
+        path.write_bytes((path.parent / "shard-00000.safetensors").read_bytes())
+    elif how == "not ours":
+        path.write_bytes(safetensors.torch.save({"weights": torch.zeros(3)}))
+    else:
+        flipped = content[:-1] + bytes([content[-1] ^ 1])
+        path.write_bytes({"empty": b"", "cut": content[:-5], "flipped": flipped}[how])
+
+
+REFUSED = {
+    "seed": Recipe(steps=4, batch=4, precision="fp32", seed=1),
+    "steps": Recipe(steps=5, batch=4, precision="fp32"),
+    "sampler": Recipe(steps=4, batch=4, precision="fp32", sampler="ddpm"),
+    "eta": Recipe(steps=4, batch=4, precision="fp32", eta=0.5),
+    "clip": Recipe(steps=4, batch=4, precision="fp32", clip=False),
+    "label": Recipe(steps=4, batch=4, precision="fp32", label="red"),
+    "precision": Recipe(steps=4, batch=4, precision="bf16"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_samples_of_another_recipe_are_refused(checkpoint: Checkpoint, tmp_path: Path, name: str):
+    folder = tmp_path / "s"
+    write_shards(checkpoint, QUICK, folder, 4, shard=4)
+    before = contents(folder)
+    with pytest.raises(
+        ValueError, match=f"^{name}: the samples in .* were begun with .*, now it is"
+    ):
+        write_shards(checkpoint, REFUSED[name], folder, 8, shard=4)
+    assert contents(folder) == before
+
+
+def test_what_decides_nothing_may_change(checkpoint: Checkpoint, tmp_path: Path):
+    write_shards(checkpoint, QUICK, tmp_path / "s", 4, shard=4)
+    other = Recipe(steps=4, batch=2, precision="fp32", variance="beta")  # ddim reads no variance
+    assert write_shards(checkpoint, other, tmp_path / "s", 8, shard=4).drawn == 4
+
+
+def test_another_checkpoint_shard_or_count_is_refused(
+    checkpoint: Checkpoint, tmp_path: Path, run: Path
+):
+    folder = tmp_path / "s"
+    write_shards(checkpoint, QUICK, folder, 8, shard=4)
+    with pytest.raises(ValueError, match=r"^shard: .* begun with 4, now it is 2"):
+        write_shards(checkpoint, QUICK, folder, 8, shard=2)
+    with pytest.raises(ValueError, match=r"^count may only grow: .* are 8, now it is 7"):
+        write_shards(checkpoint, QUICK, folder, 7, shard=4)
+    with torch.no_grad():
+        next(checkpoint.network.parameters()).mul_(1.01)
+    card = checkpoint.card
+    path = checkpoints.save_checkpoint(
+        tmp_path / "other",
+        checkpoint.network,
+        checkpoint.schedule,
+        target=card["target"],
+        card={"dataset": card["dataset"]},
+    )
+    with torch.no_grad():
+        next(checkpoint.network.parameters()).div_(1.01)
+    with pytest.raises(ValueError, match=r"^checkpoint: the samples in .* were begun with"):
+        write_shards(load_checkpoint(path), QUICK, folder, 8, shard=4)
+
+
+def test_a_folder_of_something_else_is_left_alone(checkpoint: Checkpoint, tmp_path: Path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match="shards must be a new or an empty folder"):
+        write_shards(checkpoint, QUICK, tmp_path, 4)
+    assert contents(tmp_path) == {"thesis.tex": b"years of work"}
+    with pytest.raises(ValueError, match=r"must hold samples, got .* without samples.json"):
+        next(read_shards(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 1}'])
+def test_a_damaged_manifest_is_named(checkpoint: Checkpoint, tmp_path: Path, text: str):
+    (tmp_path / MANIFEST).write_text(text)
+    with pytest.raises(ValueError, match=r"samples.json is damaged"):
+        write_shards(checkpoint, QUICK, tmp_path, 4)
+    (tmp_path / MANIFEST).write_text(json.dumps({"format": 2, "count": 4}))
+    with pytest.raises(ValueError, match="has format 2, this library reads 1"):
+        write_shards(checkpoint, QUICK, tmp_path, 4)
+
+
+def test_wrong_arguments_are_named(checkpoint: Checkpoint, tmp_path: Path):
+    with pytest.raises(ValueError, match="count must be at least 1"):
+        write_shards(checkpoint, QUICK, tmp_path / "s", 0)
+    with pytest.raises(ValueError, match="steps must be at most 12, the checkpoint's T; got 13"):
+        write_shards(checkpoint, Recipe(steps=13), tmp_path / "s", 1)
+    with pytest.raises(ValueError, match="label must be one of red"):
+        draw(checkpoint, Recipe(label="pink"), [0])
+    with pytest.raises(ValueError, match="numbers must hold at least one"):
+        draw(checkpoint, QUICK, [])
+    with pytest.raises(ValueError, match="precision must be one of"):
+        Recipe(precision="fp8")
+    assert not (tmp_path / "s").exists()
+
+
+# --- the command line -----------------------------------------------------------------------------
+
+
+def test_the_command_writes_shards_and_goes_on(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = ["sample", str(run), "--steps", "4", "--batch", "8", "--device", "cpu", "--no-progress"]
+    words += ["--shards", str(tmp_path / "s")]
+    assert cli.main([*words, "--count", "20"]) == 0
+    assert "20 images in" in capsys.readouterr().out
+    assert cli.main([*words, "--count", "1030"]) == 0
+    assert "written: 2 shards" in capsys.readouterr().out
+    assert cli.main([*words, "--count", "1030"]) == 0
+    assert "written: 0 shards in" in (said := capsys.readouterr().out)
+    assert "2 were there" in said
+    assert len(images_in(tmp_path / "s")) == 1030
+    assert cli.main([*words, "--count", "1030", "--seed", "4"]) == 1
+    assert "error: seed: the samples in" in capsys.readouterr().err
+    # an image of a shard is that of a grid
+    grid = ["sample", str(run), "--steps", "4", "--count", "9", "--device", "cpu"]
+    grid += ["--out", str(tmp_path / "g.png"), "--tensors", str(tmp_path / "g.safetensors")]
+    assert cli.main(grid) == 0
+    drawn = safetensors.torch.load_file(tmp_path / "g.safetensors")["images"]
+    assert_close(images_in(tmp_path / "s")[:9], drawn, rtol=0, atol=1.5 / 255 + 0.1)
+
+
+def test_many_images_go_to_shards_unasked(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    words = ["sample", str(run), "--steps", "1", "--batch", "1024", "--no-progress"]
+    assert cli.main([*words, "--count", "4097"]) == 0
+    assert os.listdir() == ["samples"]
+    assert len(images_in(Path("samples"))) == 4097
+
+
+def test_several_processes_need_a_folder(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert cli.main(["sample", str(run)]) == 1
+    assert "shards must name a folder" in capsys.readouterr().err
+    monkeypatch.undo()
+    words = ["sample", str(run), "--shards", "a", "--tensors", "b.safetensors"]
+    assert cli.main(words) == 2
+    assert "tensors and shards must not both be given" in capsys.readouterr().err
+
+
+def test_torchrun_shares_the_shards_out(run: Path, checkpoint: Checkpoint, tmp_path: Path):
+    words = ["sample", str(run), "--count", "3000", "--steps", "1", "--batch", "256"]
+    words += ["--device", "cpu", "--precision", "fp32", "--shards", str(tmp_path / "two")]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    two = subprocess.run(
+        [*torchrun, "--nproc-per-node", "2", "-m", "tutorial_lib", *words],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert two.returncode == 0, two.stderr
+    assert sorted(line for line in two.stdout.splitlines() if "written" in line) == [
+        f"written: 1 shards in {tmp_path / 'two'}",
+        f"written: 2 shards in {tmp_path / 'two'}",
+    ]
+    recipe = Recipe(steps=1, batch=256, precision="fp32")
+    write_shards(checkpoint, recipe, tmp_path / "one", 3000)
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+
+
+def test_global_random_state_is_left_alone(checkpoint: Checkpoint, tmp_path: Path):
+    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    write_shards(checkpoint, WALKS["ddpm"], tmp_path / "s", 4, shard=4)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert np.random.get_state()[1].tolist() == numpy_before  # noqa: NPY002
+    assert _random.Streams.device.type == "cpu"

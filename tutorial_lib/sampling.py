@@ -1,0 +1,384 @@
+"""Images by the thousand: drawn with a checkpoint, streamed to disk, resumed, shared out.
+
+``write_shards`` leaves a folder:
+
+    samples.json                  what decides the images, see ``Recipe``, and whose they are
+    shard-00000.safetensors, ...  ``images`` uint8 (N, C, H, W) as a PNG would hold them, 0 for -1
+                                  and 255 for 1, and ``labels`` int64 (N,) where they were chosen
+
+Image i is decided by the recipe and by i. All its noise, at the start and on the way, comes from
+the stream (seed, i), so it is the same to the bit however the images are divided over batches,
+shards, processes or interrupted runs. The network's answer may differ in its last bits where it
+is asked about batches of another size; hence every batch is filled up to ``batch`` images, and
+with the same ``batch``, device and versions of the libraries the images are the same to the bit
+too, whatever their number, the number of processes and the interruptions.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from tutorial_lib import _files, _validate, hardware, samplers
+from tutorial_lib._random import Streams, normal_like
+from tutorial_lib._typing import EpsModel
+from tutorial_lib.checkpoints import Checkpoint, versions
+from tutorial_lib.images import from_bytes, to_bytes
+from tutorial_lib.predictions import clip_x0
+
+SAMPLERS = ("ddim", "ddpm")
+MANIFEST = "samples.json"
+SHARD = 1024
+"""Images in a shard: a megabyte of digits, 12 of 64 x 64 RGB. No more are held in memory."""
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides the images that a checkpoint draws, and how many are drawn at once."""
+
+    sampler: str = "ddim"
+    """How to walk from noise to an image: ddim or ddpm."""
+    steps: int | None = None
+    """Length of the walk (steps); None means 50 for ddim and all T for ddpm."""
+    eta: float = 0.0
+    """Share of fresh noise in a ddim step, in [0, 1]; 0 is deterministic."""
+    variance: str = "posterior"
+    """Variance of the noise in a ddpm step: posterior or beta."""
+    clip: bool = True
+    """Whether to keep the predicted clean image in [-1, 1], where images live."""
+    label: str | None = None
+    """Class to draw, its name or number; "none" leaves it to chance, by default the classes take
+    turns. For conditional networks only."""
+    seed: int = 0
+    """Seed of the noise: image i has the same noise whatever the count, the batch, the device."""
+    batch: int = 64
+    """Images drawn at once (images); another batch gives the same images but for rounding."""
+    precision: str = "auto"
+    """Number format of the network: auto, fp32 or bf16; auto is bf16 where it is native."""
+
+    def __post_init__(self) -> None:
+        _validate.one_of("sampler", self.sampler, SAMPLERS)
+        _validate.one_of("variance", self.variance, ("posterior", "beta"))
+        _validate.one_of("precision", self.precision, hardware.PRECISIONS)
+        _validate.whole_number("batch", self.batch, at_least=1)
+        _validate.seed("seed", self.seed)
+        _validate.number("eta", self.eta, low=0.0, high=1.0)
+        if self.steps is not None:
+            _validate.whole_number("steps", self.steps, at_least=1)
+
+
+class Written(NamedTuple):
+    """What ``write_shards`` did.
+
+    Attributes:
+        drawn: images drawn by this process.
+        shards: shards written by this process.
+        found: shards of this process's share that were there already, whole.
+        seconds: how long it took.
+    """
+
+    drawn: int
+    shards: int
+    found: int
+    seconds: float
+
+
+class Shard(NamedTuple):
+    """Some of the images of a folder.
+
+    Attributes:
+        first: the number of the first.
+        images: (N, C, H, W) float32 in [-1, 1].
+        labels: int64 (N,), the classes asked for; None where the network chose.
+    """
+
+    first: int
+    images: Tensor
+    labels: Tensor | None
+
+
+def draw(checkpoint: Checkpoint, recipe: Recipe, numbers: Sequence[int]) -> Tensor:
+    """The images with these numbers, drawn as one batch; image i is decided by the recipe and i.
+
+    Args:
+        checkpoint: from ``load_checkpoint``; its device is where the images are drawn.
+        recipe: ``batch`` is not looked at.
+        numbers: from 0 on, each below 2^64; image 3 drawn alone is image 3 of a thousand.
+
+    Returns:
+        (len(numbers), C, H, W) float32 in [-1, 1], on the CPU.
+
+    Raises:
+        ValueError: no numbers, a label that the network does not know, more steps than T.
+    """
+    if not len(numbers):
+        raise ValueError("numbers must hold at least one image's number, got none")
+    device = checkpoint.schedule.alpha_bar.device
+    streams = Streams(recipe.seed, numbers)
+    shape = (len(numbers), *checkpoint.image_shape)
+    x_T = normal_like(torch.empty(shape, device=device), streams)
+    labels = labels_of(checkpoint, recipe, numbers)
+    model = _model(checkpoint, recipe, None if labels is None else labels.to(device))
+    x0 = samplers.last(_walk(model, checkpoint, recipe, x_T, streams))
+    return x0.clamp(-1, 1).cpu()
+
+
+def labels_of(checkpoint: Checkpoint, recipe: Recipe, numbers: Sequence[int]) -> Tensor | None:
+    """The class of each image, int64 (N,); None where the network is to choose.
+
+    Raises:
+        ValueError: a label that the network does not know.
+    """
+    names, label = checkpoint.class_names, recipe.label
+    if label is None and names:
+        return torch.tensor([number % len(names) for number in numbers])
+    if label is None or (names and label == "none"):
+        return None
+    if not names:
+        raise ValueError(f"label: {checkpoint.path.name} was trained without classes")
+    known = label not in names and label.isdecimal() and int(label) < len(names)
+    place = int(label) if known else names.index(_validate.one_of("label", label, [*names]))
+    return torch.full((len(numbers),), place)
+
+
+def write_shards(
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    folder: Path | str,
+    count: int,
+    *,
+    shard: int = SHARD,
+    progress: bool = False,
+) -> Written:
+    """Draws the images 0..count-1 into the shards of a folder; what is there already is kept.
+
+    No more than a shard is held in memory. A shard appears whole or not at all, so a run that was
+    ended in any way is resumed by asking for the same again, at most one shard is lost, and a
+    shard that was damaged since is drawn anew. ``count`` may grow. Under ``torchrun`` each process
+    draws every WORLD_SIZE-th shard; they need not talk to each other.
+
+    Args:
+        checkpoint: from ``load_checkpoint``; its device is where the images are drawn.
+        folder: new, empty, or with samples of the same recipe and checkpoint.
+        count: how many images there should be.
+        shard: images in a shard; a multiple of ``recipe.batch`` wastes least.
+        progress: whether to show a progress bar (in the first process).
+
+    Raises:
+        ValueError: the folder holds something else; the message names what differs.
+        OSError: the folder or a shard cannot be written; the shards before it are whole.
+    """
+    count = _validate.whole_number("count", count, at_least=1)
+    shard = _validate.whole_number("shard", shard, at_least=1)
+    rank, processes = _share()
+    folder, start = Path(folder), time.perf_counter()
+    _begin(folder, _manifest(checkpoint, recipe, count, shard), write=rank == 0)
+    mine = list(_places(folder, count, shard))[rank::processes]
+    missing = [(path, numbers) for path, numbers in mine if not _is_whole(path, numbers)]
+    todo = sum(len(numbers) for _, numbers in missing)
+    with tqdm(total=todo, unit=" images", disable=not progress or rank > 0) as bar:
+        for path, numbers in missing:
+            _write_shard(path, checkpoint, recipe, numbers, bar)
+    seconds = time.perf_counter() - start
+    return Written(todo, len(missing), len(mine) - len(missing), seconds)
+
+
+def read_shards(folder: Path | str) -> Iterator[Shard]:
+    """The shards of a folder, in order, one at a time.
+
+    Raises:
+        ValueError: no folder of samples, or a shard that is missing or damaged.
+    """
+    folder = Path(folder)
+    manifest = _read_manifest(folder)
+    if manifest is None:
+        raise ValueError(f"folder must hold samples, got {folder} without {MANIFEST}")
+    for path, numbers in _places(folder, manifest["count"], manifest["shard"]):
+        if not _is_whole(path, numbers):
+            state = "damaged" if path.exists() else "missing"
+            raise ValueError(f"{path} is {state}; draw it with the command that began the folder")
+        tensors = safetensors.torch.load_file(path)
+        yield Shard(numbers.start, from_bytes(tensors["images"]), tensors.get("labels"))
+
+
+def _write_shard(
+    path: Path, checkpoint: Checkpoint, recipe: Recipe, numbers: range, bar: tqdm
+) -> None:
+    """Draws some images and puts them in their place, whole."""
+    parts = []
+    for start in range(numbers.start, numbers.stop, recipe.batch):
+        batch = range(start, start + recipe.batch)  # always full, see the top of the file
+        size = min(recipe.batch, numbers.stop - start)
+        images = draw(checkpoint, recipe, batch)[:size]
+        parts.append(torch.from_numpy(to_bytes(images)).permute(0, 3, 1, 2))
+        bar.update(size)
+    tensors = {"images": torch.cat(parts).contiguous()}
+    labels = labels_of(checkpoint, recipe, numbers)
+    if labels is not None:
+        tensors["labels"] = labels
+    device = hardware.describe_device(checkpoint.schedule.alpha_bar.device)
+    notes = {"first": numbers.start, "sha256": _checksum(tensors)}
+    notes |= {"batch": recipe.batch, "device": device}
+    # One entry: safetensors would write several in another order each time.
+    content = safetensors.torch.save(tensors, metadata={"about": json.dumps(notes)})
+    try:
+        _files.write_whole(path, content)
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror}; resume when it can be") from error
+
+
+def _is_whole(path: Path, numbers: range) -> bool:
+    """Whether the shard at ``path`` holds these images, unharmed."""
+    if not path.exists():
+        return False
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            notes = json.loads((file.metadata() or {}).get("about", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except safetensors.SafetensorError:
+        return False
+    if notes.get("first") != numbers.start or notes["sha256"] != _checksum(tensors):
+        return False
+    return len(tensors["images"]) == len(numbers)
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(tensors[name].numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _places(folder: Path, count: int, shard: int) -> Iterator[tuple[Path, range]]:
+    """The shards of a folder, each with the numbers of its images."""
+    for place, first in enumerate(range(0, count, shard)):
+        yield folder / f"shard-{place:05d}.safetensors", range(first, min(first + shard, count))
+
+
+def _manifest(checkpoint: Checkpoint, recipe: Recipe, count: int, shard: int) -> dict[str, Any]:
+    """What decides the images of a folder, and what is good to know about them."""
+    device = checkpoint.schedule.alpha_bar.device
+    decides: dict[str, Any] = {
+        "checkpoint": checkpoint.card["weights"]["sha256"],
+        **{field.name: getattr(recipe, field.name) for field in dataclasses.fields(Recipe)},
+        "steps": _steps(checkpoint, recipe),
+        "precision": hardware.pick_precision(recipe.precision, device).name,
+        "shard": shard,
+    }
+    # What the sampler does not read decides nothing; the batch decides no more than the last bits.
+    del decides["batch"], decides["variance" if recipe.sampler == "ddim" else "eta"]
+    return {
+        "format": _FORMAT,
+        "count": count,
+        **decides,
+        "checkpoint_file": checkpoint.path.name,
+        "image_shape": list(checkpoint.image_shape),
+        "class_names": list(checkpoint.class_names),
+        "versions": versions(),
+        "decides": list(decides),
+    }
+
+
+def _begin(folder: Path, manifest: dict[str, Any], *, write: bool) -> None:
+    """Makes sure that the folder may hold these images, and writes its manifest.
+
+    Raises:
+        ValueError: it holds others, or something else.
+        OSError: it cannot be written.
+    """
+    before = _read_manifest(folder)
+    if before is None and folder.exists() and any(map(_is_foreign, folder.iterdir())):
+        raise ValueError(f"shards must be a new or an empty folder, got {folder}")
+    for name in manifest["decides"]:
+        if before and (had := before.get(name)) != (asked := manifest[name]):
+            raise ValueError(
+                f"{name}: the samples in {folder} were begun with {had}, now it is {asked}; "
+                "resume with the same or take another folder"
+            )
+    if before and before["count"] > manifest["count"]:
+        counts = f"{before['count']}, now it is {manifest['count']}"
+        raise ValueError(f"count may only grow: the samples in {folder} are {counts}")
+    if write and (before is None or before["count"] < manifest["count"]):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _files.write_whole(folder / MANIFEST, json.dumps(manifest, indent=2).encode() + b"\n")
+        except OSError as error:
+            raise OSError(f"cannot write {folder / MANIFEST}: {error.strerror}") from error
+    elif not write:
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a file is none of ours; another process of this run may already have written some."""
+    return not re.fullmatch(r"(samples\.json|shard-\d+\.safetensors)(\..*tmp)?", path.name)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a folder; None where there is none.
+
+    Raises:
+        ValueError: it cannot be read as one.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return None
+    try:
+        manifest = json.loads(path.read_bytes())
+        known = manifest["format"] == _FORMAT and isinstance(manifest["count"], int)
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not known:
+        raise ValueError(f"{path} has format {manifest['format']}, this library reads {_FORMAT}")
+    return manifest
+
+
+def _share() -> tuple[int, int]:
+    """Which process this is and how many there are, as ``torchrun`` says."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _model(checkpoint: Checkpoint, recipe: Recipe, labels: Tensor | None) -> EpsModel:
+    model = checkpoint.model if labels is None else checkpoint.conditioned(labels)
+    device = checkpoint.schedule.alpha_bar.device
+    model = hardware.in_precision(model, device, hardware.pick_precision(recipe.precision, device))
+    return clip_x0(model, checkpoint.schedule) if recipe.clip else model
+
+
+def _walk(
+    model: EpsModel, checkpoint: Checkpoint, recipe: Recipe, x_T: Tensor, streams: Streams
+) -> Iterator[samplers.SampleStep]:
+    schedule = checkpoint.schedule
+    timesteps = samplers.evenly_spaced(schedule.num_steps, _steps(checkpoint, recipe))
+    if recipe.sampler == "ddim":
+        return samplers.ddim(model, schedule, x_T, timesteps, eta=recipe.eta, generator=streams)
+    if len(timesteps) - 1 < schedule.num_steps:
+        model, schedule = samplers.respace(model, schedule, timesteps)
+    return samplers.ddpm(model, schedule, x_T, variance=recipe.variance, generator=streams)
+
+
+def _steps(checkpoint: Checkpoint, recipe: Recipe) -> int:
+    """How many steps the walk takes.
+
+    Raises:
+        ValueError: more than the checkpoint was trained for.
+    """
+    num_steps = checkpoint.schedule.num_steps
+    if recipe.steps is None:
+        return min(50, num_steps) if recipe.sampler == "ddim" else num_steps
+    if recipe.steps > num_steps:
+        limit = f"{num_steps}, the checkpoint's T"
+        raise ValueError(f"steps must be at most {limit}; got {recipe.steps}")
+    return recipe.steps
