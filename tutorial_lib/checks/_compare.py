@@ -41,7 +41,7 @@ def as_tensor(value: object) -> Tensor | None:
             return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
         if isinstance(value, (np.ndarray, np.generic)):
             return torch.from_numpy(np.array(value))
-        if isinstance(value, (list, tuple)) and value:
+        if isinstance(value, (list, tuple, range)) and value:
             parts = [as_tensor(part) for part in value]
             return None if any(part is None for part in parts) else torch.stack(parts)  # type: ignore[arg-type]
     except (TypeError, ValueError, RuntimeError, OverflowError):
@@ -134,6 +134,12 @@ def _shape(name: str, yours: object, target: Tensor, _rtol: float, _atol: float)
         wanted = "a number" if target.ndim == 0 else "a tensor"
         return Problem("shape", f"{label}Expected {wanted}, yours is {describe(yours)}.")
     if given.shape != target.shape:
+        if isinstance(yours, tuple) and len(yours) == 1:
+            text = "Yours is a tuple of one thing: is there a comma too many after `return ...`?"
+            return Problem("shape", label + text)
+        if isinstance(yours, tuple):
+            text = f"Expected one thing, yours is {describe(yours)}."
+            return Problem("shape", label + text)
         want, got = tuple(target.shape), tuple(given.shape)
         wanted = "a single number (shape ())" if want == () else f"shape {want}"
         return Problem("shape", f"{label}Expected {wanted}, yours has shape {got}.")

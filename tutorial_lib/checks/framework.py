@@ -403,7 +403,7 @@ class Exercise(Task):
         if a.ran.failure or b.ran.failure:
             first, second = a.ran.failure, b.ran.failure
             both = first and second
-            return bool(both) and (first.kind, first.text) == (second.kind, second.text)  # type: ignore[union-attr]
+            return bool(both) and _gist(first) == _gist(second)
         return _compare.same(a.ran.value, b.ran.value, self.rtol, self.atol)
 
     def _where(self, number: int) -> str:
@@ -509,6 +509,8 @@ class Number(Task):
             if self._is_near(number, self._number(mistake.answer)):
                 name, text = mistake.name, mistake.message
                 return self._result("failed", "values", text, mistake=name)
+        if self._is_near(-number, self._number(self.value)):
+            return self._result("failed", "values", "The size is right, the sign is not.")
         size = "large" if number > self._number(self.value) else "small"
         return self._result("failed", "values", f"{number:.6g} is too {size}.")
 
@@ -625,6 +627,51 @@ def _brief(value: object) -> str:
     return text if len(text) <= 60 else type(value).__name__
 
 
+def _gist(failure: _run.Failure | None) -> object:
+    """What an exception says, whichever of two tensors it names first: ``a + b`` or ``b + a``."""
+    assert failure is not None
+    words = re.sub(r"\d+", "#", failure.text)
+    return failure.kind, words, sorted(re.findall(r"\d+", failure.text))
+
+
+_TORCH_SAYS = (
+    (
+        r"size of tensor a .* must match the size of tensor b",
+        "The shapes do not fit: broadcasting lines axes up from the right. Give (B,) its missing "
+        "axes of length 1, as `[:, None]` or `.reshape(...)` do.",
+    ),
+    (
+        r"sizes of tensors must match except in dimension",
+        "`torch.cat` joins along one axis; along all others the lengths must agree.",
+    ),
+    (
+        r"shapes cannot be multiplied",
+        "In `a @ b` the last axis of a must be as long as the first one of b.",
+    ),
+    (
+        r"same dtype|expected scalar type",
+        "One is float64, the other float32: bring them to one type with `.double()` or `.float()`.",
+    ),
+    (
+        r"shape '.*' is invalid for input of size",
+        "`reshape` keeps all numbers, so the lengths must multiply up to as many as there are.",
+    ),
+    (
+        r"index (\d+) is out of bounds for dimension \d+ with size \1$",
+        "Python counts from 0: the last of n entries is n - 1.",
+    ),
+)
+"""Texts of torch's exceptions, and what a learner may want to look at then."""
+
+
+def _advice(failure: _run.Failure) -> str:
+    """What to look at, where torch speaks of shapes and types."""
+    for pattern, told in _TORCH_SAYS:
+        if re.search(pattern, failure.text, re.IGNORECASE):
+            return told
+    return ""
+
+
 def _failure_text(failure: _run.Failure, seconds: float = 0.0) -> str:
     """A short and kind account of an exception, with the learner's line."""
     number = failure.line_number
@@ -642,10 +689,23 @@ def _failure_text(failure: _run.Failure, seconds: float = 0.0) -> str:
             told = "Your code asked for more memory than there is: is a shape too large?"
         case "RuntimeError" if "allocate" in low and "memory" in low:
             told = "Your code asked for more memory than there is: is a shape too large?"
-        case "TypeError" if re.search(r"\d+ (required )?positional arguments?", failure.text):
+        case "TypeError" if not number and re.search(
+            r"\d+ (required )?positional arguments?", failure.text
+        ):
             told = f"The function's arguments do not fit the question's: {text}"
+        case "RuntimeError" if "boolean value of tensor" in low:
+            told = "Python's `if`, `and`, `or`, `min`, `max` and a < x < b want one yes or no, and "
+            told += "a tensor holds many. Use `&`, `torch.minimum`, `.clamp` or `torch.where`."
+        case "RuntimeError" if "got: bool" in low:
+            told = (
+                "True and False have no mean: turn them into numbers first, `mask.double().mean()`."
+            )
         case "NotImplementedError" if not text:
             told = "Your code raised NotImplementedError: remove that line once you have an answer."
         case _:
+            if advice := _advice(failure):
+                text = (
+                    f"{textwrap.shorten(failure.text, 110, placeholder=' …').rstrip('.')}. {advice}"
+                )
             told = f"Your code raised {failure.kind}: {text}"
     return told + at[: 290 - len(told)]

@@ -14,8 +14,9 @@ def _to_range(pixels: Tensor) -> Tensor:
 def _pictures(generator: torch.Generator):
     for shape in ((1, 1, 2, 2), (2, 3, 8, 8), (3, 1, 4, 5)):
         pixels = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
-        pixels.view(-1)[:2] = torch.tensor([0, 255], dtype=torch.uint8)  # both ends, every time
+        pixels.view(-1)[:2] = torch.tensor([0, 255], dtype=torch.uint8)  # both ends
         yield (pixels,)
+    yield (torch.randint(40, 200, (1, 1, 3, 3), generator=generator, dtype=torch.uint8),)
 
 
 def _one_by_one(pixels: Tensor) -> Tensor:
@@ -44,6 +45,7 @@ to_range = Exercise(
     ),
     model_answer=_to_range,
     cases=_pictures,
+    atol=1e-3,  # half precision is good enough
     mistakes=(
         Mistake(
             "range 0 to 1",
@@ -76,6 +78,23 @@ to_range = Exercise(
             lambda pixels: pixels * 2 // 255 - 1,
             "You calculate with bytes, which wrap around at 256 and have no fractions: begin with "
             "`pixels.float()`.",
+        ),
+        Mistake(
+            "wraps around",
+            lambda pixels: 2 * pixels / 255 - 1,
+            "Twice a byte wraps around at 256: `2 * pixels` is still uint8. Begin with "
+            "`pixels.float()`.",
+        ),
+        Mistake(
+            "whole numbers only",
+            lambda pixels: pixels // 127.5 - 1,
+            "`//` rounds down to whole numbers, so all grey becomes -1 or 0. Divide with `/`.",
+        ),
+        Mistake(
+            "stretched",
+            lambda pixels: (pixels - pixels.min()).float() / (pixels.max() - pixels.min()) * 2 - 1,
+            "You stretch every picture from its own darkest to its own lightest pixel. Here 0 is "
+            "always -1 and 255 always 1, whatever occurs.",
         ),
         Mistake(
             "not scaled",

@@ -74,6 +74,9 @@ def _step_cases(generator: torch.Generator):
 
 _STEP_MESSAGES = {
     "no backward": "No gradient was ever calculated: call `loss.backward()`, on the loss itself.",
+    "step before backward": "Your optimizer moves before the gradient is there: at the first step it "
+    "has none to go by. First `backward()`, then `step()`.",
+    "two steps": "Your optimizer makes more than one step a call: `step()` once, after `backward()`.",
     "no step": "The optimizer never made a step: it is `optimizer.step()` that moves the weights.",
     "another optimizer": "Your weights moved, but not by the optimizer that you were given. A new "
     "one at each step forgets its running means: use the one handed in.",
@@ -85,7 +88,7 @@ _STEP_MESSAGES = {
 def _three_steps(answer, network, optimizer, loss_of):
     """The losses of three steps, and the weights after them."""
     before, made, losses = _weights(network), [], []
-    optimizer.register_step_post_hook(lambda *_: made.append(1))
+    optimizer.register_step_post_hook(lambda *_: made.append(loss_of.backwards))
     for _ in range(3):
         loss = answer(network, optimizer, loss_of)
         if _is_open(loss):
@@ -98,6 +101,10 @@ def _three_steps(answer, network, optimizer, loss_of):
         name = "no backward"
     elif not made:
         name = "no step" if torch.equal(before, _weights(network)) else "another optimizer"
+    elif not made[0]:
+        name = "step before backward"
+    elif len(made) > len(losses):
+        name = "two steps"
     if name:
         raise Wrong("values", _STEP_MESSAGES[name], name)
     return torch.stack(losses), _weights(network)
@@ -124,6 +131,12 @@ def _step_before_backward(network, optimizer, loss_of):
     optimizer.zero_grad()
     loss.backward()
     return loss.item()
+
+
+def _two_steps(network, optimizer, loss_of):
+    loss = _train_step(network, optimizer, loss_of)
+    optimizer.step()
+    return loss
 
 
 def _without_backward(network, optimizer, loss_of):
@@ -227,9 +240,9 @@ train_step = Exercise(
         Mistake(
             "step before backward",
             _step_before_backward,
-            "Your optimizer moves before the gradient is there, so every step goes by the gradient "
-            "of the batch before. First `backward()`, then `step()`.",
+            _STEP_MESSAGES["step before backward"],
         ),
+        Mistake("two steps", _two_steps, _STEP_MESSAGES["two steps"]),
         Mistake("no backward", _without_backward, _STEP_MESSAGES["no backward"]),
         Mistake("no step", _without_step, _STEP_MESSAGES["no step"]),
         Mistake(
@@ -358,9 +371,23 @@ lr_at = Exercise(
         ),
         Mistake(
             "fall begins after the warm-up",
-            _lr_like(fall=lambda f, w: min(1, (1 - f) / (1 - w)) if w < 1 else 1 - f),
+            _lr_like(fall=lambda f, w: min(1, (1 - f) / (1 - w)) if w < 1 else 1),
             "You let the fall begin where the warm-up ends. People do that too, but here both "
             "factors hold from the start: rise times (1 - f).",
+        ),
+        Mistake(
+            "rise or fall",
+            lambda step, steps, w, peak: (
+                peak * (f / w if (f := (step + 0.5) / steps) < w else 1 - f)
+            ),
+            "You take the rise while the warm-up lasts and the fall afterwards. Both factors hold "
+            "all the time: multiply them.",
+        ),
+        Mistake(
+            "no rate without warm-up",
+            lambda step, steps, w, peak: _lr_at(step, steps, w, peak) if w else 0.0,
+            "With warmup = 0 your rate is 0, and nothing is learned. It means that the rise is "
+            "over at once: factor 1.",
         ),
         Mistake(
             "smaller of the two",
@@ -419,6 +446,11 @@ first_step = Number(
             "nothing corrected",
             0.01 * 0.1 / math.sqrt(0.001),
             "That is what comes without the correction of m and v. With it both factors go out.",
+        ),
+        Mistake(
+            "only v uncorrected",
+            0.01 / math.sqrt(0.001),
+            "You kept the factor 1 - beta_2 = 0.001 in v. The corrected mean has it divided out.",
         ),
         Mistake(
             "not rooted",
@@ -529,6 +561,14 @@ clip_gradients = Exercise(
             _scaled_by(lambda norm, max_norm, _: max_norm / norm),
             "You bring every gradient to the norm max_norm, small ones are blown up (and zeros "
             "become NaN). The factor must never be above 1.",
+        ),
+        Mistake(
+            "zero by zero",
+            _scaled_by(
+                lambda norm, max_norm, _: torch.minimum(norm, torch.tensor(max_norm)) / norm
+            ),
+            "Where all gradients are 0, so is their norm, and you divide by it: 0 / 0 is NaN. "
+            "Zeros should come back as zeros.",
         ),
         Mistake(
             "only small ones scaled",
@@ -765,6 +805,21 @@ ema_update = Exercise(
             _ema_like(_mixed, buffers=lambda kept, now: None),
             "The weights are right; the buffers stayed as they were. Copy them from `network`.",
         ),
+        Mistake(
+            "a name for a new tensor",
+            lambda averaged, network, decay: [
+                _mixed(kept, now, decay)
+                for kept, now in zip(averaged.parameters(), network.parameters(), strict=True)
+            ].clear(),
+            "`averaged` stays as it was: `kept = ...` only gives the name to a new tensor. Change "
+            "the tensor itself, with `mul_`, `add_`, `copy_`.",
+        ),
+        Mistake(
+            "too much of the new",
+            _ema_like(lambda kept, now, decay: decay * kept + now),
+            "The new weights count fully, so the average grows far too large. Their share is "
+            "1 - decay.",
+        ),
         Mistake("alias", _aliased, _EMA_MESSAGES["alias"]),
         Mistake("moves the network", _wrong_one, _EMA_MESSAGES["moves the network"]),
         Mistake(
@@ -925,6 +980,31 @@ loss_by_bin = Exercise(
             "Your bins hold equally many samples. They should be equally wide in t.",
         ),
         Mistake(
+            "both edges",
+            lambda t, losses, num_steps, bins: torch.stack(
+                [
+                    losses[(t >= k * num_steps / bins) & (t <= (k + 1) * num_steps / bins)].mean()
+                    for k in range(bins)
+                ]
+            ),
+            "A step on an edge counts in two bins of yours. It belongs to the lower one only.",
+        ),
+        Mistake(
+            "width and number mixed up",
+            lambda t, losses, num_steps, bins: torch.stack(
+                [losses[(t - 1) // bins == k].mean() for k in range(bins)]
+            ),
+            "Your bins are `bins` steps wide. `bins` is how many there are: each is "
+            "num_steps // bins wide.",
+        ),
+        Mistake(
+            "median",
+            lambda t, losses, num_steps, bins: torch.stack(
+                [losses[(t - 1) * bins // num_steps == k].median() for k in range(bins)]
+            ),
+            "You take the median of a bin. The mean is asked for.",
+        ),
+        Mistake(
             "bins over what was drawn",
             _by_place(lambda t, T, bins: (t - t.min()) * bins // (t.max() - t.min() + 1)),
             "Your bins begin at the smallest t that was drawn. They should cover 1..T, whatever "
@@ -1020,9 +1100,35 @@ def _seven_steps(answer, network, optimizer, loss_of, scale, max_norm):
     return torch.tensor(scales, dtype=torch.float64), _weights(network)
 
 
+def _returns_the_loss(network, optimizer, loss_of, scale, max_norm):
+    batch = loss_of(network)
+    _scaled_step(network, optimizer, lambda _: batch, scale, max_norm)
+    return batch.item()
+
+
+def _asks_the_loss(network, optimizer, loss_of, scale, max_norm):
+    optimizer.zero_grad()
+    loss = loss_of(network)
+    (loss * scale).backward()
+    for parameter in network.parameters():
+        parameter.grad /= scale
+    nn.utils.clip_grad_norm_(network.parameters(), max_norm)
+    if not loss.isfinite():
+        return scale / 2
+    optimizer.step()
+    return scale
+
+
+def _tries_again(network, optimizer, loss_of, scale, max_norm):
+    while (after := _scaled_step(network, optimizer, loss_of, scale, max_norm)) < scale:
+        scale = after
+    return scale
+
+
 def _scaling(
     *,
     wipe=True,
+    scaled=True,
     unscale=lambda gradient, scale: gradient / scale,
     clip="after",
     overflow=None,
@@ -1043,7 +1149,7 @@ def _scaling(
         parameters = list(network.parameters())
         if wipe:
             optimizer.zero_grad()
-        (loss_of(network) * scale).backward()
+        (loss_of(network) * (scale if scaled else 1)).backward()
         if clip == "before":
             nn.utils.clip_grad_norm_(parameters, max_norm)
         for parameter in parameters:
@@ -1127,6 +1233,43 @@ scaled_step = Exercise(
             "never unscaled",
             _scaling(unscale=lambda gradient, scale: gradient),
             "You never divide the gradients by the scale, so the steps have the wrong size.",
+        ),
+        Mistake(
+            "never scaled",
+            _scaling(scaled=False),
+            "You divide the gradients by the scale, but the loss was never multiplied by it: they "
+            "come out far too small. `backward()` belongs to loss * scale.",
+        ),
+        Mistake(
+            "the loss asked",
+            _asks_the_loss,
+            "You look whether the loss is finite. It is: what overflows is the way back. Look at "
+            "the gradients, or at their norm.",
+        ),
+        Mistake(
+            "infinite numbers replaced",
+            _scaling(
+                unscale=lambda gradient, scale: torch.nan_to_num(gradient / scale),
+            ),
+            "You put finite numbers in the place of infinite gradients. Such a step goes "
+            "somewhere at random: skip it.",
+        ),
+        Mistake(
+            "tried again at once",
+            _tries_again,
+            "You try again within one call until it works. A skipped step is skipped: return "
+            "half the scale, and let the next call take the next batch.",
+        ),
+        Mistake(
+            "the loss returned",
+            _returns_the_loss,
+            "You return the loss, as in 5.1. Here the scale for the next step is asked for.",
+        ),
+        Mistake(
+            "grows after good steps",
+            _scaling(on_success=lambda scale: scale * 2),
+            "Your scale grows after a good step. GradScaler does that once in 2000 steps; here a "
+            "good step returns the scale as it was.",
         ),
         Mistake(
             "scaled twice",

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tutorial_lib.checks.framework import Choice, Exercise, Mistake, Number, Wrong
+from tutorial_lib.checks.framework import Choice, Exercise, Mistake, Number, Property, Wrong
 from tutorial_lib.schedules import from_betas, linear_schedule
 
 
@@ -23,6 +23,12 @@ OWN_NOISE = (
 DICE = (
     "The same arguments give another result each time: there are dice in your walk. Inversion has "
     "none: all its noise is eps_hat."
+)
+
+
+ASKED_TWICE = (
+    "Right numbers, but you ask the model more often than once a step, and asking is what costs: "
+    "keep its answer in a variable."
 )
 
 
@@ -203,6 +209,65 @@ ddpm_step = Exercise(
             "You divide by alpha_t itself; a noising shrinks the image by the root of it.",
         ),
         Mistake(
+            "shrunk once more",
+            lambda schedule, x_t, t, eps_hat, z, sigma_squared: _ddpm_with(
+                schedule,
+                x_t,
+                t,
+                z,
+                sigma_squared,
+                _ddpm_mean(schedule, x_t, t, eps_hat) * schedule.alpha[t - 1],
+            ),
+            "You multiply by the root of alpha_t. The noising did that already; going back, you "
+            "divide by it.",
+        ),
+        Mistake(
+            "brackets",
+            lambda schedule, x_t, t, eps_hat, z, sigma_squared: _ddpm_with(
+                schedule,
+                x_t,
+                t,
+                z,
+                sigma_squared,
+                x_t / schedule.alpha[t - 1].sqrt()
+                - schedule.beta[t - 1] / schedule.noise_rate[t] * eps_hat,
+            ),
+            "Only x_t is divided by the root of alpha_t in yours. Take the noise out first, then "
+            "divide the difference: mind the brackets.",
+        ),
+        Mistake(
+            "fresh noise divided too",
+            lambda schedule, x_t, t, eps_hat, z, sigma_squared: (
+                _ddpm_mean(schedule, x_t, t, eps_hat)
+                + (t > 1) * math.sqrt(sigma_squared) * z / schedule.alpha[t - 1].sqrt()
+            ),
+            "The fresh noise is divided by the root of alpha_t as well. It comes on top when the "
+            "division is done.",
+        ),
+        Mistake(
+            "noise taken away",
+            lambda schedule, x_t, t, eps_hat, z, sigma_squared: _ddpm_step(
+                schedule, x_t, t, eps_hat, -z, sigma_squared
+            ),
+            "You subtract the fresh noise. As noise that is as good, but the formula, and the "
+            "check, add z.",
+        ),
+        Mistake(
+            "posterior variance whatever comes in",
+            lambda schedule, x_t, t, eps_hat, z, sigma_squared: _ddpm_step(
+                schedule, x_t, t, eps_hat, z, schedule.posterior_variance[t - 1]
+            ),
+            "Your noise has the posterior variance, whatever is asked for: the variance comes in "
+            "as sigma_squared.",
+        ),
+        Mistake(
+            "the clean guess",
+            lambda schedule, x_t, t, eps_hat, z, sigma_squared: (
+                (x_t - schedule.noise_rate[t] * eps_hat) / schedule.signal_rate[t]
+            ),
+            "You return x0_hat, the guess of the clean picture. The step leads to t - 1 only.",
+        ),
+        Mistake(
             "not divided",
             lambda schedule, x_t, t, eps_hat, z, sigma_squared: _ddpm_with(
                 schedule,
@@ -335,6 +400,11 @@ timesteps = Exercise(
                 num_steps - i * (num_steps // count) for i in range(count + 2)
             ],
             "Your walk goes on below 0, where there is nothing: one entry too many.",
+        ),
+        Mistake(
+            "T left out",
+            lambda num_steps, count: [i * (num_steps // count) for i in range(count - 1, -1, -1)],
+            "Your walk begins at its second stop: T itself, where the noise is, comes first.",
         ),
         Mistake(
             "count as stride",
@@ -590,6 +660,102 @@ ddim_step = Exercise(
             "step. For longer strides use the formula with s.",
         ),
         Mistake(
+            "no roots in x0_hat",
+            lambda schedule, x_t, t, s, eps_hat, eta, z: _ddim_made_of(
+                schedule,
+                x_t,
+                t,
+                s,
+                eps_hat,
+                z,
+                eta * _fresh_variance(schedule, t, s).sqrt(),
+                x0_hat=(x_t - (1 - schedule.alpha_bar[t]) * eps_hat) / schedule.alpha_bar[t],
+            ),
+            "In x0_hat you use 1 - alpha_bar and alpha_bar. The jump mixes with their roots, the "
+            "rates.",
+        ),
+        Mistake(
+            "noise ratio upside down",
+            lambda schedule, x_t, t, s, eps_hat, eta, z: _ddim_made_of(
+                schedule,
+                x_t,
+                t,
+                s,
+                eps_hat,
+                z,
+                eta
+                * (
+                    (1 - schedule.alpha_bar[t])
+                    / (1 - schedule.alpha_bar[s])
+                    * (1 - schedule.alpha_bar[t] / schedule.alpha_bar[s])
+                ).sqrt(),
+            ),
+            "The first fraction in your sigma is upside down: 1 - abar_s, the smaller one, belongs "
+            "on top. As it is, more fresh noise comes in than fits.",
+        ),
+        Mistake(
+            "beta_t for the stride",
+            lambda schedule, x_t, t, s, eps_hat, eta, z: _ddim_made_of(
+                schedule,
+                x_t,
+                t,
+                s,
+                eps_hat,
+                z,
+                eta
+                * (
+                    (1 - schedule.alpha_bar[s]) / (1 - schedule.alpha_bar[t]) * schedule.beta[t - 1]
+                ).sqrt(),
+            ),
+            "In your sigma stands beta_t, the noising of one step. For the stride from t to s it "
+            "is 1 - abar_t / abar_s.",
+        ),
+        Mistake(
+            "rates subtracted",
+            lambda schedule, x_t, t, s, eps_hat, eta, z: _ddim_made_of(
+                schedule,
+                x_t,
+                t,
+                s,
+                eps_hat,
+                z,
+                sigma := eta * _fresh_variance(schedule, t, s).sqrt(),
+                kept=schedule.noise_rate[s] - sigma,
+            ),
+            "You take sigma away from the noise rate. Variances are subtracted, then comes the "
+            "root: the root of (1 - abar_s - sigma^2).",
+        ),
+        Mistake(
+            "room, and no noise",
+            lambda schedule, x_t, t, s, eps_hat, eta, z: _ddim_made_of(
+                schedule,
+                x_t,
+                t,
+                s,
+                eps_hat,
+                torch.zeros_like(z),
+                eta * _fresh_variance(schedule, t, s).sqrt(),
+            ),
+            "eps_hat makes room for fresh noise, and then none comes: sigma times z is missing.",
+        ),
+        Mistake(
+            "signal rate squared",
+            lambda schedule, x_t, t, s, eps_hat, eta, z: (
+                _ddim_step(schedule, x_t, t, s, eps_hat, eta, z)
+                + (schedule.alpha_bar[s] - schedule.signal_rate[s])
+                * (x_t - schedule.noise_rate[t] * eps_hat)
+                / schedule.signal_rate[t]
+            ),
+            "You weigh x0_hat with alpha_bar_s. Its root, the signal rate, belongs there.",
+        ),
+        Mistake(
+            "ends at x0_hat",
+            lambda schedule, x_t, t, s, eps_hat, eta, z: (
+                (x_t - schedule.noise_rate[t] * eps_hat) / schedule.signal_rate[t]
+            ),
+            "You return x0_hat. Only where s = 0 is that the answer; else it is noised to s again.",
+        ),
+        Mistake(
             "noise of its own",
             lambda schedule, x_t, t, s, eps_hat, eta, z: _ddim_step(
                 schedule, x_t, t, s, eps_hat, eta, torch.randn_like(z)
@@ -739,6 +905,23 @@ slerp = Exercise(
             "Your weights are cosines. At w = 0 the weight of b must be 0, and sin(0) is.",
         ),
         Mistake(
+            "mean for sum",
+            lambda a, b, w: (
+                (
+                    ((1 - w) * (angle := ((a * b).mean() / (a.norm() * b.norm())).acos())).sin() * a
+                    + (w * angle).sin() * b
+                )
+                / angle.sin()
+            ),
+            "The inner product is a sum; you take the mean of the products.",
+        ),
+        Mistake(
+            "line stretched",
+            lambda a, b, w: (m := (1 - w) * a + w * b) / m.norm() * a.norm(),
+            "This is a straight line, stretched to the length of a: the right road at an uneven "
+            "pace. The sines keep the pace.",
+        ),
+        Mistake(
             "roots for sines",
             lambda a, b, w: math.sqrt(1 - w) * a + math.sqrt(w) * b,
             "Square roots keep the length where a and b are at right angles, but rush away from "
@@ -774,7 +957,8 @@ def _wavy_model(num_steps: int):
 
     def model(x: Tensor, t: Tensor) -> Tensor:
         if not isinstance(t, Tensor) or t.dtype != torch.int64:
-            raise TypeError(f"t must be an int64 tensor of shape (B,), got {type(t).__name__}")
+            got = t.dtype if isinstance(t, Tensor) else type(t).__name__
+            raise TypeError(f"t must be an int64 tensor of shape (B,), got {got}")
         if t.shape != (len(x),):
             raise ValueError(f"t must have shape ({len(x)},), got {tuple(t.shape)}")
         age = (t.double() / num_steps).reshape(-1, *[1] * (x.ndim - 1)).to(x.dtype)
@@ -885,6 +1069,24 @@ def _invert_one_by_one(model, schedule, x_0, timesteps):
     return torch.cat([_invert(model, schedule, x[None], timesteps) for x in x_0])
 
 
+def _asked_twice(model, schedule, x_0, timesteps):
+    model(x_0, torch.ones(len(x_0), dtype=torch.int64))
+    return _invert(model, schedule, x_0, timesteps)
+
+
+def _asks_once_a_step(answer) -> bool:
+    calls = []
+    schedule = _short_schedule(9, torch.Generator().manual_seed(0))
+    wavy = _wavy_model(9)
+
+    def model(x: Tensor, t: Tensor) -> Tensor:
+        calls.append(len(x))
+        return wavy(x, t)
+
+    answer(model, schedule, torch.ones(1, 2), [9, 5, 2, 0])
+    return len(calls) == 3
+
+
 invert = Exercise(
     "lesson06.invert",
     "Back into the noise",
@@ -902,6 +1104,7 @@ invert = Exercise(
     model_answer=_invert,
     cases=_invert_cases,
     use=_twice(DICE),
+    properties=(Property(ASKED_TWICE, _asks_once_a_step, mistake="asked twice"),),
     mistakes=(
         Mistake(
             "walks down",
@@ -917,6 +1120,23 @@ invert = Exercise(
             "You ask the model at s, which on the first step is 0, a step it has never seen. The "
             "question says: the state you have, the step t you go to.",
         ),
+        Mistake(
+            "list not turned around",
+            lambda model, schedule, x_0, timesteps: _upwards(
+                model, schedule, x_0, list(timesteps)[::-1]
+            ),
+            "You go through `timesteps` as it comes, from the noise down, with the formula for "
+            "going up. Turn the list around first.",
+        ),
+        Mistake(
+            "rates of t only",
+            lambda model, schedule, x_0, timesteps: _upwards(
+                model, schedule, x_0, timesteps, rates=lambda s, t: (t, t)
+            ),
+            "You take x apart with the rates of t and put it together with the same: nothing "
+            "moves. x is at s, so x0_hat needs the rates of s.",
+        ),
+        Mistake("asked twice", _asked_twice, ASKED_TWICE),
         Mistake(
             "rates swapped",
             lambda model, schedule, x_0, timesteps: _upwards(

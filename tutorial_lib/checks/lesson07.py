@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tutorial_lib.checks.framework import Choice, Exercise, Mistake, Number, Wrong
+from tutorial_lib.metrics import frechet_distance
 from tutorial_lib.schedules import cosine_schedule, linear_schedule
 
 # alpha_bar_curve(num_steps, offset): f(t) / f(0) for t = 0..T, before any beta is cut.
@@ -41,6 +42,17 @@ def _curve(
         return f / f0 if divide else f
 
     return alpha_bar_curve
+
+
+def _curve_angle(num_steps, offset):
+    share = torch.arange(num_steps + 1, dtype=torch.float64) / num_steps
+    return (share + offset) / (1 + offset) * math.pi / 2
+
+
+def _shifted_steps(num_steps, offset):
+    t = torch.arange(num_steps + 1, dtype=torch.float64)
+    f = torch.cos((t + offset) / num_steps / (1 + offset) * math.pi / 2) ** 2
+    return f / f[0]
 
 
 def _offset_in_steps(num_steps, offset):
@@ -106,6 +118,22 @@ alpha_bar_curve = Exercise(
             _offset_in_steps,
             "Steps and their share are mixed up: you add the offset to t and not to t / T, so it "
             "all but vanishes when T is large.",
+        ),
+        Mistake(
+            "offset always 0.008",
+            lambda T, s: _alpha_bar_curve(T, 0.008),
+            "Your offset is 0.008, whatever is handed in. Use the argument.",
+        ),
+        Mistake(
+            "offset for a share",
+            _shifted_steps,
+            "You divide t + offset by T. Only t is divided: t / T is the share of the way, and the "
+            "offset is added to that.",
+        ),
+        Mistake(
+            "square inside",
+            lambda T, s: (f := torch.cos(_curve_angle(T, s) ** 2)) / f[0],
+            "You square the angle. Take the cosine first, then the square.",
         ),
         Mistake(
             "square missing",
@@ -221,6 +249,23 @@ cut_betas = Exercise(
             "alphas",
             lambda a, m: (a[1:] / a[:-1]).clamp(max=m),
             "These are alphas, what a step keeps. beta is 1 minus that.",
+        ),
+        Mistake(
+            "cut always at 0.999",
+            lambda a, m: (1 - a[1:] / a[:-1]).clamp(max=0.999),
+            "You cut at 0.999, whatever max_beta is. Use the argument.",
+        ),
+        Mistake(
+            "alphas cut",
+            lambda a, m: 1 - (a[1:] / a[:-1]).clamp(max=m),
+            "You cut the alphas, before they are taken from 1, so the small betas are changed and "
+            "the large ones are not. Cut last.",
+        ),
+        Mistake(
+            "left out",
+            lambda a, m: (b := 1 - a[1:] / a[:-1])[b < m],
+            "Betas above max_beta are missing in your answer. Cutting means that they become "
+            "max_beta; there are T betas still.",
         ),
         Mistake(
             "ratio upside down",
@@ -356,7 +401,11 @@ def _logarithm(answer, num_steps, offset, max_beta):
         return result
     if values.shape != (num_steps + 1,):
         return values
-    if (values < _UNCUT).any():
+    if not (values[:-1] > _UNCUT).all() or values[-1] < -_UNCUT:
+        bad = int((~(values > _UNCUT)).nonzero()[0])
+        text = f"Your alpha_bar[{bad}] is {values[bad]:.3g}. A share of the picture is above 0"
+        raise Wrong("values", f"{text}: only the last entry may come close.")
+    if values[-1] < _UNCUT:
         raise Wrong("values", _NEVER_CUT, "never cut")
     return values.log()
 
@@ -428,6 +477,12 @@ cosine = Exercise(
             "Your offset is a part of one step. It is a share of the whole way: add it to t / T.",
         ),
         Mistake(
+            "betas multiplied",
+            _cosine_with(build=lambda beta: torch.cat([torch.ones(1), beta.cumprod(0)])),
+            "You multiply up the betas, what each step loses. What is left is the product of what "
+            "each step keeps, 1 - beta.",
+        ),
+        Mistake(
             "curve for steps",
             lambda T, s, m: torch.cat(
                 [torch.ones(1), _cosine_with(build=lambda b: 1 - b)(T, s, m)]
@@ -494,6 +549,15 @@ def _share_cases(generator: torch.Generator):
     ):
         shift = float(torch.rand((), generator=generator)) / 10
         yield schedule.alpha_bar, low + shift, high + shift
+    halves = torch.tensor([1.0, 0.9, 0.5, 0.5, 0.2], dtype=torch.float64)  # log-SNR exactly 0
+    yield halves, 0.0, 1.0
+    yield halves, -3.0, 0.0
+
+
+def _as_number(answer, alpha_bar, low, high):
+    """The answer, a count of whole numbers too: it is wrong by its value, not by its type."""
+    result = answer(alpha_bar, low, high)
+    return result.double() if isinstance(result, Tensor) and result.dtype == torch.int64 else result
 
 
 def _share_of(log_snr):
@@ -525,6 +589,8 @@ log_snr_share = Exercise(
     ),
     model_answer=_log_snr_share,
     cases=_share_cases,
+    use=_as_number,
+    reference=_log_snr_share,
     mistakes=(
         Mistake(
             "t = 0 counted",
@@ -535,6 +601,37 @@ log_snr_share = Exercise(
             "no logarithm",
             _share_of(lambda a: (a / (1 - a))[1:]),
             "low and high are limits for the logarithm of the SNR; you compare the SNR itself.",
+        ),
+        Mistake(
+            "low left out",
+            lambda a, low, high: (
+                (((x := (a / (1 - a)).log()[1:]) > low) & (x < high)).double().mean()
+            ),
+            "A step that lies exactly at `low` counts: at least low means >=.",
+        ),
+        Mistake(
+            "high let in",
+            lambda a, low, high: (
+                (((x := (a / (1 - a)).log()[1:]) >= low) & (x <= high)).double().mean()
+            ),
+            "A step that lies exactly at `high` does not count: below high means <.",
+        ),
+        Mistake(
+            "either side",
+            lambda a, low, high: (
+                (((x := (a / (1 - a)).log()[1:]) >= low) | (x < high)).double().mean()
+            ),
+            "`|` is or, and every number is above low or below high. Both must hold: `&`.",
+        ),
+        Mistake(
+            "percent",
+            lambda a, low, high: 100 * _log_snr_share(a, low, high),
+            "Your share is in percent. It is a number in 0..1.",
+        ),
+        Mistake(
+            "powers of two",
+            _share_of(lambda a: (a / (1 - a)).log2()[1:]),
+            "That is the logarithm to base 2. The natural one is `.log()`.",
         ),
         Mistake(
             "powers of ten",
@@ -670,6 +767,29 @@ frechet_diagonal = Exercise(
             "You throw all features into one heap. Each has its own mean: use `mean(0)`, `std(0)`.",
         ),
         Mistake(
+            "spreads added",
+            lambda a, b: ((a.mean(0) - b.mean(0)) ** 2 + (a.std(0) + b.std(0)) ** 2).sum(),
+            "You add the two standard deviations. It is their difference that is squared.",
+        ),
+        Mistake(
+            "along the features",
+            lambda a, b: ((a.mean(1) - b.mean(1)) ** 2 + (a.std(1) - b.std(1)) ** 2).sum(),
+            "You take mean and standard deviation of each sample over its features. They belong to "
+            "a feature, over the samples: axis 0.",
+        ),
+        Mistake(
+            "sample by sample",
+            lambda a, b: ((a - b) ** 2).sum(),
+            "You compare samples one by one. The sets have different sizes, and no sample has a "
+            "partner: compare means and spreads.",
+        ),
+        Mistake(
+            "features together",
+            frechet_distance,
+            "That is the full Fréchet distance, which also sees how features hang together. Here "
+            "each feature counts on its own.",
+        ),
+        Mistake(
             "divided by N",
             lambda a, b: (
                 (a.mean(0) - b.mean(0)) ** 2
@@ -755,7 +875,7 @@ def _judge_floor(answer, distance, real, count, generator):
             raise Wrong("values", _FLOOR["drawn with repeats"], "drawn with repeats")
         if set(first) & set(second):
             raise Wrong("values", _FLOOR["overlap"], "overlap")
-        if first == sorted(first) and second == sorted(second):
+        if max(first) - min(first) < count:  # neighbors in the data, all of them
             raise Wrong("values", _FLOOR["not shuffled"], "not shuffled")
         expected = distance(a, b)
         if not isinstance(result, int | float | Tensor | np.generic | np.ndarray) or (
@@ -800,7 +920,7 @@ def _by_mask(distance, real, count, generator):
     keys = torch.rand(len(real), generator=generator)
     limit = keys.sort().values[count - 1]
     chosen = keys <= limit
-    return torch.tensor(distance(real[chosen].flip(0), real[~chosen]))
+    return torch.tensor(distance(real[chosen], real[~chosen]))
 
 
 def _shuffle_rows(distance, real, count, generator):

@@ -35,8 +35,9 @@ class _Labelled:
         sizes = [len(part) if part.ndim else 0 for part in (x_t, t, labels)]
         if len(set(sizes)) > 1:
             raise ValueError(f"x_t, t, labels must be one for each sample, got {sizes} of them")
-        if int(labels.max()) > self.num_classes:
-            raise ValueError(f"labels must be in 0..{self.num_classes}, got {int(labels.max())}")
+        outside = labels[(labels < 0) | (labels > self.num_classes)]
+        if len(outside):
+            raise ValueError(f"labels must be in 0..{self.num_classes}, got {int(outside[0])}")
         self.calls.append(len(x_t))
         each = (-1, *[1] * (x_t.ndim - 1))
         shift = self.table.to(x_t)[labels].reshape(each)
@@ -59,7 +60,10 @@ def _ask(denoiser: object, model: _Labelled) -> Tensor:
         return tensor_like(denoiser, model.x_t)  # says what is wrong
     if not callable(denoiser):
         raise Wrong("shape", _NO_FUNCTION)
-    return tensor_like(denoiser(model.x_t.clone(), model.t.clone()), model.x_t)
+    answer = denoiser(model.x_t.clone(), model.t.clone())
+    if answer is None:
+        raise Wrong("shape", "The function that you return gives None: has it a `return`?")
+    return tensor_like(answer, model.x_t)
 
 
 # --- a row of each digit --------------------------------------------------------------------------
@@ -98,6 +102,16 @@ label_grid = Exercise(
             "no class as a row",
             lambda num_classes, columns: torch.arange(num_classes + 1).repeat_interleave(columns),
             "One row too many: label num_classes means no class, and is not asked for here.",
+        ),
+        Mistake(
+            "numbered within a row",
+            lambda num_classes, columns: torch.arange(num_classes * columns) % columns,
+            "You count along each row. All samples of a row have one label, that of the row.",
+        ),
+        Mistake(
+            "last class missing",
+            lambda num_classes, columns: torch.arange(num_classes - 1).repeat_interleave(columns),
+            "The last class is missing: `torch.arange(n)` ends at n - 1 by itself.",
         ),
         Mistake(
             "rows and columns swapped",
@@ -174,7 +188,7 @@ condition = Exercise(
         ),
         Mistake(
             "t and labels swapped",
-            lambda model, labels: lambda x_t, t: model(x_t, labels, t % (model.num_classes + 1)),
+            lambda model, labels: lambda x_t, t: model(x_t, labels, t),
             "The model takes (x_t, t, labels), in this order; yours gets the labels as steps.",
         ),
         Mistake(
@@ -231,9 +245,20 @@ def _drop_figures(answer: Callable, labels, p, num_classes, generator) -> tuple:
     for batches of one; how many of the others are kept as they were; whether neighbours fall
     together."""
     before = labels.clone()
-    came = tensor_like(answer(labels, p, num_classes, generator), before)
+    came = answer(labels, p, num_classes, generator)
+    if isinstance(came, Tensor) and came.ndim == 1 and len(came) < len(before):
+        raise Wrong("shape", _REMOVED, "removed")
+    came = tensor_like(came, before)
     if not torch.equal(labels, before):
         raise Wrong("properties", _IN_PLACE, mistake="in place")
+    strange = came[(came != before) & (came != num_classes)].unique().tolist()
+    if strange:
+        name = "another class for no class"
+        if len(strange) == 1:
+            name = {0: "class 0 for no class", num_classes - 1: "last class for no class"}.get(
+                strange[0], "another label for no class"
+            )
+        raise Wrong("values", _STRANGE[name], name)
     gone = came == num_classes
     singles = [
         tensor_like(answer(before[i : i + 1], p, num_classes, generator), before[:1])
@@ -245,6 +270,20 @@ def _drop_figures(answer: Callable, labels, p, num_classes, generator) -> tuple:
     return tuple(shares)
 
 
+_STRANGE = {
+    "class 0 for no class": "Dropped labels become 0, and 0 is a class. No class has a label of its "
+    "own: num_classes.",
+    "last class for no class": "Dropped labels become num_classes - 1, the last class. Classes count "
+    "from 0, so num_classes itself is free.",
+    "another class for no class": "Dropped labels become other classes at random: that teaches wrong "
+    "labels. They should become num_classes, which means no class.",
+    "another label for no class": "Dropped labels become a label that the network's table does not "
+    "hold. No class is num_classes, whatever that number is.",
+}
+_REMOVED = (
+    "Your answer has fewer labels than came in. A dropped label stays in its place and becomes "
+    "num_classes: its image is still in the batch."
+)
 _IN_PLACE = (
     "You write into the `labels` that came in. They belong to the data set: the next epoch would "
     "find them dropped. Make a new tensor."
@@ -348,16 +387,54 @@ drop_labels = Exercise(
             lambda labels, p, num_classes, generator: torch.where(
                 torch.rand(len(labels), generator=generator) < p, 0, labels
             ),
-            "Dropped labels become 0, and 0 is a class. No class has a label of its own: "
-            "num_classes.",
+            _STRANGE["class 0 for no class"],
+        ),
+        Mistake(
+            "another label for no class",
+            lambda labels, p, num_classes, generator: torch.where(
+                torch.rand(len(labels), generator=generator) < p, -1, labels
+            ),
+            _STRANGE["another label for no class"],
+        ),
+        Mistake(
+            "another class for no class",
+            lambda labels, p, num_classes, generator: torch.where(
+                torch.rand(len(labels), generator=generator) < p,
+                torch.randint(num_classes, labels.shape, generator=generator),
+                labels,
+            ),
+            _STRANGE["another class for no class"],
+        ),
+        Mistake(
+            "removed",
+            lambda labels, p, num_classes, generator: labels[
+                torch.rand(len(labels), generator=generator) >= p
+            ],
+            _REMOVED,
+        ),
+        Mistake(
+            "always one in ten",
+            lambda labels, p, num_classes, generator: torch.where(
+                torch.rand(len(labels), generator=generator) < 0.1, num_classes, labels
+            ),
+            "You drop one label in ten, whatever p is. Use the argument.",
+        ),
+        Mistake(
+            "a fixed number",
+            lambda labels, p, num_classes, generator: labels.index_fill(
+                0,
+                torch.randperm(len(labels), generator=generator)[: round(p * len(labels))],
+                num_classes,
+            ),
+            "You drop the same number of labels in each batch. Then they do not fall on their own: "
+            "of a batch of one, say, p of it cannot fall.",
         ),
         Mistake(
             "last class for no class",
             lambda labels, p, num_classes, generator: torch.where(
                 torch.rand(len(labels), generator=generator) < p, num_classes - 1, labels
             ),
-            "Dropped labels become num_classes - 1, the last class. Classes count from 0, so "
-            "num_classes itself is free.",
+            _STRANGE["last class for no class"],
         ),
         Mistake(
             "normal draws",
@@ -598,6 +675,18 @@ two_in_one = Exercise(
             "The batch is twice as long and `t` is not: each of the 2B samples needs its step.",
         ),
         Mistake(
+            "labels not doubled",
+            _two(both=lambda labels, nobody: labels),
+            "The batch is twice as long and the labels are not: the second half wants the label "
+            "num_classes for each sample.",
+        ),
+        Mistake(
+            "-1 for no class",
+            _two(no_class=lambda labels, num_classes: torch.full_like(labels, -1)),
+            "You mark no class by -1. A network that looks labels up in a table has no row -1; no "
+            "class is num_classes.",
+        ),
+        Mistake(
             "halves swapped",
             _two(split=lambda both: both.chunk(2)[::-1]),
             "The halves come back in the order in which you put them in; you name them the other "
@@ -750,6 +839,41 @@ spread = Exercise(
             ),
             "You average over all pairs at once, so a large class counts more. First a mean for "
             "each class, then the mean of these.",
+        ),
+        Mistake(
+            "classes that do not occur",
+            lambda features, labels: torch.stack(
+                [
+                    torch.cdist(own, own).sum() / _count(own)
+                    for own in (features[labels == c] for c in range(int(labels.max()) + 1))
+                ]
+            ).mean(),
+            "One of the labels does not occur, and its mean over no pairs is NaN. Go through "
+            "`labels.unique()`.",
+        ),
+        Mistake(
+            "always ten classes",
+            lambda features, labels: torch.stack(
+                [
+                    torch.cdist(own, own).sum() / _count(own)
+                    for own in (features[labels == c] for c in range(10))
+                ]
+            ).mean(),
+            "You go through ten classes, and a mean over no pairs is NaN. Take those that occur: "
+            "`labels.unique()`.",
+        ),
+        Mistake(
+            "median",
+            _spread_with(lambda own: torch.nn.functional.pdist(own).quantile(0.5)),
+            "You take the median of the distances. Their mean is asked for.",
+        ),
+        Mistake(
+            "classes weighed by size",
+            lambda features, labels: (
+                sum(len(f) * torch.pdist(f).mean() for f in _classes(features, labels))
+                / len(labels)
+            ),
+            "You weigh the classes by their size. Each class counts once in the mean.",
         ),
         Mistake(
             "distance to the middle",
