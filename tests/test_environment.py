@@ -36,7 +36,9 @@ def locked() -> dict[str, str]:
 def test_conda_gets_what_pip_gets():
     entries = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     conda = as_dict([entry for entry in entries if isinstance(entry, str)])
-    del conda["pip"]  # only there to install the course itself
+    del conda["pip"]  # there for the course itself and for what conda-forge lacks
+    (by_pip,) = (entry["pip"] for entry in entries if isinstance(entry, dict))
+    conda |= as_dict([entry for entry in by_pip if not entry.startswith("--")])
     assert conda == {**required(), "python": PROJECT["requires-python"]}
 
 

@@ -8,10 +8,14 @@ A test asks for ``open_notebook`` and gets a page on which it can run cells, dra
         lesson.page.locator("input[type=range]").first.focus()
         lesson.page.keyboard.press("PageUp")
 
+`open_cells` does the same with a notebook made of given cells, and `open_script` gives a blank page
+on which the script of an explorer is loaded as ``window.explorer``.
+
 When the test ends, the page must have logged no error, and a screenshot of it is in
 build/screenshots/.
 """
 
+import contextlib
 import json
 import os
 import secrets
@@ -21,11 +25,12 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import nbformat
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Route, sync_playwright
 
@@ -63,6 +68,20 @@ CODE_CELLS = """() => {
   const cells = [...window.jupyterapp.shell.currentWidget.content.model.cells];
   return cells.map((cell) => cell.toJSON()).filter((cell) => cell.cell_type === "code");
 }"""
+
+
+LOAD_SCRIPT = """async (script) => {
+  const file = new Blob([script], { type: "text/javascript" });
+  window.explorer = await import(URL.createObjectURL(file));
+}"""
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A running JupyterLab: where a notebook opens (`%s`), and the folder that it serves."""
+
+    address: str
+    notebooks: Path
 
 
 @dataclass
@@ -104,8 +123,8 @@ class OpenNotebook:
 
 
 @pytest.fixture(scope="session")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a JupyterLab that serves a copy of the course; `%s` is the notebook.
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A JupyterLab that serves a copy of the course.
 
     A copy, because JupyterLab saves what is opened; in a folder with a space, because some have.
     """
@@ -147,7 +166,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         )
     try:
         _wait_for(f"http://127.0.0.1:{port}/api?token={token}", server, log)
-        yield f"http://127.0.0.1:{port}/lab/tree/notebooks/%s?reset&token={token}"
+        address = f"http://127.0.0.1:{port}/lab/tree/notebooks/%s?reset&token={token}"
+        yield Lab(address, course / "notebooks")
     finally:
         server.terminate()
         server.wait(timeout=20)
@@ -166,8 +186,60 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def open_notebook(lab: str, browser: Browser) -> Iterator[Callable[[str], OpenNotebook]]:
+def open_notebook(lab: Lab, browser: Browser) -> Iterator[Callable[[str], OpenNotebook]]:
     """Opens a notebook of the copy, by its path under notebooks/, with a kernel that is ready."""
+    yield from _opener(lab, browser)
+
+
+@pytest.fixture
+def open_cells(
+    lab: Lab, open_notebook: Callable[[str], OpenNotebook]
+) -> Callable[..., OpenNotebook]:
+    """Opens a new notebook, `name`.ipynb, with a code cell for each text."""
+
+    def open_new(name: str, *cells: str) -> OpenNotebook:
+        return open_notebook(write_notebook(lab, name, cells))
+
+    return open_new
+
+
+@pytest.fixture(scope="module")
+def open_for_all(lab: Lab, browser: Browser) -> Iterator[Callable[..., OpenNotebook]]:
+    """As `open_cells`, for all tests of a file: what they look at stays open between them."""
+    opener = _opener(lab, browser)
+    open_one = next(opener)
+    yield lambda name, *cells: open_one(write_notebook(lab, name, cells))
+    with contextlib.suppress(StopIteration):
+        next(opener)
+
+
+@pytest.fixture
+def open_script(browser: Browser) -> Iterator[Callable[[str], Page]]:
+    """A blank page with what a script exports as `window.explorer`."""
+    pages: list[Page] = []
+
+    def open_one(script: str) -> Page:
+        page = browser.new_page()
+        pages.append(page)
+        page.evaluate(LOAD_SCRIPT, script)
+        return page
+
+    yield open_one
+    for page in pages:
+        page.close()
+
+
+def write_notebook(lab: Lab, name: str, cells: Sequence[str]) -> str:
+    """A notebook of code cells in the folder that the lab serves; returns its file's name."""
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in cells],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+    )
+    nbformat.write(notebook, lab.notebooks / f"{name}.ipynb")
+    return f"{name}.ipynb"
+
+
+def _opener(lab: Lab, browser: Browser) -> Iterator[Callable[[str], OpenNotebook]]:
     opened: list[OpenNotebook] = []
 
     def open_one(name: str) -> OpenNotebook:
@@ -186,7 +258,7 @@ def open_notebook(lab: str, browser: Browser) -> Iterator[Callable[[str], OpenNo
         page.on("console", on_console)
         page.on("pageerror", lambda error: notebook.errors.append(str(error)))
         page.route(lambda url: urlsplit(url).hostname not in ("127.0.0.1", None), refuse)
-        page.goto(lab % name)
+        page.goto(lab.address % name)
         page.wait_for_function(KERNEL_IDLE, timeout=START_SECONDS * 1000)
         return notebook
 

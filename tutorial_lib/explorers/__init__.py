@@ -7,7 +7,8 @@ Each is a widget for JupyterLab; on GitHub and in print a still picture stands f
 need no kernel also become a page of their own with ``explorer.save_html("page.html")``.
 """
 
+from tutorial_lib.explorers._embedding import EmbeddingExplorer
 from tutorial_lib.explorers._forward import ForwardExplorer
 from tutorial_lib.explorers._schedule import ScheduleExplorer
 
-__all__ = ["ForwardExplorer", "ScheduleExplorer"]
+__all__ = ["EmbeddingExplorer", "ForwardExplorer", "ScheduleExplorer"]

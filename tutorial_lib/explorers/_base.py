@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import anywidget
 import numpy as np
 import torch
+from IPython.core.getipython import get_ipython
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -110,6 +111,7 @@ class Explorer(anywidget.AnyWidget):
                 f"that a saved notebook stays small; got {size:,}: give {self._less()}"
             )
         super().__init__(**traits)
+        _replace_those_before(self)
 
     def _less(self) -> str:
         """What to give less of, where there is too much data."""
@@ -173,6 +175,29 @@ class Explorer(anywidget.AnyWidget):
             state=json.dumps(state).replace("<", "\\u003c"),
             script=str(self._esm).replace("</", "<\\/"),
         )
+
+
+_OF_CELL: dict[str, tuple[str, list[Explorer]]] = {}
+"""By notebook cell: which run of it made explorers, and those."""
+
+
+def _replace_those_before(explorer: Explorer) -> None:
+    """Closes what an earlier run of the same cell made.
+
+    Widgets live until they are closed: run fifty times, a cell would leave fifty explorers in the
+    kernel, in the page, and in the notebook when it is saved.
+    """
+    shell = get_ipython()
+    parent = shell.get_parent() if shell is not None and hasattr(shell, "get_parent") else None
+    cell = parent and parent["metadata"].get("cellId")
+    if not cell:
+        return
+    run = parent["header"]["msg_id"]
+    if _OF_CELL.get(cell, ("", []))[0] != run:
+        for old in _OF_CELL.pop(cell, ("", []))[1]:
+            old.close()
+        _OF_CELL[cell] = (run, [])
+    _OF_CELL[cell][1].append(explorer)
 
 
 def _module(script: str) -> str:

@@ -455,6 +455,31 @@ class Chart {
   }
 }
 
+/** A picture of sharp pixels in memory, for charts to draw enlarged. */
+function offscreen(width, height) {
+  const canvas = element("canvas", { width, height }), context = canvas.getContext("2d");
+  let image = context.createImageData(width, height);
+  return {
+    canvas,
+    get data() { return image.data; },
+    size(w, h) {
+      if (canvas.width === w && canvas.height === h) return;
+      canvas.width = w;
+      canvas.height = h;
+      image = context.createImageData(w, h);
+    },
+    put: () => context.putImageData(image, 0, 0),
+  };
+}
+
+/** The colour of `share` in [0, 1], from dark blue to light yellow: its lightness tells it too. */
+function ramp(data, at, share) {
+  data[at] = 10 + 245 * share;
+  data[at + 1] = 30 + 204 * share;
+  data[at + 2] = 90 - 20 * share;
+  data[at + 3] = 255;
+}
+
 /** Round numbers from low to high, about `count` steps. */
 function ticks(low, high, count = 5) {
   const rough = (high - low) / count, size = 10 ** Math.floor(Math.log10(rough));

@@ -1,0 +1,282 @@
+"""Every explorer in a real JupyterLab: dragged, keyed, read aloud, re-run, reloaded, exported."""
+
+import json
+from collections.abc import Callable
+
+import nbformat
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from explorer_cases import ALONE, CASES, DRAGGED, SETUP
+from playwright.sync_api import Locator, Page
+
+RERUNS = 50
+LARGEST_NOTEBOOK = 2_000_000  # bytes, with the widgets' saved state
+PAINTED = "([root, before]) => +root.dataset.frames > before"
+# Two sums over the pixels of all canvases: any change of a picture changes them.
+PICTURE = """root => [...root.querySelectorAll("canvas")].map((canvas) => {
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  let sum = 0;
+  for (let i = 0; i < data.length; i++) sum = (sum * 31 + data[i]) | 0;
+  return sum;
+})"""
+NAMES = """root => [...root.querySelectorAll("input, select, button, canvas")].map((node) => ({
+  what: node.tagName + (node.type ? `[${node.type}]` : ""),
+  name: node.getAttribute("aria-label") || node.labels?.[0]?.textContent.trim()
+    || (node.tagName === "BUTTON" && node.textContent.trim()) || "",
+  value: node.type === "range" ? node.getAttribute("aria-valuetext") : "none needed",
+  role: node.getAttribute("role"),
+}))"""
+
+
+def view(notebook, number: int = 0) -> Locator:
+    """The explorer that the cell shows, once it has painted."""
+    root = notebook.page.locator(".tx").nth(number)
+    root.wait_for(timeout=30_000)
+    notebook.page.wait_for_function("root => +root.dataset.frames > 0", arg=root.element_handle())
+    return root
+
+
+def picture(root: Locator) -> list[int]:
+    return root.evaluate(PICTURE)
+
+
+def slider(root: Locator, name: str) -> Locator:
+    return root.get_by_role("slider", name=DRAGGED[name])
+
+
+def after_painting(root: Locator, act: Callable[[], object]) -> list[int]:
+    """The picture that follows `act`, which must make the explorer paint."""
+    before = int(root.get_attribute("data-frames") or 0)
+    act()
+    arguments = [root.element_handle(), before]
+    root.page.wait_for_function(PAINTED, arg=arguments, timeout=5_000)
+    root.page.wait_for_timeout(50)
+    return picture(root)
+
+
+def drag(root: Locator, name: str, start: float, end: float, steps: int = 10) -> None:
+    """Drags the main slider between two places of its width."""
+    handle = slider(root, name)
+    handle.scroll_into_view_if_needed()
+    box = handle.bounding_box()
+    assert box is not None
+    x, y = (lambda share: box["x"] + share * box["width"]), box["y"] + box["height"] / 2
+    mouse = root.page.mouse
+    mouse.move(x(start), y)
+    mouse.down()
+    mouse.move(x(end), y, steps=steps)
+    mouse.up()
+
+
+@pytest.fixture(scope="module")
+def shown(open_for_all):
+    """A notebook that shows every explorer, and where each one is."""
+    notebook = open_for_all("explorers", SETUP, *CASES.values())
+    notebook.run_all()
+    for number in range(len(CASES)):
+        view(notebook, number)
+    return notebook
+
+
+@pytest.fixture(params=CASES)
+def explorer(request, shown) -> tuple[str, Locator]:
+    """Each explorer's name and its view."""
+    return request.param, view(shown, list(CASES).index(request.param))
+
+
+def test_dragging_changes_the_picture(explorer):
+    name, root = explorer
+    before = picture(root)
+    assert any(before), "nothing is painted"
+    after = after_painting(root, lambda: drag(root, name, 0.2, 0.7))
+    assert after != before
+
+
+def test_every_slider_obeys_the_keyboard(explorer):
+    _, root = explorer
+    for handle in root.locator("input[type=range]:not(:disabled)").all():
+        handle.focus()
+        handle.press("Home")
+        low = handle.input_value()
+        handle.press("ArrowRight")
+        assert handle.input_value() != low
+        assert handle.evaluate("node => node === document.activeElement")
+        handle.press("End")
+        assert handle.input_value() not in ("", low)
+
+
+def test_tab_reaches_every_control(explorer):
+    _, root = explorer
+    reached = """([root, active]) => root.contains(active)
+      ? [...root.querySelectorAll("input, select, button")].indexOf(active) : -1"""
+    controls = "root => [...root.querySelectorAll('input, select, button')].map(n => !n.disabled)"
+    enabled = {i for i, on in enumerate(root.evaluate(controls)) if on}
+    root.locator("input, select, button").first.focus()
+    found = set()
+    for _ in range(len(enabled) + 2):
+        active = root.page.evaluate_handle("document.activeElement")
+        found.add(root.page.evaluate(reached, [root.element_handle(), active]))
+        root.page.keyboard.press("Tab")
+    assert enabled <= found
+
+
+def test_everything_has_a_name_and_a_value(explorer):
+    _, root = explorer
+    for part in root.evaluate(NAMES):
+        assert part["name"], f"{part['what']} has no accessible name"
+        assert part["value"], f"{part['what']} {part['name']} has no value text"
+        if part["what"] == "CANVAS":
+            assert part["role"] == "img"
+
+
+def test_the_picture_says_what_it_shows_now(explorer):
+    name, root = explorer
+    labels = "root => [...root.querySelectorAll('canvas')].map(c => c.getAttribute('aria-label'))"
+    after_painting(root, lambda: drag(root, name, 0.6, 0.1))
+    before = root.evaluate(labels)
+    after_painting(root, lambda: drag(root, name, 0.1, 0.8))
+    assert root.evaluate(labels) != before
+
+
+def test_it_fits_the_column(explorer):
+    _, root = explorer
+    wide, room = root.evaluate("root => [root.scrollWidth, root.clientWidth]")
+    assert wide <= room
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_axe_finds_nothing_serious(shown, theme):
+    page = shown.page
+    page.evaluate("t => jupyterapp.commands.execute('apputils:change-theme', {theme: t})", theme)
+    light = str("Light" in theme).lower()
+    page.wait_for_selector(f"body[data-jp-theme-light={light}]", state="attached")
+    page.wait_for_timeout(500)  # its style sheet arrives after its name
+    for number, name in enumerate(CASES):
+        view(shown, number).evaluate("(root, name) => { root.id = `explorer-${name}`; }", name)
+    found = Axe().run(page, context={"include": [[".tx"]]}).response["violations"]
+    serious = [v for v in found if v["impact"] in ("serious", "critical")]
+    told = [(v["id"], [node["html"][:120] for node in v["nodes"]]) for v in serious]
+    suffix = "-light" if "Light" in theme else "-dark"
+    shown.screenshot(suffix)
+    assert serious == [], json.dumps(told, indent=1)
+
+
+def test_it_moves_while_the_kernel_is_busy(explorer, shown):
+    name, root = explorer
+    busy = """() => { jupyterapp.shell.currentWidget.sessionContext.session.kernel
+      .requestExecute({ code: "import time; time.sleep(4)" }); }"""
+    state = "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.status"
+    shown.page.evaluate(busy)
+    shown.page.wait_for_function(f"() => ({state})() === 'busy'")
+    before = picture(root)
+    assert after_painting(root, lambda: drag(root, name, 0.7, 0.3)) != before
+    assert shown.page.evaluate(state) == "busy"
+
+
+def test_two_copies_do_not_move_each_other(open_cells):
+    notebook = open_cells("two-copies", SETUP, CASES["forward"], CASES["forward"])
+    notebook.run_all()
+    first, second = view(notebook, 0), view(notebook, 1)
+    before = picture(second)
+    after_painting(first, lambda: drag(first, "forward", 0.1, 0.8))
+    assert picture(second) == before
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_run_again_fifty_times_saved_and_reloaded(open_cells, lab, name):
+    notebook = open_cells(f"again-{name}", SETUP, CASES[name])
+    notebook.run_all()
+    view(notebook)
+    few = listeners_after_reruns(notebook, 5)
+    many = listeners_after_reruns(notebook, RERUNS - 5)
+    assert many <= few * 1.02 + 10, f"{few} listeners after 5 runs, {many} after {RERUNS}"
+
+    page = notebook.page
+    page.evaluate("() => jupyterapp.commands.execute('docmanager:save')")
+    saved = lab.notebooks / f"again-{name}.ipynb"
+    size = saved.stat().st_size
+    states = nbformat.read(saved, as_version=4).metadata.get("widgets", {})
+    assert states, "JupyterLab did not save the widget's state"
+    assert size < LARGEST_NOTEBOOK, f"{size:,} bytes saved"
+
+    page.reload()
+    root = view(notebook)
+    before = picture(root)
+    assert after_painting(root, lambda: drag(root, name, 0.2, 0.9)) != before
+
+    page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
+    page.wait_for_timeout(1500)
+    notebook.run_all()
+    root = view(notebook)
+    before = picture(root)
+    assert after_painting(root, lambda: drag(root, name, 0.9, 0.2)) != before
+
+
+def listeners_after_reruns(notebook, count: int) -> int:
+    """Runs the second cell `count` times; how many event listeners the page then has."""
+    page = notebook.page
+    for _ in range(count):
+        page.evaluate("""async () => {
+          jupyterapp.shell.currentWidget.content.activeCellIndex = 1;
+          await jupyterapp.commands.execute("notebook:run-cell");
+        }""")
+        view(notebook)
+    page.wait_for_function("() => document.querySelectorAll('.tx').length === 1")
+    client = page.context.new_cdp_session(page)
+    client.send("Performance.enable")
+    client.send("HeapProfiler.collectGarbage")
+    metrics = client.send("Performance.getMetrics")["metrics"]
+    client.detach()
+    return next(int(m["value"]) for m in metrics if m["name"] == "JSEventListeners")
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_a_page_of_its_own(browser, tmp_path, name):
+    scope: dict = {}
+    *lines, last = CASES[name].splitlines()
+    exec("\n".join([SETUP, *lines, f"shown = {last}"]), scope)
+    path = scope["shown"].save_html(tmp_path / "explorer.html")
+    page: Page = browser.new_page()
+    errors: list[str] = []
+    page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda r: errors.append(r.url) if r.url.startswith("http") else None)
+    page.goto(path.as_uri())
+    root = page.locator(".tx[data-frames]")
+    root.wait_for()
+    before = picture(root)
+    assert after_painting(root, lambda: drag(root, name, 0.1, 0.8)) != before
+    found = Axe().run(page).response["violations"]
+    assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
+    page.close()
+    assert errors == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "instead"),
+    [
+        ('this.listen(input, "input", () => this.set(name, toValue(+input.value)));', ""),
+        ("  paint() {", '  paint() { if (this.frames) throw new Error("planted");'),
+    ],
+    ids=["a slider that is not linked", "a painter that throws"],
+)
+def test_a_planted_fault_is_seen(browser, tmp_path, fault, instead):
+    """The tests above can fail: with a broken script the picture stays as it was."""
+    scope: dict = {}
+    exec(f"{SETUP}\nshown = {CASES['forward']}", scope)
+    page_text = scope["shown"].save_html(tmp_path / "sound.html").read_text()
+    assert page_text.count(fault) == 1
+    broken = tmp_path / "broken.html"
+    broken.write_text(page_text.replace(fault, instead))
+    page = browser.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(broken.as_uri())
+    root = page.locator(".tx[data-frames]")
+    root.wait_for()
+    before = picture(root)
+    drag(root, "forward", 0.1, 0.8)
+    page.wait_for_timeout(300)
+    assert picture(root) == before
+    assert bool(errors) == ("planted" in instead)
+    page.close()
