@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from tutorial_lib import checkpoints, cli, hardware, training
+from tutorial_lib import checkpoints, cli, hardware, train_config
 from tutorial_lib.training import TrainConfig
 
 pytestmark = pytest.mark.plain_errors
@@ -262,7 +262,7 @@ def test_help_explains_every_field(command: str, capsys: pytest.CaptureFixture[s
 
 
 def test_units_are_named() -> None:
-    source = Path(training.__file__).read_text()
+    source = Path(train_config.__file__).read_text()
     for field, unit in {
         "size": "(pixels)",
         "steps": "(training steps)",

@@ -14,9 +14,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tutorial_lib import checkpoints, datasets, losses, training
+from tutorial_lib import batches, checkpoints, datasets, losses, training
 from tutorial_lib.datasets import Dataset
 from tutorial_lib.hardware import Precision
+from tutorial_lib.journal import Journal
 from tutorial_lib.training import TrainConfig, Trainer, TrainingError, train
 
 CPU = torch.device("cpu")
@@ -161,9 +162,10 @@ def test_v_target_with_v_weight_is_the_squared_error_of_v(discs: Dataset) -> Non
     network = Answer(0.3)
     trainer = trainer_of(discs, network, target="v", weight="v", schedule="linear")
     network.seen.clear()
-    x0, labels = trainer._next_batch()
-    loss = trainer._loss(x0, labels)
+    batch = trainer._next_batch()
+    x0, loss = batch.x0, trainer._losses(batch).mean()
     ((x_t, t),) = network.seen
+    assert torch.equal(t, batch.t)
     abar = trainer.schedule.alpha_bar[t].float()[:, None, None, None]
     eps = (x_t - abar.sqrt() * x0) / (1 - abar).sqrt()
     v = abar.sqrt() * eps - (1 - abar).sqrt() * x0
@@ -226,7 +228,7 @@ def test_clipping_limits_the_norm_of_all_gradients_together(
 ) -> None:
     trainer = trainer_of(discs, grad_clip=grad_clip)
     free = trainer_of(discs, grad_clip=0.0)
-    free._loss(*free._next_batch()).backward()
+    free._losses(free._next_batch()).mean().backward()
     grads = [p.grad for p in free.network.parameters() if p.grad is not None]
     norm = math.sqrt(sum(float(g.double().square().sum()) for g in grads))
     assert norm > 0.1, "nothing to clip"
@@ -287,7 +289,7 @@ def test_weight_decay_spares_norms_and_biases(discs: Dataset, optimizer: str) ->
 
 
 def test_shuffled_brings_every_number_equally_often() -> None:
-    order = training.Shuffled(10, torch.Generator().manual_seed(0))
+    order = batches.Shuffled(10, torch.Generator().manual_seed(0))
     taken = torch.cat([order.take(count) for count in (3, 4, 7, 25, 1)])  # 40 = 4 rounds
     assert taken.bincount().tolist() == [4] * 10
     rounds = taken.view(4, 10)
@@ -300,7 +302,7 @@ def test_classes_are_hidden_now_and_then_and_belong_to_their_images(discs: Datas
     trainer = trainer_of(discs, network, conditional=True, label_drop=0.25, batch_size=64)
     network.seen.clear()
     for _ in range(40):
-        x0, labels = trainer._next_batch()
+        x0, _, _, _, labels = trainer._next_batch()
         assert labels is not None
         known = labels != len(discs.class_names)
         nearest = (x0[:, None] - discs.images[None]).flatten(2).square().sum(2).argmin(1)
@@ -332,23 +334,17 @@ def test_time_budget_ends_the_run_with_the_rate_near_zero(tmp_path: Path, discs:
 def test_an_accelerator_is_asked_for_losses_where_a_line_or_a_checkpoint_is_due(
     tmp_path: Path, discs: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The device is the CPU under another name, so that nothing but the looks can differ."""
     settings = {"steps": 11, "log_every": 3, "checkpoint_every": 5}
     often = train(tiny(tmp_path / "often", **settings), data=discs)
     looks: list[int] = []
-    read = training._Journal.read
+    read = Journal.read
 
-    def counted(journal: training._Journal) -> float:
+    def counted(journal: Journal) -> float:
         looks.append(journal.unread)
         return read(journal)
 
-    def run(trainer: Trainer, data: Dataset, folder: Path) -> training.Run:
-        trainer.device = torch.device("meta")
-        return seldom_run(trainer, data, folder)
-
-    seldom_run = training._run
-    monkeypatch.setattr(training._Journal, "read", counted)
-    monkeypatch.setattr(training, "_run", run)
+    monkeypatch.setattr(Journal, "read", counted)
+    monkeypatch.setattr(training, "_read_every", lambda device: training.READ_EVERY)
     seldom = train(tiny(tmp_path / "seldom", **settings), data=discs)
     assert looks == [3, 2, 1, 3, 1, 1]  # at steps 3, 5, 6, 9, 10, 11
     assert seldom.losses == often.losses
@@ -373,9 +369,12 @@ def test_run_folder_holds_config_metrics_and_checkpoints(tmp_path: Path, discs: 
     assert sorted(path.name for path in run.path.iterdir()) == [
         "config.json",
         "metrics.jsonl",
+        "state",
         *(f"step-{n:08d}.{s}" for n in (3, 6, 7) for s in ("json", "safetensors")),
     ]
     assert json.loads((run.path / "config.json").read_text())["checkpoint_every"] == 3
+    newest = [path.name for path in (run.path / "state").iterdir()]
+    assert sorted(newest) == [f"step-{n:08d}.safetensors" for n in (6, 7)]
     lines = metrics_of(run.path)
     assert [line["step"] for line in lines] == [2, 4, 6, 7]
     for line, part in zip(lines, ((0, 2), (2, 4), (4, 6), (6, 7)), strict=True):

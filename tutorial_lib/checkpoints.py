@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -87,7 +87,10 @@ class Checkpoint:
 
 
 def as_eps_model(
-    network: nn.Module, schedule: NoiseSchedule, target: str, labels: Tensor | None = None
+    network: Callable[..., Tensor],
+    schedule: NoiseSchedule,
+    target: str,
+    labels: Tensor | None = None,
 ) -> EpsModel:
     """``eps_hat = model(x_t, t)`` out of a network trained to say ``target``.
 
@@ -106,7 +109,7 @@ def as_eps_model(
     return wrappers[target](said, schedule) if target in wrappers else said
 
 
-def _labelled(network: nn.Module, labels: Tensor) -> EpsModel:
+def _labelled(network: Callable[..., Tensor], labels: Tensor) -> EpsModel:
     def said(x_t: Tensor, t: Tensor, /) -> Tensor:
         return network(x_t, t, labels)
 
@@ -141,7 +144,11 @@ def save_checkpoint(
     """
     _validate.one_of("target", target, TARGETS)
     weights_path, card_path = _pair(Path(path))
-    tensors = {_NETWORK + name: t.contiguous().cpu() for name, t in network.state_dict().items()}
+    # a copy each: tied weights share their memory, which safetensors does not write
+    tensors = {
+        _NETWORK + name: t.detach().cpu().contiguous().clone()
+        for name, t in network.state_dict().items()
+    }
     tensors[_ALPHA_BAR] = schedule.alpha_bar.cpu()
     weights = safetensors.torch.save(tensors)
     full_card = {
@@ -177,8 +184,8 @@ def load_checkpoint(
     """
     weights_path = find_checkpoint(path)
     weights = _read(weights_path)
-    if _is_pickle(weights):
-        raise CheckpointError(_pickle_message(weights_path))
+    if is_pickle(weights):
+        raise CheckpointError(pickle_message(weights_path))
     card = _believed_card(weights_path, weights)
     try:
         tensors = safetensors.torch.load(weights)
@@ -206,7 +213,7 @@ def find_checkpoint(path: Path | str) -> Path:
     if path.is_dir():
         return _newest(path)
     if path.suffix in _PICKLE_SUFFIXES and path.exists():
-        raise CheckpointError(_pickle_message(path))
+        raise CheckpointError(pickle_message(path))
     weights_path, card_path = _pair(path)
     if weights_path.exists():
         return weights_path
@@ -322,10 +329,10 @@ def _filled(
     built = network is None
     if network is None:
         network = _empty(path, about)
-    misfits = _misfits(network.state_dict(), tensors)
-    if misfits:
-        more = f" and {len(misfits) - 3} more" if len(misfits) > 3 else ""
-        shown = "; ".join(misfits[:3]) + more
+    wrong = misfits(network.state_dict(), tensors)
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        shown = "; ".join(wrong[:3]) + more
         name = type(network).__name__
         raise CheckpointError(f"{path} is for another architecture than this {name}: {shown}")
     network.load_state_dict(tensors, assign=built)
@@ -346,7 +353,7 @@ def _empty(path: Path, about: Mapping[str, Any]) -> nn.Module:
         raise CheckpointError(f"the card of {path} does not describe a {name}: {error}") from error
 
 
-def _misfits(expected: Mapping[str, Tensor], came: Mapping[str, Tensor]) -> list[str]:
+def misfits(expected: Mapping[str, Tensor], came: Mapping[str, Tensor]) -> list[str]:
     """What keeps the tensors that came from being the tensors expected, a phrase each."""
     found = [f"{name} is missing" for name in expected if name not in came]
     found += [f"{name} is not part of it" for name in came if name not in expected]
@@ -368,7 +375,7 @@ def _newest(folder: Path) -> Path:
     return weights[-1]
 
 
-def _is_pickle(content: bytes) -> bool:
+def is_pickle(content: bytes) -> bool:
     """Whether a file begins as pickles do, or the archives of torch.save.
 
     Safetensors begin with eight bytes of length and then "{"; a length of 640, say, gives them
@@ -377,5 +384,5 @@ def _is_pickle(content: bytes) -> bool:
     return content.startswith(_PICKLE_STARTS) and content[8:9] != b"{"
 
 
-def _pickle_message(path: Path) -> str:
+def pickle_message(path: Path) -> str:
     return f"{path} is a pickle, which could run code when read; only .safetensors is loaded"

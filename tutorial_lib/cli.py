@@ -21,15 +21,20 @@ import safetensors.torch
 import torch
 import tyro
 
-from tutorial_lib import _files, _validate, datasets, hardware, sampling
+from tutorial_lib import _files, _validate, datasets, hardware, parallel, sampling
 from tutorial_lib.checkpoints import load_checkpoint, shipped, versions
 from tutorial_lib.images import png_bytes
+from tutorial_lib.interrupts import Interrupted
+from tutorial_lib.parallel import ParallelError
 from tutorial_lib.sampling import Recipe
 from tutorial_lib.training import TrainConfig, Trainer, TrainingError, new_network, train
 
 LARGEST_GRID = 4096
 """Images of one PNG, unless asked for by name; more go to shards."""
-EXPECTED = (ValueError, TypeError, OSError, TrainingError, torch.OutOfMemoryError)
+EXPECTED = (
+    *(ValueError, TypeError, OSError),
+    *(TrainingError, ParallelError, torch.OutOfMemoryError),
+)
 """Errors whose message is for the user; any other is a bug and shows its traceback."""
 
 
@@ -120,6 +125,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _warnings_in_one_line():
             return next(run for kind, run in COMMANDS.values() if isinstance(config, kind))(config)
+    except Interrupted as stop:
+        if parallel.is_first():
+            print(stop, file=sys.stderr)
+        return 128 + stop.signal
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
@@ -143,7 +152,13 @@ class UsageError(ValueError):
 
 
 def _train(config: TrainConfig) -> int:
-    run = train(config)
+    try:
+        run = train(config)
+    except torch.OutOfMemoryError as error:
+        advice = f"try --accumulate {2 * config.accumulate}, or a smaller --batch-size"
+        raise TrainingError(f"the memory of the GPU is full; {advice}") from error
+    if not parallel.is_first():
+        return 0
     rate = len(run.losses) * config.batch_size / run.seconds
     recent = run.losses[-100:]
     print(f"{len(run.losses)} steps in {run.seconds:.1f} s, {rate:.0f} images/s")

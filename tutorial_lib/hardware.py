@@ -1,25 +1,33 @@
 """Which device and which precision: what ``auto`` means, and why.
 
 bf16 is chosen only where the hardware multiplies it natively; emulated, it is slower than fp32.
+GPUs from before bf16 have matrix units for fp16, which needs its losses scaled: ``grad_scaler``.
 """
 
+import warnings
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
 from tutorial_lib import _validate
 from tutorial_lib._typing import EpsModel
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+SHARE_FOR_DATA = 0.5
+"""How much of a GPU's free memory a data set may take; the rest is for the network at work."""
 
 
 class Precision(NamedTuple):
     """The number format that a network computes in.
 
     Attributes:
-        name: "fp32" or "bf16".
+        name: "fp32", "bf16" or "fp16".
         dtype: torch's word for it.
         reason: why this one, half a sentence.
     """
@@ -47,6 +55,8 @@ def pick_device(name: str = "auto") -> torch.device:
 def pick_precision(name: str, device: torch.device) -> Precision:
     """The precision called ``name`` on ``device``; "auto" takes bf16 where it is native.
 
+    Where it is not, auto is fp16 on CUDA GPUs that have matrix units for it, and fp32 elsewhere.
+
     Raises:
         ValueError: a word that is none of ``PRECISIONS``.
     """
@@ -54,11 +64,61 @@ def pick_precision(name: str, device: torch.device) -> Precision:
     native, reason = _native_bf16(device)
     if name == "auto":
         name = "bf16" if native else "fp32"
+        if (
+            not native
+            and device.type == "cuda"
+            and torch.cuda.get_device_capability(device) >= (7, 0)
+        ):
+            name, reason = "fp16", f"{reason}, and has matrix units for fp16"
     elif name == "bf16" and not native:
         reason = f"asked for, though {reason}, so it may be slower than fp32"
     else:
         reason = "asked for"
-    return Precision(name, torch.bfloat16 if name == "bf16" else torch.float32, reason)
+    return Precision(name, DTYPES[name], reason)
+
+
+def grad_scaler(device: torch.device, precision: Precision) -> GradScaler:
+    """What keeps small gradients from becoming 0 in fp16; idle in other precisions.
+
+    The loss is multiplied by a scale before ``backward`` and the gradients are divided by it. Where
+    one overflows, the step is left out and the scale halved (Micikevicius et al. 2018, sec. 3.2).
+    """
+    return GradScaler(device.type, enabled=precision.dtype == torch.float16)
+
+
+def fits(size: int, device: torch.device) -> bool:
+    """Whether data of ``size`` bytes may stay on ``device`` beside a network at work.
+
+    On a GPU: it takes at most half of what is free now. On the CPU it is in memory already.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return size <= SHARE_FOR_DATA * free
+    if device.type == "mps":
+        return size <= SHARE_FOR_DATA * torch.mps.recommended_max_memory()
+    return True
+
+
+def compiled(network: nn.Module) -> Callable[..., Tensor]:
+    """``network`` through torch.compile, or as it is where that does not work, with a warning.
+
+    The first call compiles, which takes a minute or so, and shows whether this machine can: it
+    needs a C++ compiler, and on a GPU Triton.
+    """
+    from torch._dynamo.exc import TorchDynamoException  # loads the compiler: seconds
+
+    fast: list[Callable[..., Tensor]] = [torch.compile(network)]
+
+    def call(*args: Tensor) -> Tensor:
+        try:
+            return fast[0](*args)
+        except TorchDynamoException as error:
+            why = str(error).strip().partition("\n")[0]
+            warnings.warn(f"compile does not work here, going on without ({why})", stacklevel=2)
+            fast[0] = network
+            return network(*args)
+
+    return call
 
 
 def in_precision(model: EpsModel, device: torch.device, precision: Precision) -> EpsModel:

@@ -1,6 +1,6 @@
 """The epsilon loss, and the two choices around it: which t to draw and how much each t counts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -169,19 +169,22 @@ class ImportanceSteps:
         self.num_steps = _validate.whole_number("num_steps", num_steps, at_least=1)
         self.history = _validate.whole_number("history", history, at_least=1)
         self.uniform_share = _validate.number("uniform_share", uniform_share, low=0.0, high=1.0)
-        self._losses = torch.zeros(self.num_steps, self.history, dtype=torch.float64)
+        # One place more than there are losses: where those go that newer ones push out at once.
+        self._losses = torch.zeros(self.num_steps * self.history + 1, dtype=torch.float64)
         self._seen = torch.zeros(self.num_steps, dtype=torch.int64)
 
     @property
     def probabilities(self) -> Tensor:
-        """p_t for t = 1..T, float64 (T,), sums to 1."""
-        flat = torch.full((self.num_steps,), 1 / self.num_steps, dtype=torch.float64)
-        if (self._seen < self.history).any():
-            return flat
-        size = self._losses.square().mean(1).sqrt()
-        if size.sum() == 0:  # a perfect model: nothing tells the steps apart
-            return flat
-        return (1 - self.uniform_share) * size / size.sum() + self.uniform_share * flat
+        """p_t for t = 1..T, sums to 1; float64 (T,) except on MPS, which has none."""
+        last = self._losses[:-1].view(self.num_steps, self.history)
+        size = last.square().mean(1).sqrt()
+        flat = torch.full_like(size, 1 / self.num_steps)
+        total = size.sum()
+        learned = size / total.clamp(min=torch.finfo(size.dtype).tiny)
+        learned = (1 - self.uniform_share) * learned + self.uniform_share * flat
+        # No `if`: on an accelerator it would wait for the numbers. Losses that are all 0 come from
+        # a perfect model, and nothing tells the steps apart.
+        return torch.where((self._seen >= self.history).all() & (total > 0), learned, flat)
 
     def draw(
         self,
@@ -191,26 +194,51 @@ class ImportanceSteps:
         device: torch.device | str = "cpu",
     ) -> tuple[Steps, PerSample]:
         """Steps (count,) in 1..T and the factors 1 / (T p_t) (count,)."""
+        self._move(torch.device(device))
         p = self.probabilities
-        draws = uniform(count, generator, device="cpu").cpu().double()
+        draws = uniform(count, generator, device).to(p)
         index = torch.searchsorted(p.cumsum(0), draws, right=True).clamp(max=self.num_steps - 1)
         factor = 1 / (self.num_steps * p[index])
-        return (index + 1).to(device), factor.float().to(device)
+        return index + 1, factor.float()
 
     def update(self, t: Steps, losses: PerSample) -> None:
         """Remembers ``losses`` (B,) at steps ``t`` (B,), each the newest of its step.
 
         Raises:
             ValueError: a loss is NaN or infinite: remembered, it would spoil every later draw.
+                Looked at on the CPU only, for the reason given in ``_validate.steps``.
         """
         _validate.steps("t", t, batch=len(losses), low=1, high=self.num_steps)
-        if not losses.isfinite().all():
-            raise ValueError("losses must be finite, got NaN or infinity")
-        # the same memory as NumPy arrays, which look up single numbers ten times faster
-        last, seen = self._losses.numpy(), self._seen.numpy()
-        for index, loss in zip((t - 1).tolist(), losses.tolist(), strict=True):
-            last[index, seen[index] % self.history] = loss
-            seen[index] += 1
+        _validate.finite("losses", losses)
+        self._move(t.device)
+        order = t.argsort(stable=True)
+        index, values = t[order] - 1, losses[order].to(self._losses)
+        alike = torch.zeros_like(self._seen).index_add_(0, index, torch.ones_like(index))
+        begins = (alike.cumsum(0) - alike)[index]  # where the losses of the same step begin
+        place = torch.arange(len(index), device=index.device) - begins  # 0, 1, ... in each step
+        slot = index * self.history + (self._seen[index] + place) % self.history
+        pushed_out = place < alike[index] - self.history
+        self._losses[slot.masked_fill(pushed_out, len(self._losses) - 1)] = values
+        self._seen += alike
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What it has learned: all that ``load_state_dict`` needs to go on from here."""
+        return {"losses": self._losses, "seen": self._seen}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """The reverse of ``state_dict``, on the same device as before."""
+        self._losses.copy_(state["losses"])
+        self._seen.copy_(state["seen"])
+
+    def _move(self, device: torch.device) -> None:
+        """Keeps the memory where the losses are, so that no draw waits for another device."""
+        if self._seen.device.type == device.type and device.index in (
+            None,
+            self._seen.device.index,
+        ):
+            return
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        self._losses, self._seen = self._losses.to(device, dtype), self._seen.to(device)
 
 
 def v_weight(schedule: NoiseSchedule, t: Steps) -> PerSample:

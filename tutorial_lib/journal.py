@@ -1,0 +1,193 @@
+"""The losses of a run: read off the device, checked, shown, timed and written down."""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from tutorial_lib import _files
+from tutorial_lib.parallel import ALONE, Ranks
+
+
+class TrainingError(RuntimeError):
+    """A run that cannot go on; the message names the step and what to try."""
+
+
+class Journal:
+    """The losses of a run: a line of ``metrics.jsonl`` now and then, and a progress bar.
+
+    Args:
+        folder: of the run.
+        batch_size: images in a step.
+        log_every: steps between lines.
+        steps: length of the run, for the time left; None where nobody knows.
+        progress: whether to show the bar.
+        tensorboard: whether to write event files for TensorBoard too.
+        ranks: of the run; only the first writes and shows.
+
+    Raises:
+        ValueError: ``tensorboard`` where it is not installed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        batch_size: int,
+        log_every: int,
+        steps: int | None,
+        progress: bool = True,
+        tensorboard: bool = False,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.path = folder / "metrics.jsonl"
+        self.batch_size, self.log_every, self.ranks = batch_size, log_every, ranks
+        self.losses: list[float] = []
+        self._total = None if steps is None else steps * batch_size
+        self._progress = progress and ranks.writes
+        self._board_folder = folder / "tensorboard" if tensorboard and ranks.writes else None
+        self._board: Any = None
+        self._waiting: list[tuple[Tensor, float]] = []
+        self._logged, self._logged_seconds = 0, 0.0
+        self._smoothed, self._lr, self._earlier = 0.0, 0.0, 0.0
+
+    def facts(self) -> dict[str, Any]:
+        """What ``go_on`` needs besides the losses, as JSON can hold it."""
+        own = ("_logged", "_logged_seconds", "_smoothed", "_lr")
+        return {name.removeprefix("_"): getattr(self, name) for name in own}
+
+    def go_on(self, losses: list[float], facts: dict[str, Any], seconds: float) -> None:
+        """Goes on after the steps whose losses are given; lines of later ones are taken out.
+
+        Raises:
+            TrainingError: the metrics cannot be written.
+        """
+        self.losses, self._earlier = losses, seconds
+        for name, value in facts.items():
+            setattr(self, f"_{name}", value)
+        if not self.ranks.writes:
+            return
+        try:
+            before = self.path.read_text("utf-8") if self.path.exists() else ""
+            kept = [line for line in before.splitlines() if _step_of(line) <= len(losses)]
+            _files.write_whole(self.path, "".join(line + "\n" for line in kept).encode())
+        except OSError as error:
+            raise TrainingError(f"cannot write {self.path}: {error.strerror}") from error
+
+    def __enter__(self) -> "Journal":
+        if self._board_folder is not None:
+            from torch.utils.tensorboard import SummaryWriter  # only where it is asked for
+
+            begins = len(self.losses) + 1
+            self._board = SummaryWriter(str(self._board_folder), purge_step=begins)
+        self._bar = tqdm(
+            total=self._total,
+            initial=len(self.losses) * self.batch_size,
+            unit=" images",
+            unit_scale=True,
+            disable=not self._progress,
+        )
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+        if self._board is not None:
+            self._board.close()
+
+    def seconds(self) -> float:
+        """Seconds of training so far. An accelerator may lag behind, up to the last ``read``."""
+        return self._earlier + time.perf_counter() - self._start
+
+    @property
+    def unread(self) -> int:
+        """How many losses still lie on the device."""
+        return len(self._waiting)
+
+    def note(self, loss: Tensor, lr: float) -> None:
+        """Takes the loss of one step without looking at it."""
+        self._waiting.append((loss, lr))
+
+    def read(self) -> float:
+        """Looks at the losses noted since the last look; the seconds by which they were there.
+
+        Raises:
+            TrainingError: one is not finite, or the metrics cannot be written.
+        """
+        if not self._waiting:
+            return self.seconds()
+        waiting = self.ranks.mean(torch.stack([loss for loss, _ in self._waiting]))
+        values = waiting.tolist()  # waits for the device
+        seconds = self.seconds()
+        for value, (_, lr) in zip(values, self._waiting, strict=True):
+            if not math.isfinite(value):
+                step = len(self.losses) + 1
+                advice = "try a smaller lr, a longer warmup or precision fp32"
+                raise TrainingError(f"the loss is {value} at step {step}; {advice}")
+            self.losses.append(value)
+            self._lr = lr
+            self._smoothed += (value - self._smoothed) * max(0.02, 1 / len(self.losses))
+            if len(self.losses) % self.log_every == 0:
+                self._write(seconds)
+        self._bar.set_postfix_str(f"loss {self._smoothed:.4f}", refresh=False)
+        self._bar.update(len(values) * self.batch_size)
+        self._waiting.clear()
+        return seconds
+
+    def finish(self) -> float:
+        """Reads what is left and writes the last line, also an early one; see ``read``."""
+        seconds = self.read()
+        if len(self.losses) > self._logged:
+            self._write(seconds)
+        return seconds
+
+    def show_picture(self, name: str, pixels: np.ndarray) -> None:
+        """Hands a picture, uint8 (H, W, C), to TensorBoard where that is in use."""
+        if self._board is not None:
+            self._board.add_image(name, pixels, len(self.losses), dataformats="HWC")
+
+    def _write(self, seconds: float) -> None:
+        """Adds a line to the metrics: the mean loss since the line before."""
+        recent = self.losses[self._logged :]
+        passed = max(seconds - self._logged_seconds, 1e-9)
+        line = {
+            "step": len(self.losses),
+            "loss": sum(recent) / len(recent),
+            "lr": self._lr,
+            "seconds": round(seconds, 3),
+            "images_per_second": round(len(recent) * self.batch_size / passed, 1),
+        }
+        self._logged, self._logged_seconds = len(self.losses), seconds
+        if not self.ranks.writes:
+            return
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise TrainingError(f"cannot write {self.path}: {error.strerror}") from error
+        if self._board is not None:
+            for name in ("loss", "lr", "images_per_second"):
+                self._board.add_scalar(name, line[name], line["step"])
+
+
+def check_tensorboard() -> None:
+    """Raises ValueError where TensorBoard is not installed."""
+    try:
+        import torch.utils.tensorboard  # noqa: F401
+    except ImportError as error:
+        advice = "pip install tensorboard, or leave out the option"
+        raise ValueError(f"tensorboard is not installed: {advice}") from error
+
+
+def _step_of(line: str) -> float:
+    """The step that a line of the metrics is about; infinite for a line that was cut off."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, LookupError, TypeError):
+        return math.inf

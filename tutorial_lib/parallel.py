@@ -1,0 +1,158 @@
+"""Several processes that train one network: torch.distributed, and what one rank has to know.
+
+``torchrun`` starts the processes and tells each its rank. Every rank draws the same random numbers
+for the whole batch and works on its own share; the gradients are averaged. So the result is that
+of one process, but for the order in which numbers are added.
+"""
+
+import contextlib
+import datetime
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+PATIENCE = datetime.timedelta(minutes=10)
+"""How long a rank waits for the others before it gives up; saving and sampling must fit in."""
+
+
+class ParallelError(RuntimeError):
+    """The processes of a run have lost each other."""
+
+
+class Ranks:
+    """The processes of one run, seen from one of them. A run in one process is rank 0 of 1.
+
+    Args:
+        rank: the number of this process, 0 for the one that writes the files.
+        count: how many there are.
+        device: where this process computes.
+    """
+
+    def __init__(self, rank: int = 0, count: int = 1, device: torch.device | str = "cpu") -> None:
+        self.rank, self.count, self.device = rank, count, torch.device(device)
+
+    @property
+    def writes(self) -> bool:
+        """Whether this is the process that writes files and speaks."""
+        return self.rank == 0
+
+    def share(self, batch: Tensor) -> Tensor:
+        """This rank's part of ``batch`` (B, ...), in order: (B / count, ...)."""
+        size = len(batch) // self.count
+        return batch[self.rank * size : (self.rank + 1) * size]
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """``network``, whose gradients are averaged over the ranks where there are several.
+
+        All ranks start from the weights of rank 0.
+        """
+        if self.count == 1:
+            return network
+        devices = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(network, device_ids=devices)
+
+    def gather(self, part: Tensor) -> Tensor:
+        """The parts (B, ...) of all ranks, one after the other: (count B, ...)."""
+        if self.count == 1:
+            return part
+        parts = [torch.empty_like(part, device=self.device) for _ in range(self.count)]
+        dist.all_gather(parts, part.to(self.device).contiguous())
+        return torch.cat(parts)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over the ranks, entry by entry."""
+        if self.count > 1:
+            values = values.clone()
+            dist.all_reduce(values)
+            values /= self.count
+        return values
+
+    def largest(self, *values: float) -> list[float]:
+        """The largest over the ranks of each value, so that all ranks decide alike."""
+        if self.count == 1:
+            return list(values)
+        wide = torch.float32 if self.device.type == "mps" else torch.float64
+        together = torch.tensor(values, dtype=wide, device=self.device)
+        dist.all_reduce(together, dist.ReduceOp.MAX)
+        return together.tolist()
+
+    def first_says(self, text: str) -> str:
+        """``text`` as rank 0 has it."""
+        if self.count == 1:
+            return text
+        box = [text]
+        dist.broadcast_object_list(box, src=0, device=self.device)
+        return box[0]
+
+    def wait(self) -> None:
+        """Returns when every rank has come here."""
+        self.largest(0.0)
+
+
+ALONE = Ranks()
+"""The one process of an ordinary run."""
+
+
+@contextlib.contextmanager
+def processes(device: torch.device) -> Iterator[Ranks]:
+    """The ranks that ``torchrun`` has started, joined; one rank where it has not.
+
+    Args:
+        device: where to compute; "cuda" becomes the GPU of this rank's number on its machine.
+
+    Raises:
+        ParallelError: another rank has ended, or does not answer.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1 or "RANK" not in os.environ:
+        yield Ranks(device=device)
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    ours = not dist.is_initialized()
+    try:
+        if ours:
+            backend = "nccl" if device.type == "cuda" else "gloo"
+            dist.init_process_group(backend, timeout=PATIENCE)
+        yield Ranks(dist.get_rank(), dist.get_world_size(), device)
+    except RuntimeError as error:
+        if not _is_about_others(error):
+            raise
+        raise ParallelError("another process of this run has ended or does not answer") from error
+    finally:
+        if ours and dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def is_first() -> bool:
+    """Whether this process is the one that speaks, by what ``torchrun`` has told it."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def without_average(network: nn.Module) -> AbstractContextManager[None]:
+    """While it is entered, gradients of a wrapped network add up on their own rank."""
+    if isinstance(network, DistributedDataParallel):
+        return network.no_sync()
+    return contextlib.nullcontext()
+
+
+def launch_words() -> list[str]:
+    """The words before ``tutorial_lib`` that start as many processes as are running here."""
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return ["python", "-m"]
+    machines = int(os.environ.get("GROUP_WORLD_SIZE", "1"))
+    several = ["--nnodes", str(machines)] if machines > 1 else []
+    return ["torchrun", *several, "--nproc-per-node", str(here), "-m"]
+
+
+def _is_about_others(error: RuntimeError) -> bool:
+    """Whether an error came from the talk between processes, not from this one's own work."""
+    words = ("gloo", "nccl", "connection closed by peer", "process group")
+    return isinstance(error, dist.DistError) or any(w in str(error).lower() for w in words)

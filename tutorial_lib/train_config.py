@@ -1,0 +1,206 @@
+"""What a training run can be asked for: every field with its default, its unit and its check."""
+
+import dataclasses
+import math
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tutorial_lib import _validate, hardware, losses, parallel, schedules
+from tutorial_lib.checkpoints import TARGETS
+from tutorial_lib.schedules import NoiseSchedule
+
+SCHEDULES: dict[str, Callable[[int], NoiseSchedule]] = {
+    "linear": schedules.linear_schedule,
+    "quadratic": schedules.quadratic_schedule,
+    "cosine": schedules.cosine_schedule,
+}
+STEP_SAMPLERS: dict[str, Callable[[int], losses.StepSampler]] = {
+    "uniform": losses.UniformSteps,
+    "stratified": losses.StratifiedSteps,
+    "importance": losses.ImportanceSteps,
+}
+WEIGHTS: dict[str, losses.Weight | None] = {
+    "none": None,
+    "p2": losses.p2_weight,
+    "min_snr": losses.min_snr_weight,
+    "v": losses.v_weight,
+    "x0": losses.x0_weight,
+}
+DECAYS: dict[str, Callable[[float], float]] = {
+    "constant": lambda fraction: 1.0,
+    "linear": lambda fraction: 1 - fraction,
+    "cosine": lambda fraction: 0.5 * (1 + math.cos(math.pi * fraction)),
+}
+OPTIMIZERS = ("muon", "adamw")
+
+MAY_CHANGE = {
+    *("root", "device", "precision", "compile", "accumulate"),  # compared as they turn out
+    *("steps", "max_seconds"),  # see ``resume``
+    *("out", "checkpoint_every", "keep", "sample_every", "log_every"),
+    *("progress", "tensorboard", "resume"),
+}
+"""Fields of a config that may be others when a run is resumed."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train a denoiser and leave a run folder with its checkpoints and its metrics."""
+
+    dataset: str = "circles"
+    """Name of the data set: circles, glyphs, mnist, fashion_mnist, cifar10 or folder:PATH."""
+    size: int | None = None
+    """Side of the images (pixels); None keeps the data set's own."""
+    root: Path | None = None
+    """Folder of downloaded data sets; None means TUTORIAL_DATA, else data/."""
+    seed: int = 0
+    """Seed of everything random: first weights, order of the images, t and noise."""
+
+    schedule: str = "cosine"
+    """Noise schedule: linear, quadratic or cosine."""
+    num_steps: int = 1000
+    """T, how often an image is noised (noise steps)."""
+    target: str = "v"
+    """What the network is trained to say: eps, v or x0; samplers get eps in any case."""
+    weight: str = "min_snr"
+    """How much each t counts in the eps loss: none, p2, min_snr, v or x0."""
+    step_sampler: str = "stratified"
+    """How t is drawn in a batch: uniform, stratified or importance."""
+
+    steps: int | None = 2000
+    """Length of the run (training steps); None leaves it to max_seconds."""
+    max_seconds: float | None = None
+    """Longest time that training may take (seconds); None leaves it to steps."""
+    batch_size: int = 32
+    """Images in a training step (images)."""
+    optimizer: str = "muon"
+    """What turns gradients into steps: muon (with adamw for vectors) or adamw (for all)."""
+    lr: float = 3e-3
+    """Largest learning rate of adamw (change of a weight per training step)."""
+    muon_lr: float = 0.02
+    """Largest learning rate of muon (change of a singular value per training step)."""
+    warmup: float = 0.03
+    """Share of the run over which the learning rates grow linearly, in [0, 1]."""
+    decay: str = "linear"
+    """How the learning rates fall to 0 over the run: linear, cosine, or constant (they do not)."""
+    weight_decay: float = 0.0
+    """Pull of matrices and kernels towards 0, times the learning rate (per training step)."""
+    grad_clip: float = 1.0
+    """Largest norm of all gradients together; 0 does not clip."""
+    ema: float = 0.95
+    """Share of the averaged weights kept at a step, in [0, 1]; less in the first steps. With
+    a constant learning rate take 0.999 or more."""
+
+    widths: tuple[int, ...] = (32, 64)
+    """Channels of each resolution of the network, finest first (channels)."""
+    blocks: int = 1
+    """Residual blocks at each resolution, down and again up (blocks)."""
+    patch: int = 2
+    """Side of the patch that becomes one position of the network (pixels)."""
+    conditional: bool = False
+    """Whether the network is told the class of each image."""
+    label_drop: float = 0.1
+    """Share of the classes hidden in training, in [0, 1]; unused unless conditional."""
+
+    device: str = "auto"
+    """Where to train: auto, cpu, cuda or mps."""
+    precision: str = "auto"
+    """Number format of the network: auto, fp32, bf16 or fp16; auto is bf16 where it is native,
+    fp16 on older GPUs, fp32 elsewhere."""
+    compile: bool = False
+    """Whether to compile the network first, which takes a minute and may make steps faster."""
+    accumulate: int = 1
+    """Parts that a batch is worked on in, one after the other, to save memory (parts)."""
+    out: Path | None = None
+    """Folder of the run, new or empty; None takes the next free runs/DATASET-N."""
+    resume: bool = False
+    """Whether to go on with the run in out, from its newest state; without one, it begins."""
+    checkpoint_every: int | None = None
+    """Steps between checkpoints (training steps); None writes one, at the end."""
+    keep: int | None = None
+    """How many of the newest checkpoints stay (checkpoints); None keeps all."""
+    sample_every: int | None = None
+    """Steps between grids of samples, as PNG (training steps); None draws none."""
+    log_every: int = 50
+    """Steps between lines of metrics.jsonl (training steps)."""
+    progress: bool = True
+    """Whether to show a progress bar."""
+    tensorboard: bool = False
+    """Whether to write the metrics and grids for TensorBoard too, which must be installed."""
+
+    def __post_init__(self) -> None:
+        _check_config(self)
+
+    def command(self) -> str:
+        """The command line that asks for this config; fields at their defaults are left out."""
+        words = [*parallel.launch_words(), "tutorial_lib", "train"]
+        for field in dataclasses.fields(self):
+            value, flag = getattr(self, field.name), field.name.replace("_", "-")
+            if value == field.default:
+                continue
+            if isinstance(value, bool):
+                words.append(f"--{flag}" if value else f"--no-{flag}")
+            else:
+                values = value if isinstance(value, tuple) else (value,)
+                words += [f"--{flag}", *map(str, values)]
+        return shlex.join(words)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as JSON can hold them."""
+        fields = dataclasses.asdict(self)
+        return {k: str(v) if isinstance(v, Path) else v for k, v in fields.items()}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "TrainConfig":
+        """The reverse of ``as_dict``, also where it went through JSON.
+
+        Raises:
+            TypeError, ValueError: a field that there is not, or that cannot be meant.
+        """
+        paths = {name: Path(fields[name]) for name in ("root", "out") if fields.get(name)}
+        widths = {"widths": tuple(fields["widths"])} if "widths" in fields else {}
+        return cls(**{**fields, **paths, **widths})
+
+
+def _check_config(config: TrainConfig) -> None:
+    """Raises for the first field that cannot be meant, naming it."""
+    if not isinstance(config.dataset, str) or not config.dataset:
+        raise TypeError(f"dataset must be a name, got {_validate.describe(config.dataset)}")
+    names = {
+        "schedule": SCHEDULES,
+        "target": TARGETS,
+        "weight": WEIGHTS,
+        "step_sampler": STEP_SAMPLERS,
+        "optimizer": OPTIMIZERS,
+        "decay": DECAYS,
+        "device": hardware.DEVICES,
+        "precision": hardware.PRECISIONS,
+    }
+    for name, options in names.items():
+        _validate.one_of(name, getattr(config, name), options)
+    _validate.seed("seed", config.seed)
+    for name in ("num_steps", "batch_size", "blocks", "patch", "accumulate", "log_every"):
+        _validate.whole_number(name, getattr(config, name), at_least=1)
+    if config.batch_size % config.accumulate:
+        raise ValueError(
+            f"accumulate must divide batch_size, {config.batch_size}; got {config.accumulate}"
+        )
+    if config.resume and config.out is None:
+        raise ValueError("resume needs out, the folder of the run to go on with")
+    for name in ("size", "steps", "checkpoint_every", "keep", "sample_every"):
+        if getattr(config, name) is not None:
+            _validate.whole_number(name, getattr(config, name), at_least=1)
+    for name in ("lr", "muon_lr", "weight_decay", "grad_clip"):
+        _validate.number(name, getattr(config, name), low=0.0, high=1e6)
+    for name in ("ema", "label_drop", "warmup"):
+        _validate.number(name, getattr(config, name), low=0.0, high=1.0)
+    if config.max_seconds is not None:
+        _validate.number("max_seconds", config.max_seconds, low=1e-3, high=math.inf)
+    elif config.steps is None:
+        raise ValueError("steps and max_seconds must not both be None: the run would never end")
+    if not isinstance(config.widths, tuple) or not config.widths:
+        raise TypeError(f"widths must be a tuple of ints, got {_validate.describe(config.widths)}")
+    for width in config.widths:
+        _validate.whole_number("widths", width, at_least=1)
