@@ -10,7 +10,17 @@ from torch.testing import assert_close
 
 from tutorial_lib import datasets, metrics
 from tutorial_lib.datasets import circles
-from tutorial_lib.metrics import disc_quality, frechet_distance, kernel_distance, real_floor
+from tutorial_lib.metrics import (
+    Score,
+    bootstrap_error,
+    disc_quality,
+    frechet_distance,
+    kernel_distance,
+    nearest_neighbours,
+    precision_recall,
+    real_floor,
+    score,
+)
 
 COUNT = 60
 FINE = 6  # points of a pixel along each axis where shapes are drawn here
@@ -378,3 +388,185 @@ def test_a_floor_names_what_is_too_few():
         real_floor(frechet_distance, torch.zeros(10, 2), 1, 8)
     with pytest.raises(ValueError, match="repeats must be at least 1, got 0"):
         real_floor(frechet_distance, torch.zeros(10, 2), 4, 4, repeats=0)
+
+
+# --- doubt
+
+
+def shifted(count: int, rng: torch.Generator, shift: float = 0.2, width: int = 8) -> Tensor:
+    return torch.randn(count, width, generator=rng, dtype=torch.float64) * 1.1 + shift
+
+
+MEASURES = {
+    "frechet": frechet_distance,
+    "kernel": kernel_distance,
+    "precision": lambda a, b: precision_recall(a, b).precision,
+    "recall": lambda a, b: precision_recall(a, b).recall,
+}
+
+
+def test_the_error_of_a_mean_is_the_one_of_the_textbook():
+    """Over all halves the standard deviation of a mean is exactly s / sqrt(n)."""
+    values = features(60, 1, 0)
+    rng = torch.Generator().manual_seed(0)
+    error = bootstrap_error(
+        lambda a, _: float(a.mean()), values, values, repeats=4000, generator=rng
+    )
+    # the deviation of a standard deviation from 4000 draws is 1.1 %
+    assert error == pytest.approx(float(values.std()) / math.sqrt(60), rel=0.05)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_the_error_is_what_new_samples_would_show(name: str):
+    """The standard deviation over fresh samples, which only a test can afford."""
+    measure, rng = MEASURES[name], torch.Generator().manual_seed(0)
+    real = torch.randn(400, 8, generator=rng, dtype=torch.float64)
+    fresh = torch.tensor([measure(shifted(240, rng), real) for _ in range(150)]).std()
+    errors = [
+        bootstrap_error(measure, shifted(240, rng), real, repeats=40, generator=rng)
+        for _ in range(8)
+    ]
+    assert sum(errors) / 8 == pytest.approx(float(fresh), rel=0.25)
+
+
+def test_a_score_stands_beside_its_error_and_its_floor():
+    rng = torch.Generator().manual_seed(0)
+    samples, real, more = features(80, 4, 1, shift=0.6), features(300, 4, 0), features(100, 4, 0)
+    found = score(frechet_distance, samples, real, more, repeats=6, generator=rng)
+    rng.manual_seed(0)
+    assert found.value == frechet_distance(samples, real)
+    assert found.error == bootstrap_error(frechet_distance, samples, real, repeats=6, generator=rng)
+    floor = real_floor(frechet_distance, torch.cat([real, more]), 80, 300, repeats=6, generator=rng)
+    assert (found.floor, found.floor_error) == (float(floor.mean()), float(floor.std()))
+    assert str(Score(12.345, 0.21, 1.5, 0.03)) == "12.3 ± 0.2 (real data: 1.5 ± 0.03)"
+
+
+@pytest.mark.plain_errors
+def test_an_error_names_what_is_too_few():
+    four, three = torch.zeros(4, 2), torch.zeros(3, 2)
+    with pytest.raises(ValueError, match="samples must hold at least 4 features, got 3"):
+        bootstrap_error(frechet_distance, three, four)
+    with pytest.raises(ValueError, match="repeats must be at least 2, got 1"):
+        bootstrap_error(frechet_distance, four, four, repeats=1)
+    with pytest.raises(TypeError, match="samples must be a tensor"):
+        bootstrap_error(frechet_distance, [1.0], four)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=r"real must hold at least .* = 8 features, got 7"):
+        score(frechet_distance, four, four, three)
+
+
+# --- precision and recall, neighbours
+
+
+def brute_force(samples: Tensor, real: Tensor, k: int) -> tuple[float, float, float, float]:
+    """The definitions of the papers, pair by pair."""
+
+    def far(x: Tensor, y: Tensor) -> float:
+        return math.dist(x.tolist(), y.tolist())
+
+    def radius(data: Tensor) -> list[float]:
+        return [
+            sorted(far(x, y) for j, y in enumerate(data) if j != i)[k - 1]
+            for i, x in enumerate(data)
+        ]
+
+    of_samples, of_real = radius(samples), radius(real)
+    inside = [[far(x, y) <= of_real[j] for j, y in enumerate(real)] for x in samples]
+    among = [[far(x, y) <= of_samples[i] for i, x in enumerate(samples)] for y in real]
+    return (
+        sum(map(any, inside)) / len(samples),
+        sum(map(any, among)) / len(real),
+        sum(map(sum, inside)) / (k * len(samples)),
+        sum(map(any, zip(*inside, strict=True))) / len(real),
+    )
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_precision_and_recall_against_the_definitions(k: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(metrics, "_CHUNK", 16)  # several blocks, the last one shorter
+    for seed in range(3):
+        samples, real = features(40, 2, seed, shift=0.8), features(50, 2, seed + 7)
+        found = precision_recall(samples, real, neighbours=k)
+        assert found == pytest.approx(brute_force(samples, real, k), abs=1e-12)
+        assert 0 < found.precision < 1
+        assert 0 < found.recall < 1
+
+
+def test_precision_is_quality_and_recall_is_variety():
+    rng = torch.Generator().manual_seed(0)
+    real = torch.cat([torch.randn(300, 4, generator=rng), torch.randn(300, 4, generator=rng) + 20])
+    one_mode = torch.randn(600, 4, generator=rng)
+    found = precision_recall(one_mode, real)
+    assert found.precision > 0.85
+    assert found.recall == pytest.approx(0.5, abs=0.08)
+    assert found.coverage == pytest.approx(0.5, abs=0.08)
+    half_junk = torch.cat([real[::2] + 0.01, torch.randn(300, 4, generator=rng) - 200])
+    found = precision_recall(half_junk, real)
+    assert found.precision == pytest.approx(0.5, abs=0.01)
+    assert found.recall > 0.8
+    # more of the same distribution: everything covers everything, density is 1 on average
+    others = torch.randn(2, 2000, 3, generator=rng).unbind()
+    found = precision_recall(*others, neighbours=5)
+    assert found.density == pytest.approx(1, abs=0.05)
+    # coverage of the same distribution is 1 - 2^-k for sets of one size (Naeem et al. 2020, eq. 8)
+    assert found.coverage == pytest.approx(1 - 0.5**5, abs=0.015)
+    assert precision_recall(real, real)[:2] == (1, 1)
+    copies = real[:1].expand(20, -1)  # all in one place: good each, and no variety
+    assert precision_recall(copies, real)[:2] == pytest.approx((1, 1 / 600), abs=1e-9)
+
+
+@pytest.mark.plain_errors
+def test_precision_and_recall_name_wrong_features():
+    good = torch.zeros(5, 3)
+    for a, b, message in (
+        (good[0], good, r"samples must have shape .* got \(3,\)"),
+        (good[:3], good, "samples must hold at least 4, one more than neighbours; got 3"),
+        (good, good[:2], "real must hold at least 4, .* got 2"),
+        (good, good[:, :2], "samples and real must have the same D, got 3 and 2"),
+        (good, good / 0, "real must be finite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            precision_recall(a, b)
+    with pytest.raises(ValueError, match="neighbours must be at least 1, got 0"):
+        precision_recall(good, good, neighbours=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_nearest_neighbours_against_a_loop(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(metrics, "_CHUNK", 7)
+    rng = torch.Generator().manual_seed(0)
+    samples = torch.randn(17, 1, 4, 4, generator=rng, dtype=dtype)
+    train = torch.randn(150, 1, 4, 4, generator=rng, dtype=dtype)
+    train[31] = samples[3]
+    found = nearest_neighbours(samples, train, count=3)
+    for i, sample in enumerate(samples):
+        distances = [math.dist(sample.flatten().tolist(), x.flatten().tolist()) for x in train]
+        order = sorted(range(150), key=distances.__getitem__)[:3]
+        assert found.place[i].tolist() == order
+        expected = torch.tensor([distances[j] for j in order])
+        assert_close(found.distance[i], expected, rtol=1e-6, atol=1e-6)
+    assert float(found.distance[3, 0]) == 0
+    assert found.distance.dtype == torch.float32
+
+
+def test_near_copies_keep_their_order_where_rounding_would_mix_them():
+    """Squares of 784 numbers near 1 lose what tells these neighbours apart, in float32."""
+    rng = torch.Generator().manual_seed(0)
+    sample = torch.ones(1, 784) + 0.01 * torch.randn(1, 784, generator=rng)
+    direction = torch.nn.functional.normalize(torch.randn(1, 784, generator=rng))
+    steps = torch.tensor([4e-3, 1e-3, 3e-3, 2e-3])[:, None]
+    train = torch.cat([sample + steps * direction, torch.randn(50, 784, generator=rng)])
+    assert nearest_neighbours(sample, train, count=4).place.tolist() == [[1, 3, 2, 0]]
+
+
+@pytest.mark.plain_errors
+def test_nearest_neighbours_name_wrong_arguments():
+    good = torch.zeros(5, 1, 2, 2)
+    for samples, train, count, message in (
+        (good, good[:, 0], 1, r"samples and train must be .* got \(5, 1, 2, 2\) and \(5, 2, 2\)"),
+        (good[:0], good, 1, "N >= 1"),
+        (good, good, 6, "count must be at most 5, the size of train; got 6"),
+        (good, good, 0, "count must be at least 1, got 0"),
+        (good, good / 0, 1, "train must be finite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            nearest_neighbours(samples, train, count=count)
