@@ -74,9 +74,10 @@ def _step_cases(generator: torch.Generator):
 
 _STEP_MESSAGES = {
     "no backward": "No gradient was ever calculated: call `loss.backward()`, on the loss itself.",
-    "step before backward": "Your optimizer moves before the gradient is there: at the first step it "
-    "has none to go by. First `backward()`, then `step()`.",
-    "two steps": "Your optimizer makes more than one step a call: `step()` once, after `backward()`.",
+    "step before backward": "Your optimizer moves before the gradient is there: at the first step "
+    "it has none to go by. First `backward()`, then `step()`.",
+    "two steps": "Your optimizer makes more than one step a call: `step()` once, after "
+    "`backward()`.",
     "no step": "The optimizer never made a step: it is `optimizer.step()` that moves the weights.",
     "another optimizer": "Your weights moved, but not by the optimizer that you were given. A new "
     "one at each step forgets its running means: use the one handed in.",

@@ -32,9 +32,10 @@ class _Labelled:
         self.calls: list[int] = []
 
     def __call__(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        sizes = [len(part) if part.ndim else 0 for part in (x_t, t, labels)]
-        if len(set(sizes)) > 1:
-            raise ValueError(f"x_t, t, labels must be one for each sample, got {sizes} of them")
+        for name, part in (("t", t), ("labels", labels)):
+            if part.shape != x_t.shape[:1]:
+                got = f"x_t of {len(x_t)} samples and {name} of shape {tuple(part.shape)}"
+                raise ValueError(f"{name} must be one number for each sample, got {got}")
         outside = labels[(labels < 0) | (labels > self.num_classes)]
         if len(outside):
             raise ValueError(f"labels must be in 0..{self.num_classes}, got {int(outside[0])}")
@@ -271,14 +272,14 @@ def _drop_figures(answer: Callable, labels, p, num_classes, generator) -> tuple:
 
 
 _STRANGE = {
-    "class 0 for no class": "Dropped labels become 0, and 0 is a class. No class has a label of its "
-    "own: num_classes.",
-    "last class for no class": "Dropped labels become num_classes - 1, the last class. Classes count "
-    "from 0, so num_classes itself is free.",
-    "another class for no class": "Dropped labels become other classes at random: that teaches wrong "
-    "labels. They should become num_classes, which means no class.",
-    "another label for no class": "Dropped labels become a label that the network's table does not "
-    "hold. No class is num_classes, whatever that number is.",
+    "class 0 for no class": "Dropped labels become 0, and 0 is a class. No class has a label of "
+    "its own: num_classes.",
+    "last class for no class": "Dropped labels become num_classes - 1, the last class. Classes "
+    "count from 0, so num_classes itself is free.",
+    "another class for no class": "Dropped labels become other classes at random: that teaches "
+    "wrong labels. They should become num_classes, which means no class.",
+    "another label for no class": "Dropped labels become a label that the network's table does "
+    "not hold. No class is num_classes, whatever that number is.",
 }
 _REMOVED = (
     "Your answer has fewer labels than came in. A dropped label stays in its place and becomes "
