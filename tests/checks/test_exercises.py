@@ -73,6 +73,9 @@ def test_the_shown_solution_passes(exercise: Exercise):
     names = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
     private = sorted(name for name in names if name.startswith("_"))
     assert not private, f"a learner cannot see {private}"
+    arguments = [node for node in ast.walk(defined) if isinstance(node, ast.arg)]
+    typed = [argument.arg for argument in arguments if argument.annotation is not None]
+    assert not typed, f"{typed} have types that a learner's notebook has not imported"
 
 
 @by_id

@@ -641,3 +641,46 @@ def test_each_check_is_written_to_the_log(tmp_path, monkeypatch):
     assert [line["outcome"] for line in lines] == ["not attempted", "failed", "passed"]
     assert lines[1]["mistake"] == "added"
     assert isinstance(SCALE, Task)
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (lambda x, factor: x * torch.ones(7), "axes up from the right"),
+        (lambda x, factor: torch.ones(7) * x, "axes up from the right"),
+        (lambda x, factor: torch.cat([x, torch.ones(1, 9)]), "`torch.cat` joins along one axis"),
+        (lambda x, factor: x @ torch.ones(7, 7), "last axis of a"),
+        (lambda x, factor: x.double() @ x.mT, "`.double()` or `.float()`"),
+        (lambda x, factor: x.reshape(100), "`reshape` keeps all numbers"),
+        (lambda x, factor: x.flatten()[x.numel()], "Python counts from 0"),
+    ],
+)
+def test_torch_speaking_of_shapes_is_explained(answer, told: str):
+    result = make(mistakes=()).check(answer)
+    failed(result, "raised", told)
+    assert len(result.message) <= 300
+
+
+def test_a_mistake_that_raises_is_known_by_its_shapes_in_either_order():
+    exercise = make(
+        mistakes=(Mistake("a column", lambda x, factor: x * torch.ones(7), "Seven is too many."),)
+    )
+    assert exercise.check(lambda x, factor: torch.ones(7) * x).mistake == "a column"
+    assert exercise.check(lambda x, factor: x * torch.ones(8)).mistake is None
+
+
+def test_several_things_where_one_is_expected_are_counted():
+    result = make(mistakes=()).check(lambda x, factor: (x * factor, x))
+    failed(result, "shape", "yours is a tuple of 2 things")
+
+
+def test_a_wrong_call_inside_the_answer_is_not_called_a_wrong_signature():
+    def answer(x, factor):
+        def two(a, b):
+            return a * b
+
+        return two(x)  # type: ignore[call-arg]
+
+    result = make(mistakes=()).check(answer)
+    failed(result, "raised", "Your code raised TypeError", "return two(x)")
+    failed(make(mistakes=()).check(lambda x: x), "raised", "arguments do not fit")

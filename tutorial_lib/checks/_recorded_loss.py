@@ -6,7 +6,7 @@ noise that is in x_t, and from the noise what the loss has to be: exactly, not o
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,9 @@ MESSAGES = {
     "t not uniform": "Your t favors some steps over others. Each of 1..T should be equally likely: "
     "`torch.randint` does that.",
     "model sees x_0": "Your model is shown the clean x_0. There is no noise in it: show it x_t.",
+    "model told t - 1": "Your x_t is noised t times, but the model is told t - 1. Steps count "
+    "noisings "
+    "here, so hand it the same t: `model(x_t, t)`.",
     "t one step off": "At t = 1 your x_t still is the clean x_0, so the rates you use belong to "
     "t - 1. `signal_rate[t]` and `noise_rate[t]` are right as they are: entry 0 is clean data.",
     "alpha for alpha_bar": "Your x_t is made with the alpha of a single step. The jump needs "
@@ -134,6 +137,7 @@ def judge(
             return ...
         assert isinstance(call, _Call)
         calls.append(call)
+    _judge_told_steps(calls, schedule)
     _judge_steps(torch.stack([call.t for call in calls]), schedule.num_steps, many)
     _judge_loss(calls, schedule, many)
     _judge_noise(torch.stack([_noise_in(call, *_rates(schedule, call)) for call in calls]), many)
@@ -171,6 +175,16 @@ def _call(answer, model, schedule, x0, generator) -> object:
     with torch.no_grad():
         eps_hat = model.answer(x_t.double(), t)
     return _Call(value.double(), x0.double(), x_t.double(), t, eps_hat, has_gradient)
+
+
+def _judge_told_steps(calls: list[_Call], schedule: NoiseSchedule) -> None:
+    """Whether the model is told the step that x_t was made for, and not the one before."""
+    if any(int(call.t.min()) < 0 or int(call.t.max()) >= schedule.num_steps for call in calls):
+        return
+    later = [replace(call, t=call.t + 1) for call in calls]
+    noises = [_noise_in(call, *_rates(schedule, call)) for call in later]
+    if _all_are(calls, noises, lambda call, eps: (call.eps_hat - eps).square().mean()):
+        raise _named("model told t - 1")
 
 
 def _judge_steps(t: Tensor, T: int, many: bool) -> None:

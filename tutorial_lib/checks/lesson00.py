@@ -7,7 +7,7 @@ from torch import Tensor
 from tutorial_lib.checks.framework import Exercise, Mistake
 
 
-def _to_range(pixels: Tensor) -> Tensor:
+def _to_range(pixels):
     return pixels.float() / 127.5 - 1
 
 

@@ -13,7 +13,7 @@ from tutorial_lib.schedules import linear_schedule, quadratic_schedule
 # beta_end, both included.
 
 
-def _linear_betas(num_steps: int, beta_start: float, beta_end: float) -> Tensor:
+def _linear_betas(num_steps, beta_start, beta_end):
     return torch.linspace(beta_start, beta_end, num_steps)
 
 
@@ -85,6 +85,17 @@ linear_betas = Exercise(
             lambda n, a, b: 1 - torch.linspace(a, b, n),
             "These are the alphas, 1 - beta. The betas themselves are asked for.",
         ),
+        Mistake(
+            "ends written in",
+            lambda n, a, b: torch.linspace(1e-4, 0.02, n),
+            "You run from 0.0001 to 0.02 whatever is asked for. Use the arguments `beta_start` and "
+            "`beta_end`.",
+        ),
+        Mistake(
+            "count written in",
+            lambda n, a, b: torch.linspace(a, b, 1000),
+            "You return 1000 betas whatever is asked for. Use the argument `num_steps`.",
+        ),
     ),
     alternatives=(
         _linear_by_formula,
@@ -97,7 +108,7 @@ linear_betas = Exercise(
 # signal's variance after t noisings.
 
 
-def _alpha_bar(beta: Tensor) -> Tensor:
+def _alpha_bar(beta):
     alpha = 1 - beta
     return torch.cat([torch.ones(1), alpha.cumprod(0)])
 
@@ -190,6 +201,22 @@ alpha_bar = Exercise(
             lambda beta: torch.cat([(1 - beta).cumprod(0), torch.ones(1)]),
             "Your 1 stands at the end. It belongs to t = 0, so it comes first.",
         ),
+        Mistake(
+            "alphas added",
+            lambda beta: torch.cat([torch.ones(1), (1 - beta).cumsum(0)]),
+            "You add the alphas up. A share of a share is a product: `cumprod`.",
+        ),
+        Mistake(
+            "1 minus a product",
+            lambda beta: torch.cat([torch.ones(1), 1 - beta.cumprod(0)]),
+            "You multiply the betas and take that from 1. What multiplies from step to step is "
+            "what is kept, 1 - beta.",
+        ),
+        Mistake(
+            "last step left out",
+            lambda beta: torch.cat([torch.ones(1), (1 - beta).cumprod(0)[:-1]]),
+            "The 1 in front is right, but the last step is missing: T betas give T + 1 entries.",
+        ),
     ),
     alternatives=(
         _alpha_bar_by_loop,
@@ -203,7 +230,7 @@ alpha_bar = Exercise(
 # alpha_bars(beta): S schedules at once, one a row: (S, T) in, (S, T + 1) out.
 
 
-def _alpha_bars(beta: Tensor) -> Tensor:
+def _alpha_bars(beta):
     clean = torch.ones(len(beta), 1)
     return torch.cat([clean, (1 - beta).cumprod(dim=1)], dim=1)
 
@@ -256,6 +283,12 @@ alpha_bars = Exercise(
             lambda b: (1 - b).cumprod(1),
             "The column for t = 0 is missing: (S, T) should become (S, T + 1).",
         ),
+        Mistake(
+            "betas for alphas",
+            lambda b: torch.cat([torch.ones(len(b), 1), b.cumprod(1)], 1),
+            "You multiply the betas, the shares that are lost. Multiply what each step keeps, 1 - "
+            "beta.",
+        ),
     ),
     alternatives=(
         lambda b: torch.stack([_alpha_bar(row) for row in b]),
@@ -267,7 +300,7 @@ alpha_bars = Exercise(
 # rates(alpha_bar): (T + 1,) in; signal_rate, noise_rate, snr out, each (T + 1,).
 
 
-def _rates(alpha_bar: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _rates(alpha_bar):
     signal_rate = alpha_bar.sqrt()
     noise_rate = (1 - alpha_bar).sqrt()
     snr = alpha_bar / (1 - alpha_bar)
@@ -349,6 +382,18 @@ rates = Exercise(
             lambda a: (a.sqrt(), 1 - a, a / (1 - a)),
             "Your noise rate lacks its root: 1 - alpha_bar is the variance of the noise.",
         ),
+        Mistake(
+            "protected division",
+            lambda a: (a.sqrt(), (1 - a).sqrt(), a / (1 - a + 1e-8)),
+            "Your rates are right. You guard the SNR against a division by 0, so that it is large "
+            "at t = 0 where it should be infinite. torch divides by 0 without an error.",
+        ),
+        Mistake(
+            "SNR of clean data set to 0",
+            lambda a: (a.sqrt(), (1 - a).sqrt(), (a / (1 - a)).nan_to_num(posinf=0)),
+            "Your rates are right. Your SNR is 0 at t = 0: no signal at all. Clean data have no "
+            "noise, so it is infinite there.",
+        ),
     ),
     alternatives=(_rates_by_loop, _rates_squared, lambda a: _rates(a.double())),
 )
@@ -356,7 +401,7 @@ rates = Exercise(
 # quadratic_betas(num_steps, beta_start, beta_end): the square roots grow linearly.
 
 
-def _quadratic_betas(num_steps: int, beta_start: float, beta_end: float) -> Tensor:
+def _quadratic_betas(num_steps, beta_start, beta_end):
     return torch.linspace(beta_start**0.5, beta_end**0.5, num_steps) ** 2
 
 
@@ -411,6 +456,12 @@ quadratic_betas = Exercise(
             lambda n, a, b: torch.linspace(a**0.5, b**0.5, n + 1) ** 2,
             "You have T + 1 betas; T steps have T of them.",
         ),
+        Mistake(
+            "root of the line",
+            lambda n, a, b: torch.linspace(a, b, n) ** 0.5,
+            "You take the root of a straight line. It is the other way round: roots of the ends "
+            "first, a line between them, then the square.",
+        ),
     ),
     alternatives=(
         _quadratic_by_loop,
@@ -424,7 +475,7 @@ quadratic_betas = Exercise(
 # between two old steps, log(alpha_bar) is interpolated linearly. (The pride of the lesson.)
 
 
-def _rescaled(alpha_bar: Tensor, num_steps: int) -> Tensor:
+def _rescaled(alpha_bar, num_steps):
     old_steps = torch.arange(len(alpha_bar), dtype=torch.float64)
     new_steps = torch.linspace(0, len(alpha_bar) - 1, num_steps + 1, dtype=torch.float64)
     log = np.interp(new_steps, old_steps, alpha_bar.double().log())
@@ -472,6 +523,10 @@ def _ends_as_noisy(answer) -> bool:
     alpha_bar = linear_schedule(1000).alpha_bar
     end = answer(alpha_bar.clone(), 512).double().neg().log1p().sum().exp()
     return bool(torch.isclose(end, alpha_bar[-1], rtol=1e-3))
+
+
+def _nearest(alpha_bar: Tensor, num_steps: int) -> Tensor:
+    return alpha_bar[torch.linspace(0, len(alpha_bar) - 1, num_steps + 1).round().long()]
 
 
 rescaled = Exercise(
@@ -575,6 +630,42 @@ rescaled = Exercise(
             "Your places run to len(alpha_bar). That is one beyond the last step: with T + 1 "
             "entries, T is len(alpha_bar) - 1.",
         ),
+        Mistake(
+            "logarithms returned",
+            lambda a, n: _log_at(a, n + 1).diff(),
+            "These are the logarithms of the new alphas. An alpha is their exp, and beta is 1 "
+            "minus it.",
+        ),
+        Mistake(
+            "upside down",
+            lambda a, n: 1 - (-_log_at(a, n + 1).diff()).exp(),
+            "Your fraction is upside down: an alpha is the new alpha_bar over the one *before* it, "
+            "so it is below 1.",
+        ),
+        Mistake(
+            "differences of alpha_bar",
+            lambda a, n: -_log_at(a, n + 1).exp().diff(),
+            "You subtract neighboring alpha_bars. A beta is a share of what is still there: divide "
+            "by the alpha_bar before it.",
+        ),
+        Mistake(
+            "nearest old step",
+            lambda a, n: 1 - _nearest(a, n).log().diff().exp(),
+            "You take the nearest old step. Between two old steps, interpolate log(alpha_bar).",
+        ),
+        Mistake(
+            "places from 1",
+            lambda a, n: (
+                1 - np.exp(np.diff(np.interp(np.linspace(1, len(a) - 1, n + 1), *_logs(a))))
+            ),
+            "Your places begin at step 1. The road begins at 0, clean data.",
+        ),
+        Mistake(
+            "no end",
+            lambda a, n: 1 - np.exp(np.diff(np.interp(np.linspace(0, len(a) - 1, n), *_logs(a)))),
+            "You have S places, so S - 1 differences. S steps have S + 1 ends: `num_steps + 1` "
+            "places.",
+        ),
     ),
     alternatives=(_rescaled_by_loop, _rescaled_torch, lambda a, n: _rescaled(a, n).numpy()),
     why="Each new beta bundles the old steps it passes: 1 - beta is the product of their alphas.",
@@ -590,7 +681,7 @@ left_over = Number(
         "It is the last entry of `signal_rate`, a little over half a percent.",
     ),
     value=lambda: float(linear_schedule(1000).signal_rate[-1]),
-    rtol=0.02,
+    rtol=0.009,  # the step before is 0.0102 away
     mistakes=(
         Mistake(
             "alpha_bar",
@@ -604,6 +695,11 @@ left_over = Number(
         ),
         Mistake("nothing", 0.0, "Not nothing: x_T is nearly pure noise, and only nearly."),
         Mistake("noise rate", 1.0, "That is how much noise there is; asked is the signal."),
+        Mistake(
+            "one step early",
+            lambda: float(linear_schedule(1000).signal_rate[999]),
+            "That is step 999. The last of T steps is T: `signal_rate[1000]`, or `[-1]`.",
+        ),
     ),
     why="Of x_0, 0.6 % is still in x_1000: little, and not nothing.",
 )
@@ -617,7 +713,7 @@ too_short = Number(
         "`linear_schedule(512).signal_rate[-1]`.",
     ),
     value=lambda: float(linear_schedule(512).signal_rate[-1]),
-    rtol=0.02,
+    rtol=0.009,  # the step before is 0.0102 away
     mistakes=(
         Mistake(
             "cut off",
@@ -635,6 +731,11 @@ too_short = Number(
             "alpha_bar",
             lambda: float(linear_schedule(512).alpha_bar[-1]),
             "That is alpha_bar, the share of variance. The signal rate is its root.",
+        ),
+        Mistake(
+            "one step early",
+            lambda: float(linear_schedule(512).signal_rate[511]),
+            "That is step 511. The last step is 512: `signal_rate[512]`, or `[-1]`.",
         ),
     ),
     why="About 12 times as much of x_0 is left as after 1000 steps: the betas must grow as T "

@@ -54,7 +54,7 @@ def _disc() -> Tensor:
 # so that the result times x multiplies each sample by its own number: (B, 1, 1, 1) for images.
 
 
-def _at_steps(values: Tensor, t: Tensor, x: Tensor) -> Tensor:
+def _at_steps(values, t, x):
     picked = values[t]
     return picked.reshape(len(t), *[1] * (x.ndim - 1))
 
@@ -156,7 +156,7 @@ at_steps = Exercise(
 # jump(schedule, x0, t, eps): x_t from x_0 in one go; t int64 (B,), each in 1..T.
 
 
-def _jump(schedule: NoiseSchedule, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+def _jump(schedule, x0, t, eps):
     shape = (-1, *[1] * (x0.ndim - 1))
     signal_rate = schedule.signal_rate[t].reshape(shape)
     noise_rate = schedule.noise_rate[t].reshape(shape)
@@ -204,6 +204,13 @@ def _jump_in_numpy(schedule: NoiseSchedule, x0: Tensor, t: Tensor, eps: Tensor):
     share = schedule.alpha_bar.numpy()[t.numpy()]
     moved = share**0.5 * x0.numpy().T + (1 - share) ** 0.5 * eps.numpy().T
     return moved.T
+
+
+def _jump_of_images(schedule: NoiseSchedule, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+    signal_rate, noise_rate = (
+        rate[t].reshape(-1, 1, 1, 1) for rate in (schedule.signal_rate, schedule.noise_rate)
+    )
+    return signal_rate * x0 + noise_rate * eps
 
 
 jump = Exercise(
@@ -303,6 +310,17 @@ jump = Exercise(
             "x_0 stays at full strength in yours. It fades while the noise grows; the variance "
             "stays near 1.",
         ),
+        Mistake(
+            "images only",
+            _jump_of_images,
+            "Right for images. For points, x0 of shape (B, 2), the rates have too many axes: let "
+            "the number of ones follow from `x0.ndim`.",
+        ),
+        Mistake(
+            "root taken twice",
+            _weighted(lambda s: s.signal_rate.sqrt(), lambda s: s.noise_rate.sqrt()),
+            "`signal_rate` and `noise_rate` are roots already: multiply by them as they are.",
+        ),
     ),
     alternatives=(_jump_by_loop, _jump_from_alphas, _jump_in_numpy, forward.diffuse),
     passed="One line instead of a thousand steps: this is what makes training affordable.",
@@ -312,7 +330,7 @@ jump = Exercise(
 # Draw fresh noise at each step with torch.randn(x.shape, generator=generator).
 
 
-def _chain(schedule: NoiseSchedule, x0: Tensor, t: int, generator: torch.Generator) -> Tensor:
+def _chain(schedule, x0, t, generator):
     x = x0
     for step in range(1, t + 1):
         z = torch.randn(x.shape, generator=generator)
@@ -435,6 +453,15 @@ def _has_other_noise_each_time(answer) -> bool:
         answer(from_betas([0.3, 0.3]), torch.ones(2, 3), 2, generator).clone() for _ in range(2)
     ]
     return not torch.equal(*walks)
+
+
+def _chain_from_x0(
+    schedule: NoiseSchedule, x0: Tensor, t: int, generator: torch.Generator
+) -> Tensor:
+    x = x0
+    for beta in schedule.beta[:t]:
+        x = (1 - beta).sqrt() * x0 + beta.sqrt() * torch.randn(x0.shape, generator=generator)
+    return x
 
 
 chain = Exercise(
@@ -562,6 +589,56 @@ chain = Exercise(
             "The same seed should walk the same way and another seed another way: draw from the "
             "generator that is handed in.",
         ),
+        Mistake(
+            "from step 0",
+            _walk(_root_keep, torch.sqrt, steps=lambda t: range(t)),
+            "Your loop begins at step 0, and `beta[0 - 1]` is for Python the *last* beta. Steps "
+            "run from 1 to t: `range(1, t + 1)`.",
+        ),
+        Mistake(
+            "step 0 too",
+            _walk(_root_keep, torch.sqrt, steps=lambda t: range(t + 1)),
+            "Your loop takes t + 1 steps, and its first one uses `beta[-1]`, the last beta. Steps "
+            "run from 1 to t.",
+        ),
+        Mistake(
+            "beta[t] for step t",
+            _walk(_root_keep, torch.sqrt, steps=lambda t: range(2, t + 2)),
+            "You take `beta[t]` for step t, and at t = T there is none. `schedule.beta` begins "
+            "with step 1, so beta_t is `beta[t - 1]`.",
+        ),
+        Mistake(
+            "last beta throughout",
+            _walk(_root_keep, torch.sqrt, steps=lambda t: [t] * t),
+            "Each of your steps uses beta_t. Step s has its own: `schedule.beta[s - 1]`.",
+        ),
+        Mistake(
+            "returned in the loop",
+            _walk(_root_keep, torch.sqrt, steps=lambda t: [1]),
+            "You stop after the first step: is `return` inside the loop?",
+        ),
+        Mistake(
+            "x_0 at each step",
+            _chain_from_x0,
+            "Each of your steps begins at x_0 again. It should go on from where the step before "
+            "ended: is x given a new value?",
+        ),
+        Mistake(
+            "1 minus a root",
+            _walk(lambda beta: 1 - beta.sqrt(), torch.sqrt),
+            "x is multiplied by 1 - root(beta). The root is taken of the whole, 1 - beta: then the "
+            "variances add up to 1.",
+        ),
+        Mistake(
+            "one row of noise",
+            _walk(
+                _root_keep,
+                torch.sqrt,
+                draw=lambda shape, generator: torch.randn(shape[-1], generator=generator),
+            ),
+            "You draw one row of noise and use it for all rows and samples. Draw as many numbers "
+            "as x has: `x.shape`.",
+        ),
     ),
     alternatives=(
         _chain_in_place,
@@ -581,7 +658,7 @@ chain = Exercise(
 # predict_x0(schedule, x_t, t, eps_hat): the jump solved for x_0.
 
 
-def _predict_x0(schedule: NoiseSchedule, x_t: Tensor, t: Tensor, eps_hat: Tensor) -> Tensor:
+def _predict_x0(schedule, x_t, t, eps_hat):
     shape = (-1, *[1] * (x_t.ndim - 1))
     signal_rate = schedule.signal_rate[t].reshape(shape)
     noise_rate = schedule.noise_rate[t].reshape(shape)
@@ -713,6 +790,11 @@ predict_x0 = Exercise(
             "You clamp to [-1, 1]. Good before showing; here the bare solution of the equation is "
             "asked for.",
         ),
+        Mistake(
+            "only the noise divided",
+            lambda s, x_t, t, e: x_t - _column(s.noise_rate / s.signal_rate, t, x_t) * e,
+            "You divide the noise only: put brackets around x_t - noise_rate * eps_hat.",
+        ),
     ),
     alternatives=(_predict_x0_by_loop, _predict_x0_in_place, forward.predict_x0),
     passed="A network that guesses the noise thereby guesses the picture.",
@@ -722,9 +804,7 @@ predict_x0 = Exercise(
 # variance is one number a sample; any shape that broadcasts is fine. (The pride of the lesson.)
 
 
-def _posterior(
-    schedule: NoiseSchedule, x0: Tensor, x_t: Tensor, t: Tensor
-) -> tuple[Tensor, Tensor]:
+def _posterior(schedule, x0, x_t, t):
     shape = (-1, *[1] * (x0.ndim - 1))
     alpha_bar = schedule.alpha_bar[t].reshape(shape)
     before = schedule.alpha_bar[t - 1].reshape(shape)
@@ -817,6 +897,12 @@ def _posterior_by_precision(schedule: NoiseSchedule, x0: Tensor, x_t: Tensor, t:
 def _posterior_from_library(schedule: NoiseSchedule, x0: Tensor, x_t: Tensor, t: Tensor):
     mean, _ = forward.posterior(schedule, x0, x_t, t)
     return {"mean": mean, "variance": schedule.posterior_variance[t - 1]}
+
+
+def _posterior_not_reshaped(schedule: NoiseSchedule, x0: Tensor, x_t: Tensor, t: Tensor):
+    a, before, beta = schedule.alpha_bar[t], schedule.alpha_bar[t - 1], schedule.beta[t - 1]
+    weight_x0, weight_x_t, variance = _right_weights(a, before, beta)
+    return weight_x0 * x0 + weight_x_t * x_t, variance
 
 
 posterior = Exercise(
@@ -920,6 +1006,24 @@ posterior = Exercise(
             "variance first",
             lambda s, x0, x_t, t: _bayes(_right_weights)(s, x0, x_t, t)[::-1],
             "You return the variance first: the mean comes first, then the variance.",
+        ),
+        Mistake(
+            "not reshaped",
+            _posterior_not_reshaped,
+            "Your factors have shape (B,), which broadcasting lines up with the last axis of x0. "
+            "Shape them (B, 1, ...) before they meet x0 and x_t.",
+        ),
+        Mistake(
+            "beta[t] for step t",
+            lambda s, x0, x_t, t: _posterior_with(s, x0, x_t, t, s.beta[t]),
+            "`schedule.beta` has T entries and begins with step 1: beta_t is `beta[t - 1]`, and "
+            "alpha_t is `alpha[t - 1]`.",
+        ),
+        Mistake(
+            "alpha_bar_t at x_0",
+            _changed(lambda w0, wt, var, a, before, beta: (w0 * (a / before).sqrt(), wt, var)),
+            "The variance is right. In the weight of x_0 stands alpha_bar_t; it should be "
+            "alpha_bar_{t-1}, since the first witness speaks of step t - 1.",
         ),
     ),
     alternatives=(

@@ -162,6 +162,9 @@ _LOSS_MISTAKES = {
     "rates swapped": _loss_with(
         rates=lambda schedule, t, like: _rates(schedule, t, like)[::-1],
     ),
+    "model told t - 1": lambda model, schedule, x0, generator: _epsilon_loss(
+        lambda x_t, t: model(x_t, t - 1), schedule, x0, generator
+    ),
     "generator ignored": _without_generator,
     "always the same draws": _same_seed,
     "no gradient": _no_gradient,
@@ -327,6 +330,31 @@ loss_by_step = Exercise(
             _by_step(lambda *a: _errors(*a).square().flatten(1).mean(1)),
             "You keep one number for each sample. Average over the batch too: one number a step.",
         ),
+        Mistake(
+            "noise drawn anew",
+            _by_step(
+                lambda model, schedule, x0, eps, step: (
+                    (
+                        model(
+                            diffuse(
+                                schedule, x0, torch.full((len(x0),), step), torch.randn_like(eps)
+                            ),
+                            torch.full((len(x0),), step),
+                        )
+                        - eps
+                    )
+                    .square()
+                    .mean()
+                )
+            ),
+            "You draw noise of your own for x_t. Use the `eps` that is handed in, for x_t and for "
+            "the comparison.",
+        ),
+        Mistake(
+            "returned in the loop",
+            lambda *case: _loss_by_step(*case)[0],
+            "You return the number of the first step only: is `return` inside the loop?",
+        ),
     ),
     alternatives=(
         _all_steps_at_once,
@@ -453,6 +481,12 @@ def _with_numpy(schedule, data, x_t, t):
     return likely @ members / likely.sum(axis=1, keepdims=True)
 
 
+def _shares_alone(schedule, data, x_t, t):
+    alpha_bar = schedule.alpha_bar[t][:, None]
+    away = x_t[:, None] - alpha_bar.sqrt()[..., None] * data
+    return (-away.square().sum(2) / (2 * (1 - alpha_bar))).softmax(1)
+
+
 posterior_mean = Exercise(
     "lesson03.posterior_mean",
     "The perfect memory",
@@ -563,6 +597,18 @@ posterior_mean = Exercise(
             _exp_by_hand,
             "Right in theory. But far from all data every `exp` rounds to 0, and 0 / 0 is NaN. "
             "`logits.softmax(1)` subtracts the largest logit first, which changes no share.",
+        ),
+        Mistake(
+            "shares returned",
+            _shares_alone,
+            "These are the shares of the members, (B, N). The mean of the members with these "
+            "shares is asked for: `shares @ data`.",
+        ),
+        Mistake(
+            "step counted from 0",
+            lambda schedule, data, x_t, t: _posterior_mean(schedule, data, x_t, t - 1),
+            "You use alpha_bar of t - 1, where at t = 1 there is no noise to divide by. "
+            "`alpha_bar[t]` is right as it is: entry 0 is clean data.",
         ),
     ),
     alternatives=(
@@ -761,6 +807,12 @@ v_target = Exercise(
             "A tensor (B,) meets the *last* axis of (B, ...), so each column gets another rate "
             "where each sample should: reshape the rates to (B, 1, ...).",
         ),
+        Mistake(
+            "x_0 and eps swapped",
+            _v_with(lambda signal, noise, x0, eps: signal * x0 - noise * eps),
+            "x_0 and eps have changed places: the signal rate goes with eps, the noise rate with "
+            "x_0.",
+        ),
     ),
     alternatives=(
         velocity,
@@ -870,6 +922,12 @@ min_snr_weight = Exercise(
             ),
             "Your SNR is that of a single step, alpha / (1 - alpha). It takes alpha_bar, the "
             "product of all steps up to t: `schedule.snr[t]`.",
+        ),
+        Mistake(
+            "step counted from 0",
+            lambda schedule, t, gamma: _min_snr_weight(schedule, t - 1, gamma).nan_to_num(0),
+            "You use the SNR of t - 1. `snr[t]` is right as it is: entry 0 is clean data, where it "
+            "is infinite.",
         ),
     ),
     alternatives=(

@@ -195,6 +195,18 @@ timestep_embedding = Exercise(
             "This works on the CPU only: on a GPU, t lies there and your frequencies do not. Make "
             "new tensors where t is: `torch.arange(..., device=t.device)`.",
         ),
+        Mistake(
+            "sines twice",
+            _embedding_with(join=lambda sine, cosine: torch.cat([sine, sine], 1)),
+            "Both halves hold the sines. The second half is cosines: together they are the tip of "
+            "a hand.",
+        ),
+        Mistake(
+            "added up",
+            _embedding_with(join=lambda sine, cosine: sine + cosine),
+            "You add sines and cosines up. Put them side by side, dim numbers in all: "
+            "`torch.cat([...], dim=1)`.",
+        ),
     ),
     properties=(
         Property(
@@ -341,6 +353,11 @@ scale_and_shift = Exercise(
             lambda h, time: _scale_and_shift(h, time[:1]),
             "Every image gets the numbers of the first one. Each has its own step.",
         ),
+        Mistake(
+            "1 minus scale",
+            _changed(lambda h, scale, shift: h * (1 - scale) + shift),
+            "You multiply by 1 - scale. It is 1 + scale.",
+        ),
     ),
     alternatives=(
         _shift_in_place,
@@ -396,6 +413,11 @@ def _skip_filled_in(h, skip):
     out[:, :channels] = nn.Upsample(skip.shape[2:])(h)
     out[:, channels:] = skip
     return out
+
+
+def _rows_for_columns(h, skip):
+    rows, columns = skip.shape[2:]
+    return torch.cat([F.interpolate(h, size=(columns, rows)), skip], 1)
 
 
 merge_skip = Exercise(
@@ -464,6 +486,12 @@ merge_skip = Exercise(
             "skip forgotten",
             lambda h, skip: F.interpolate(h, size=skip.shape[2:]),
             "This is the enlarged h alone: the skip is missing.",
+        ),
+        Mistake(
+            "height and width swapped",
+            _rows_for_columns,
+            "Height and width have changed places: a shape is (B, C, H, W), so "
+            "`size=skip.shape[2:]`.",
         ),
     ),
     alternatives=(_doubled_and_cut, _skip_by_index, _skip_filled_in),
@@ -620,6 +648,21 @@ to_patches = Exercise(
             _cut(lambda x, patch: x[:, :, ::patch, ::patch]),
             "You keep one pixel of each patch. All of them become channels.",
         ),
+        Mistake(
+            "remainder padded",
+            lambda x, patch: F.pixel_unshuffle(
+                F.pad(x, (0, x.shape[3] % patch, 0, x.shape[2] % patch)), patch
+            ),
+            "You add the remainder, `height % patch`. What is missing to the next multiple is "
+            "`-height % patch`: for 7 rows and patches of 4, it is 1.",
+        ),
+        Mistake(
+            "padded with black",
+            lambda x, patch: F.pixel_unshuffle(
+                F.pad(x, (0, -x.shape[3] % patch, 0, -x.shape[2] % patch), value=-1.0), patch
+            ),
+            "You pad with -1, black. Zeros are asked for, which is what `F.pad` adds by itself.",
+        ),
     ),
     alternatives=(_patches_by_axes, _patches_by_loop, _patches_by_unfold),
 )
@@ -708,6 +751,16 @@ def _with_a_mask(net, x, row, column):
     return x.grad.norm(p=1, dim=(0, 1))
 
 
+def _tuple_kept(net, x, row, column):
+    x = x.clone().requires_grad_()
+    return torch.autograd.grad(_here(net(x), row, column), x).abs().sum((0, 1))  # type: ignore[attr-defined]
+
+
+def _gradient_of_the_old_x(net, x, row, column):
+    out = net(x.clone().requires_grad_())
+    return torch.autograd.grad(_here(out, row, column), x)[0].abs().sum((0, 1))
+
+
 sees = Exercise(
     "lesson04.sees",
     "What a pixel sees",
@@ -791,6 +844,35 @@ sees = Exercise(
             "the output itself",
             lambda net, x, row, column: net(x).abs().sum((0, 1)),
             "This is what the net answered. Ask how the answer *changes* with x: its gradient.",
+        ),
+        Mistake(
+            "strongest channel",
+            _gradient_of(_here, lambda gradient: gradient.abs().amax((0, 1))),
+            "You keep the strongest channel of the input only. Sum over the channels.",
+        ),
+        Mistake(
+            "output made positive",
+            _gradient_of(lambda out, row, column: out[:, :, row, column].abs().sum()),
+            "You take the absolute value of the output. Of the gradient it is asked for; the "
+            "output is summed as it is.",
+        ),
+        Mistake(
+            "many numbers",
+            _gradient_of(lambda out, row, column: out[0, :, row, column]),
+            "Going backward needs one number, and a pixel has several channels: sum over them "
+            "first.",
+        ),
+        Mistake(
+            "tuple not unpacked",
+            _tuple_kept,
+            "`torch.autograd.grad` returns a tuple with one gradient: take it out, `(gradient,) = "
+            "...` or `...[0]`.",
+        ),
+        Mistake(
+            "gradient of the old x",
+            _gradient_of_the_old_x,
+            "You run the net on the copy that asks for gradients, and then ask for the gradient of "
+            "the old x. Keep the copy under one name.",
         ),
     ),
     alternatives=(_by_backward, _by_forward_mode, _with_a_mask),
