@@ -47,6 +47,8 @@ CHROMIUM_OPTIONS = [
 ]
 LAB_SETTINGS = {
     "@jupyterlab/apputils-extension/notification": {"fetchNews": "false"},
+    # A saved notebook shows its widgets when it is opened again, also without a kernel.
+    "@jupyter-widgets/jupyterlab-manager/plugin": {"saveState": True},
     # Every cell is in the page, also those far below, so that a test can find them.
     "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
 }

@@ -25,3 +25,11 @@ DRAGGED = {
 }
 
 ALONE = ("schedule", "forward")
+
+
+def make(name: str):
+    """The explorer of a case, here and now, without a notebook."""
+    scope: dict = {}
+    *lines, last = CASES[name].splitlines()
+    exec("\n".join([SETUP, *lines, f"explorer = {last}"]), scope)
+    return scope["explorer"]

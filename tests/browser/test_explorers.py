@@ -6,7 +6,7 @@ from collections.abc import Callable
 import nbformat
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from explorer_cases import ALONE, CASES, DRAGGED, SETUP
+from explorer_cases import ALONE, CASES, DRAGGED, SETUP, make
 from playwright.sync_api import Locator, Page
 
 RERUNS = 50
@@ -232,10 +232,7 @@ def listeners_after_reruns(notebook, count: int) -> int:
 
 @pytest.mark.parametrize("name", ALONE)
 def test_a_page_of_its_own(browser, tmp_path, name):
-    scope: dict = {}
-    *lines, last = CASES[name].splitlines()
-    exec("\n".join([SETUP, *lines, f"shown = {last}"]), scope)
-    path = scope["shown"].save_html(tmp_path / "explorer.html")
+    path = make(name).save_html(tmp_path / "explorer.html")
     page: Page = browser.new_page()
     errors: list[str] = []
     page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
@@ -262,9 +259,7 @@ def test_a_page_of_its_own(browser, tmp_path, name):
 )
 def test_a_planted_fault_is_seen(browser, tmp_path, fault, instead):
     """The tests above can fail: with a broken script the picture stays as it was."""
-    scope: dict = {}
-    exec(f"{SETUP}\nshown = {CASES['forward']}", scope)
-    page_text = scope["shown"].save_html(tmp_path / "sound.html").read_text()
+    page_text = make("forward").save_html(tmp_path / "sound.html").read_text()
     assert page_text.count(fault) == 1
     broken = tmp_path / "broken.html"
     broken.write_text(page_text.replace(fault, instead))
