@@ -14,19 +14,18 @@
 # - translate between papers that count steps from 1 and libraries that count from 0.
 #
 # **You need** a little Python and PyTorch tensors, and what a variance is. **Time:** about 55 minutes, of
-# which 35 are for the exercises.
+# which 40 are for the exercises.
 
 # %%
 import math
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 import tutorial_lib
 from tutorial_lib.checks import lesson01
 from tutorial_lib.datasets import circles, glyphs
-from tutorial_lib.plots import COLOURS, filmstrip, show
+from tutorial_lib.plots import COLOURS, filmstrip, panels, show
 from tutorial_lib.schedules import (
     NoiseSchedule,
     cosine_schedule,  # for a look ahead; in lesson 7 you build it yourself
@@ -41,15 +40,6 @@ GREY = "#666666"
 def seeded(seed):
     """A source of random numbers that starts the same way every time."""
     return torch.Generator().manual_seed(seed)
-
-
-def panels(count, width=8.6, height=3.2, **options):
-    """A figure with ``count`` plots side by side."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    plots = figure.subplots(1, count, squeeze=False, **options)[0]
-    for plot in plots:
-        plot.spines[["top", "right"]].set_visible(False)
-    return figure, plots
 
 
 print("tutorial_lib", tutorial_lib.__version__, "| torch", torch.__version__)
@@ -75,7 +65,7 @@ print("tutorial_lib", tutorial_lib.__version__, "| torch", torch.__version__)
 #
 # $$\mathrm{Var}(x_t) = (1-\beta_t)\,\mathrm{Var}(x_{t-1}) + \beta_t\cdot 1.$$
 #
-# If $x_{t-1}$ has variance 1, so has $x_t$. Any other rule empties the glass, or spills. The next cell follows the
+# If $x_{t-1}$ has variance 1, so has $x_t$; any other variance is pulled toward 1. Any other rule empties the glass, or spills. The next cell follows the
 # variance through 1000 steps for three rules, with the betas that you are about to write.
 
 # %%
@@ -104,7 +94,7 @@ for values, colour, dash in zip(
 plot.text(620, 6.6, "without fading", color=ORANGE, ha="right")
 plot.text(1010, 1.0, "both roots", color=BLUE, va="center")
 plot.text(1010, 0.5, "a root missing", color=GREEN, va="center")
-plot.set(xlabel="t", ylabel="variance of x_t", yscale="log", xlim=(0, 1170), ylim=(0.38, 14))
+plot.set(xlabel="t", ylabel="variance of $x_t$", yscale="log", xlim=(0, 1170), ylim=(0.38, 14))
 plot.set_yticks([0.5, 1, 2, 5, 10], ["0.5", "1", "2", "5", "10"])
 plot.minorticks_off()
 show(
@@ -193,12 +183,17 @@ lesson01.alpha_bar.check(my_alpha_bar)
 # %%
 figure, (left, right) = panels(2, height=3)
 left.plot(range(1, 1001), schedule.beta, color=ORANGE)
-left.set(title="β_t: poured out at step t", xlabel="t", ylim=(0, 0.021))
+left.set(title=r"$\beta_t$: poured out at step $t$", xlabel="t", ylim=(0, 0.021))
 right.plot(schedule.alpha_bar, color=BLUE)
 half = int((schedule.alpha_bar < 0.5).nonzero()[0])
 right.plot([half, half, 0], [0, 0.5, 0.5], color=GREY, ls=":")
 right.text(half + 20, 0.5, f"half of it is gone at t = {half}", color=GREY)
-right.set(title="ᾱ_t: what is left after t steps", xlabel="t", ylim=(0, 1.03), xlim=(0, 1000))
+right.set(
+    title=r"$\bar\alpha_t$: what is left after $t$ steps",
+    xlabel="t",
+    ylim=(0, 1.03),
+    xlim=(0, 1000),
+)
 show(
     figure,
     alt="Left: the betas rise on a straight line from 0.0001 to 0.02. Right: alpha bar falls "
@@ -259,7 +254,7 @@ lesson01.counting.check(counting)
 # by. Their *squares* are the shares of variance, and these add up to 1, a full glass. So a point that
 # moves along (signal rate, noise rate) runs along a quarter circle, from (1, 0) nearly to (0, 1).
 #
-# One more number is useful: the **signal-to-noise ratio**, the variance of the one over the variance of the other,
+# One more number is useful: the **signal-to-noise ratio**, the variance of the one over the variance of the other (the picture's own variance counted as 1),
 #
 # $$\mathrm{SNR}_t = \frac{\bar\alpha_t}{1-\bar\alpha_t}.$$
 #
@@ -352,7 +347,7 @@ show(
 # $S$ schedules of $T$ betas each; out comes $\bar\alpha$ of shape (S, T + 1), each row as in exercise 1.2, with a 1 in front.
 #
 # Now there are two axes, and torch has to be told which one you mean: `x.cumprod(dim=...)` and `torch.cat([x, y], dim=...)`,
-# where `dim=0` runs down the rows and `dim=1` along a row. `torch.ones(S, 1)` is a column of ones.
+# where `dim=0` runs down the rows and `dim=1` along a row. `torch.ones(S, 1)` is a column of ones; $S$ is `len(beta)`.
 
 
 # %%
@@ -380,8 +375,8 @@ for row, end, colour, dash in zip(
 ):
     left.plot(row, color=colour, ls=dash)
     right.plot(row, color=colour, ls=dash)
-    right.text(1015, row[-1], f"β_T = {end}", color=colour, va="center")
-left.set(title="ᾱ_t", xlabel="t")
+    right.text(1015, row[-1], rf"$\beta_T$ = {end}", color=colour, va="center")
+left.set(title=r"$\bar\alpha_t$", xlabel="t")
 right.set(title="the same, logarithmic", xlabel="t", yscale="log", xlim=(0, 1280))
 show(
     figure,
@@ -438,9 +433,9 @@ for name, other in schedules.items():
     colour, dash = styles[name]
     left.plot(range(1, 1001), other.beta, color=colour, ls=dash, label=name)
     right.plot(other.alpha_bar, color=colour, ls=dash)
-left.set(title="β_t", xlabel="t", ylim=(0, 0.03))
+left.set(title=r"$\beta_t$", xlabel="t", ylim=(0, 0.03))
 left.legend(frameon=False, loc="upper left", labelcolor="linecolor", handlelength=2.5)
-right.set(title="ᾱ_t", xlabel="t")
+right.set(title=r"$\bar\alpha_t$", xlabel="t")
 show(
     figure,
     alt="Left: betas on a straight line, on a parabola below it, and those of the cosine "
@@ -573,7 +568,7 @@ print(f"                         the cosine schedule: {schedules['cosine'].signa
 assert abs(float(stable_diffusion.signal_rate[-1]) - 0.068265) < 1e-5  # Lin et al. 2024, table 1
 
 # %% [markdown]
-# For the small pictures of this course the leftover does no harm that you will see; for large ones, remember it.
+# In the small pictures of this course the leftover is worth little (the first row of the table). For large ones, remember it.
 #
 # ## Fewer steps: what must change with $T$
 #
@@ -665,7 +660,7 @@ for count, dash in ((512, "--"), (100, "-.")):
     plot.plot(torch.linspace(0, 1, count + 1), short.alpha_bar, color=ORANGE, ls=dash)
     plot.text(1.02, float(short.alpha_bar[-1]) + 0.03, f"{count} steps, same betas", color=ORANGE)
 plot.text(0.02, 0.08, "1000 steps (band),\n20 along the\nsame curve (dots)", color=BLUE, fontsize=9)
-plot.set(xlabel="share of the way, t / T", ylabel="ᾱ", xlim=(0, 1.42))
+plot.set(xlabel="share of the way, t / T", ylabel=r"$\bar\alpha$", xlim=(0, 1.42))
 plot.set_xticks([0, 0.25, 0.5, 0.75, 1])
 show(
     figure,
@@ -740,7 +735,7 @@ for plot, count in zip(plots, (10, 1000), strict=False):
     middle = float((gauss * places).sum())
     plot.set(
         title=f"{count} steps: back from t = {t}",
-        xlabel="x_{t-1}, given x_t = 0.1",
+        xlabel="$x_{t-1}$, given $x_t = 0.1$",
         yticks=[],
         xlim=(middle - reach, middle + reach),
     )

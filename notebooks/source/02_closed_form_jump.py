@@ -12,7 +12,7 @@
 # - get $x_0$ back from $x_t$ and the noise, and say how errors grow on the way,
 # - derive where $x_{t-1}$ was, given $x_t$ and $x_0$: the posterior, which every sampler is built on.
 #
-# **You need** lesson 1 (betas, $\bar\alpha_t$, the two rates), and what a Gaussian is. **Time:** about 60 minutes, of which 40 are for
+# **You need** lesson 1 (betas, $\bar\alpha_t$, the two rates), and what a Gaussian is. **Time:** about 60 minutes, of which 45 are for
 # the exercises.
 
 # %%
@@ -20,13 +20,12 @@ import math
 import time
 
 import torch
-from matplotlib.figure import Figure
 
 import tutorial_lib
 from tutorial_lib.checks import lesson02
 from tutorial_lib.datasets import circles, glyphs
 from tutorial_lib.forward import at_steps, diffuse, diffuse_stepwise, posterior, predict_x0
-from tutorial_lib.plots import COLOURS, filmstrip, show
+from tutorial_lib.plots import COLOURS, filmstrip, panels, show
 from tutorial_lib.schedules import NoiseSchedule, linear_schedule
 
 BLUE, ORANGE, GREEN, PINK = COLOURS[:4]
@@ -38,15 +37,6 @@ T = schedule.num_steps
 def seeded(seed):
     """A source of random numbers that starts the same way every time."""
     return torch.Generator().manual_seed(seed)
-
-
-def panels(count, width=8.6, height=3.2, **options):
-    """A figure with ``count`` plots side by side."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    plots = figure.subplots(1, count, squeeze=False, **options)[0]
-    for plot in plots:
-        plot.spines[["top", "right"]].set_visible(False)
-    return figure, plots
 
 
 digits = glyphs(8, size=28, seed=5).images  # (8, 1, 28, 28)
@@ -271,7 +261,8 @@ for shape in [(2, 3, 32, 32), (2, 1, 28, 28), (2, 2)]:
 # - `x0` is clean data of shape (B, ...), `t` is int64 of shape (B,), each entry in 1..T;
 # - `eps` is the noise $\epsilon$, of the shape of `x0`. It is handed in: do not draw any of your own.
 #
-# Return $x_t$ by the formula in the box, of the shape of `x0`.
+# Return $x_t$ by the formula in the box, of the shape of `x0`. The rates have to be shaped for `x0` first: use your answer to 2.2 or
+# the library's `at_steps`, or write it out.
 
 
 # %%
@@ -398,8 +389,10 @@ assert worst < 4
 #
 # $$D = 2\,\overline{\lVert a - b\rVert} - \overline{\lVert a - a'\rVert} - \overline{\lVert b - b'\rVert}.$$
 #
+# (A bar is the mean over all pairs: of one picture from each set, or of two, $a$ and $a'$, from the same set.)
+#
 # $D$ alone says nothing: how large is large? So we make our own yardstick. If walked and jumped come from one distribution, it does not matter
-# which of the two we call which. We swap the labels of a random half of the pairs, calculate $D$ again, and do this 999 times. These are the values that chance alone gives. The **p-value**
+# which of the two we call which. From each $x_0$ there is one walked and one jumped picture. For a random half of the $x_0$ we swap the two, calculate $D$ again, and do this 999 times. These are the values that chance alone gives. The **p-value**
 # is the share of them that is at least as large as the real one: if it is tiny, the sets differ.
 #
 # And a test that never finds anything would pass too. So there are controls: jumps to a *slightly wrong* step, which the test ought to catch.
@@ -413,6 +406,7 @@ def two_sample_test(a, b, generator, swaps=999):
     signs = torch.randint(0, 2, (swaps + 1, len(a)), generator=generator) * 2 - 1
     signs[0] = 1  # the real labels
     labels = torch.cat([signs, -signs], 1).double()
+    # D is minus a sum over all distances: with +1 inside a set, with -1 between the two.
     energy = -((labels @ distances) * labels).sum(1) / len(a) ** 2
     return float(energy[0]), float((energy >= energy[0]).double().mean())
 
@@ -627,7 +621,7 @@ print(
 # $q(x_{t-1}\mid x_t, x_0)$. Lesson 3 trains the network to imitate it, and lesson 6 samples with it.
 #
 # Think of two witnesses to where $x_{t-1}$ was. The first one knows $x_0$ and says: *I saw it start, so by the jump it was about here.* The second one knows $x_t$ and says: *I saw where it was one step later,
-# so it was about there.* Both are unsure, one more than the other, and they saw independent things. Bayes' rule says how to combine them: **multiply**,
+# so it was about there.* Both are unsure, one more than the other, and they saw independent things: in a chain the step to $x_t$ looks at $x_{t-1}$ only, not at $x_0$. Bayes' rule says how to combine them: **multiply**,
 #
 # $$q(x_{t-1}\mid x_t, x_0) \;\propto\; \underbrace{q(x_{t-1}\mid x_0)}_{\text{prior: the jump to } t-1}\;\cdot\;\underbrace{q(x_t\mid x_{t-1})}_{\text{likelihood: one step}}.$$
 #

@@ -20,7 +20,6 @@
 import copy
 
 import torch
-from matplotlib.figure import Figure
 from torch import nn
 
 import tutorial_lib
@@ -38,11 +37,13 @@ from tutorial_lib.losses import (
     p2_weight,
 )
 from tutorial_lib.oracles import DatasetOracle, GaussianMixtureOracle
-from tutorial_lib.plots import filmstrip, show
+from tutorial_lib.plots import COLOURS, filmstrip, panels, show
 from tutorial_lib.predictions import eps_from_v, eps_from_x0, velocity
 from tutorial_lib.schedules import linear_schedule
 
-BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
+BLUE, ORANGE, GREEN, PINK = COLOURS[:4]
+GREY = "#666666"
+torch.set_num_threads(1)  # for nets as small as these, a second thread costs more than it helps
 device = pick_device()
 schedule = linear_schedule(1000).to(device)
 T = schedule.num_steps
@@ -51,16 +52,6 @@ T = schedule.num_steps
 def seeded(seed):
     """A source of random numbers that starts the same way every time."""
     return torch.Generator().manual_seed(seed)
-
-
-def panels(count, width=8.6, height=3.2, **options):
-    """A figure with ``count`` plots side by side."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    plots = figure.subplots(1, count, squeeze=False, **options)[0]
-    for plot in plots:
-        plot.spines[["top", "right"]].set_visible(False)
-        plot.tick_params(labelsize=9)
-    return figure, plots
 
 
 print("tutorial_lib", tutorial_lib.__version__, "| torch", torch.__version__)
@@ -77,8 +68,9 @@ print(describe_device(device))
 # + \sum_{t=2}^{T} \mathbb E\,\mathrm{KL}\big(q(x_{t-1}\mid x_t, x_0)\,\|\,p_\theta(x_{t-1}\mid x_t)\big)
 # + \mathbb E\big[-\log p_\theta(x_0\mid x_1)\big].$$
 #
-# KL is the Kullback-Leibler divergence, which says how far one distribution is from another. In words: **at
-# each step back, the model should do what the posterior of lesson 2 would do, without having seen $x_0$.**
+# KL is the Kullback-Leibler divergence, which says how far one distribution is from another; $\mathbb E$ is the
+# mean over all that is random, here the noise on the way from $x_0$ to $x_T$; and $p(x_T)$ is pure noise,
+# $\mathcal N(0, I)$, where the way back begins. In words: **at each step back, the model should do what the posterior of lesson 2 would do, without having seen $x_0$.**
 # From here it takes four moves.
 #
 # 1. Both distributions are Gaussian. Give the model's a fixed variance $\sigma_t^2$, and the KL is
@@ -208,7 +200,7 @@ class SmallNet(nn.Module):
 
 points = draw_data(400, seeded(2))
 noise = torch.randn(points.shape, generator=seeded(3)).to(device)
-figure, plots = panels(5, width=7.6, height=1.8, sharex=True, sharey=True)
+figure, plots = panels(5, width=7.6, height=1.8, share_x=True, share_y=True)
 for plot, step in zip(plots, (0, 40, 120, 250, 1000), strict=True):
     x_t = diffuse(schedule, points, torch.full((len(points),), step, device=device), noise).cpu()
     plot.scatter(*x_t.T, s=3, color=BLUE, linewidths=0)
@@ -604,6 +596,7 @@ assert excess_at[200] > 3 * excess_at[2000]
 #
 # - `a[:, None, :] - b` with `a` (B, D) and `b` (N, D) gives all differences at once, (B, N, D). A number
 #   for each sample joins in when it has shape (B, 1, 1): `schedule.signal_rate[t][:, None, None]`.
+#   Where it meets a table (B, N), (B, 1) is enough: `[:, None]`.
 # - `logits.softmax(1)` with logits (B, N) makes each row sum to 1, and does not overflow or underflow.
 # - The schedule is float64, data are often float32. Sums mix them by themselves; before a matrix product
 #   `@`, bring both to one type with `.double()`.
@@ -784,7 +777,7 @@ assert relative < 1e-4
 
 axis = torch.linspace(-2.4, 2.4, 8)
 grid = torch.cartesian_prod(axis, axis).to(device)
-figure, plots = panels(3, width=6.8, height=2.75, sharex=True, sharey=True)
+figure, plots = panels(3, width=6.8, height=2.75, share_x=True, share_y=True)
 for plot, step in zip(plots, (40, 120, 600), strict=True):
     t = torch.full((len(grid),), step, device=device)
     arrow = nn.functional.normalize(score_of(oracle, grid, t), dim=1)
@@ -1152,7 +1145,7 @@ assert nats["bound, importance"] < nats["bound, uniform t"]
 assert nats["plain, uniform t"] < nats["bound, uniform t"]
 
 # %%
-figure, plots = panels(3, width=7.6, height=2.6, sharey=True)
+figure, plots = panels(3, width=7.6, height=2.6, share_y=True)
 rows = list(reversed(list(RECIPES)[1:]))
 for plot, (yardstick, score) in zip(plots, scores.items(), strict=True):
     plot.axvline(1, color=GREY, ls=":")
@@ -1203,7 +1196,9 @@ show(
 # - Noise, $x_0$, score and $v$ are one thing in four currencies. As losses they differ, by a weight at each
 #   $t$.
 #
-# | people say | it means |
+# ## Key terms
+#
+# | what people say | what it means |
 # |---|---|
 # | simple loss, L_simple, eps loss | mean of (eps - eps_hat)^2 with t uniform; every step counts the same |
 # | variational bound, VLB, ELBO | an upper bound of -log p(x_0) that can be calculated (the ELBO is minus it) |
