@@ -9,6 +9,12 @@ need no kernel also become a page of their own with ``explorer.save_html("page.h
 
 from tutorial_lib.explorers._embedding import EmbeddingExplorer
 from tutorial_lib.explorers._forward import ForwardExplorer
+from tutorial_lib.explorers._receptive import ReceptiveFieldExplorer
 from tutorial_lib.explorers._schedule import ScheduleExplorer
 
-__all__ = ["EmbeddingExplorer", "ForwardExplorer", "ScheduleExplorer"]
+__all__ = [
+    "EmbeddingExplorer",
+    "ForwardExplorer",
+    "ReceptiveFieldExplorer",
+    "ScheduleExplorer",
+]
