@@ -1,0 +1,230 @@
+"""A real JupyterLab on this machine, and a headless Chromium that uses it as a learner would.
+
+Context managers and plain functions: the browser tests use them as fixtures, and so does the
+benchmark of the explorers.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import nbformat
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+SCREENSHOTS = ROOT / "build" / "screenshots"
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM_OPTIONS = [
+    "--no-sandbox",  # containers run as root
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+LAB_SETTINGS = {
+    "@jupyterlab/apputils-extension/notification": {"fetchNews": "false"},
+    # A saved notebook shows its widgets when it is opened again, also without a kernel.
+    "@jupyter-widgets/jupyterlab-manager/plugin": {"saveState": True},
+    # Every cell is in the page, also those far below, so that a test can find them.
+    "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
+}
+# What no lesson links to: hidden folders, what was built, downloads.
+NOT_COPIED = (".*", "build", "runs", "*.egg-info", "__pycache__", "*MNIST", "cifar-10*")
+START_SECONDS = 60
+RUN_SECONDS = 300
+
+KERNEL_IDLE = """() => {
+  const session = window.jupyterapp?.shell.currentWidget?.sessionContext;
+  return session?.isReady && session.session?.kernel?.status === "idle";
+}"""
+START_ALL_CELLS = """() => {
+  window.allCells = "running";
+  window.jupyterapp.commands.execute("notebook:run-all-cells")
+    .then(() => { window.allCells = "done"; }, (error) => { window.allCells = String(error); });
+}"""
+CODE_CELLS = """() => {
+  const cells = [...window.jupyterapp.shell.currentWidget.content.model.cells];
+  return cells.map((cell) => cell.toJSON()).filter((cell) => cell.cell_type === "code");
+}"""
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A running JupyterLab: where a notebook opens (`%s`), and the folder that it serves."""
+
+    address: str
+    notebooks: Path
+
+
+@dataclass
+class OpenNotebook:
+    """A notebook in the browser, with what went wrong on its page so far."""
+
+    name: str
+    page: Page
+    errors: list[str] = field(default_factory=list)
+
+    def run_all(self, seconds: float = RUN_SECONDS) -> None:
+        """*Run All Cells*, and wait for the last; fails where one shows an error or did not run."""
+        self.page.evaluate(START_ALL_CELLS)
+        self.page.wait_for_function("() => window.allCells !== 'running'", timeout=seconds * 1000)
+        for number, cell in enumerate(self.cells(), start=1):
+            raised = [o for o in cell["outputs"] if o["output_type"] == "error"]
+            assert not raised, f"{self.name}, code cell {number}: {raised[0]['evalue']}"
+            if "".join(cell["source"]).strip():
+                assert cell["execution_count"], f"{self.name}, code cell {number} did not run"
+        assert self.page.evaluate("window.allCells") == "done"
+
+    def cells(self) -> list[dict]:
+        """The code cells as the notebook holds them now, outputs included."""
+        return self.page.evaluate(CODE_CELLS)
+
+    def screenshot(self, suffix: str = "") -> Path:
+        """A picture of the whole notebook, from its first cell to its last."""
+        height = self.page.evaluate(
+            "() => Math.ceil(document.querySelector('.jp-WindowedPanel-inner').scrollHeight)"
+        )
+        size = self.page.viewport_size
+        assert size is not None
+        self.page.set_viewport_size({"width": size["width"], "height": min(height + 150, 16_000)})
+        self.page.wait_for_timeout(300)  # until the layout has settled
+        path = SCREENSHOTS / f"{Path(self.name).stem}{suffix}.png"
+        self.page.screenshot(path=path)
+        self.page.set_viewport_size(size)
+        return path
+
+
+@contextlib.contextmanager
+def running_lab(scratch: Path) -> Iterator[Lab]:
+    """A JupyterLab that serves a copy of the course, made under ``scratch``.
+
+    A copy, because JupyterLab saves what is opened; in a folder with a space, because some have.
+    """
+    course = scratch / "my course"
+    shutil.copytree(ROOT, course, ignore=shutil.ignore_patterns(*NOT_COPIED))
+    settings = scratch / "settings"
+    for plugin, value in LAB_SETTINGS.items():
+        file = settings / f"{plugin}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(value))
+    port, token = _free_port(), secrets.token_hex(16)
+    log = settings / "lab.log"
+    with log.open("w") as out:
+        server = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "jupyterlab",
+                "--no-browser",
+                "--allow-root",
+                "--ServerApp.ip=127.0.0.1",
+                f"--ServerApp.port={port}",
+                "--ServerApp.port_retries=0",
+                f"--ServerApp.root_dir={course}",
+                f"--IdentityProvider.token={token}",
+                "--LabApp.expose_app_in_browser=True",  # as window.jupyterapp
+                "--LabApp.extension_manager=readonly",  # the other one asks a server elsewhere
+            ],
+            stdout=out,
+            stderr=out,
+            env={
+                # Without the tests' own choice of a backend: kernels draw into the notebook.
+                **{key: value for key, value in os.environ.items() if key != "MPLBACKEND"},
+                "JUPYTERLAB_SETTINGS_DIR": str(settings),
+                "JUPYTERLAB_WORKSPACES_DIR": str(settings / "workspaces"),
+                "JUPYTER_RUNTIME_DIR": str(settings / "runtime"),
+                "JUPYTER_CONFIG_DIR": str(settings / "config"),
+            },
+        )
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/api?token={token}", server, log)
+        address = f"http://127.0.0.1:{port}/lab/tree/notebooks/%s?reset&token={token}"
+        yield Lab(address, course / "notebooks")
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+
+
+@contextlib.contextmanager
+def running_chromium() -> Iterator[Browser]:
+    """A headless Chromium: $CHROMIUM, or the first found on the PATH."""
+    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM_NAMES)), "")
+    if not found:
+        raise RuntimeError("no Chromium: install one (apt install chromium) or set CHROMIUM to it")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found, args=CHROMIUM_OPTIONS)
+        yield chromium
+        chromium.close()
+
+
+def write_notebook(lab: Lab, name: str, cells: Sequence[str]) -> str:
+    """A notebook of code cells in the folder that the lab serves; returns its file's name."""
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in cells],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+    )
+    nbformat.write(notebook, lab.notebooks / f"{name}.ipynb")
+    return f"{name}.ipynb"
+
+
+@contextlib.contextmanager
+def opener(lab: Lab, browser: Browser) -> Iterator[Callable[[str], OpenNotebook]]:
+    """What opens notebooks; at the end it takes screenshots, closes, and fails on any error."""
+    opened: list[OpenNotebook] = []
+
+    def open_one(name: str) -> OpenNotebook:
+        page = browser.new_page(viewport={"width": 1280, "height": 1600})
+        notebook = OpenNotebook(name, page)
+        opened.append(notebook)
+
+        def on_console(message: ConsoleMessage) -> None:
+            if message.type == "error":
+                notebook.errors.append(f"{message.text} ({message.location.get('url', '')})")
+
+        def refuse(route: Route) -> None:
+            notebook.errors.append(f"asked for {route.request.url}, but the course works offline")
+            route.abort()
+
+        page.on("console", on_console)
+        page.on("pageerror", lambda error: notebook.errors.append(str(error)))
+        page.route(lambda url: urlsplit(url).hostname not in ("127.0.0.1", None), refuse)
+        page.goto(lab.address % name)
+        page.wait_for_function(KERNEL_IDLE, timeout=START_SECONDS * 1000)
+        return notebook
+
+    yield open_one
+    for notebook in opened:
+        notebook.screenshot()
+        notebook.page.close()
+    assert [error for notebook in opened for error in notebook.errors] == []
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _wait_for(address: str, server: subprocess.Popen, log: Path) -> None:
+    """Returns once the server answers; fails with its log where it ends or takes too long."""
+    for _ in range(START_SECONDS * 10):
+        try:
+            urllib.request.urlopen(address, timeout=1).close()
+            return
+        except OSError:
+            if server.poll() is not None:
+                break
+            time.sleep(0.1)
+    raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()}")
