@@ -77,7 +77,7 @@ def distance_fields() -> Tensor:
     mask instead would have the mask's stairs.)
     """
     folder = font_folder()
-    glyphs = [_glyph(folder / f"{name}.ttf", str(digit)) for name in FONTS for digit in range(10)]
+    glyphs = [glyph(folder / f"{name}.ttf", str(digit)) for name in FONTS for digit in range(10)]
     grey = torch.stack(glyphs)
     far = torch.tensor(float(_REACH))
     outside = _spread(torch.where(grey > 0, (0.5 - grey).clamp(min=0), far))
@@ -99,7 +99,7 @@ def font_folder() -> Path:
     raise FileNotFoundError("glyphs are drawn with matplotlib's fonts, which are not installed")
 
 
-def _glyph(path: Path, digit: str) -> Tensor:
+def glyph(path: Path, digit: str) -> Tensor:
     """The glyph in gray, 0..1, (canvas, canvas), centered, its longer side ``_BOX``."""
     font = ImageFont.truetype(path, 4 * _BOX)
     left, top, right, bottom = (round(edge) for edge in font.getbbox(digit))
