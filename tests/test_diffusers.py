@@ -1,0 +1,60 @@
+"""docs/diffusers.md is true: its blocks run in their order, and what they say comes out."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from tutorial_lib.samplers import ddim, evenly_spaced, last
+
+DOC = Path(__file__).resolve().parents[1] / "docs" / "diffusers.md"
+BLOCKS = re.findall(r"^```python\n(.*?)^```", DOC.read_text(encoding="utf-8"), re.M | re.S)
+pytestmark = [
+    pytest.mark.plain_errors,
+    # diffusers looks for packages that it could use, and some of those warn
+    pytest.mark.filterwarnings("default"),
+]
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """What the blocks leave, run one after the other in an empty folder."""
+    found: dict = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("doc"))
+        for number, block in enumerate(BLOCKS):
+            exec(compile(block, f"{DOC.name}, block {number + 1}", "exec"), found)
+    return found
+
+
+def test_a_checkpoint_of_ours_draws_the_same_with_their_scheduler(names: dict):
+    said = re.search(
+        r"It is below ([\d.]+), where one of 255 gray levels is 0.008", DOC.read_text()
+    )
+    assert said
+    assert names["ours"].std() > 0.5  # digits, not a blank
+    assert_close(names["theirs"], names["ours"], rtol=0, atol=float(said[1]))
+
+
+def test_a_network_of_theirs_trained_by_us_draws_the_same_in_their_pipeline(names: dict):
+    pipeline, run = names["pipeline"], names["run"]
+    assert len(run.losses) == 20
+    x_T = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(5))
+    pipeline.set_progress_bar_config(disable=True)
+    pictures = pipeline(
+        batch_size=2,
+        num_inference_steps=10,
+        generator=torch.Generator().manual_seed(5),
+        output_type="np",
+    ).images
+    ours = last(ddim(run.model, run.schedule, x_T, evenly_spaced(1000, 10)))
+    expected = (ours / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+    assert expected.std() > 0.1
+    assert_close(torch.from_numpy(pictures), expected, rtol=0, atol=1e-3)
+    x_t, t = torch.randn(2, 3, 16, 16), torch.tensor([1, 1000])
+    with torch.no_grad():
+        # the one lies channels last in memory, the other does not: that rounds differently
+        assert_close(names["model"](x_t, t), run.ema_network(x_t, t), rtol=0, atol=1e-5)
+    assert names["drawn"].isfinite().all()
