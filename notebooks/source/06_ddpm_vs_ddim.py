@@ -21,7 +21,6 @@ import math
 import time
 
 import torch
-from matplotlib.figure import Figure
 
 import tutorial_lib
 from tutorial_lib.checkpoints import load_checkpoint
@@ -29,7 +28,7 @@ from tutorial_lib.checks import lesson06
 from tutorial_lib.forward import posterior, predict_x0
 from tutorial_lib.hardware import pick_device
 from tutorial_lib.oracles import GaussianMixtureOracle
-from tutorial_lib.plots import COLOURS, curves, filmstrip, show
+from tutorial_lib.plots import COLOURS, filmstrip, panels, show
 from tutorial_lib.predictions import clip_x0
 from tutorial_lib.samplers import ddim, ddpm, evenly_spaced, last, respace
 from tutorial_lib.schedules import linear_schedule
@@ -185,7 +184,10 @@ assert torch.allclose(mean, short.float(), atol=1e-5)
 #
 # <details><summary>Why exactly beta for standard normal data</summary>
 #
-# For $x_0 \sim \mathcal N(0, 1)$ every $x_t$ is standard normal too, and $\mathrm{Var}(x_0 \mid x_t) = 1 - \bar\alpha_t$.
+# For $x_0 \sim \mathcal N(0, 1)$ every $x_t$ is standard normal too. The two have the covariance
+# $\mathbb E[x_0 x_t] = \sqrt{\bar\alpha_t}$, and of two standard normal numbers with covariance $\rho$ one leaves the other the
+# variance $1 - \rho^2$ (knowing $x_t$, the best guess is $\rho x_t$, and $\mathbb E(x_0 - \rho x_t)^2 = 1 - 2\rho^2 + \rho^2$). So
+# $\mathrm{Var}(x_0 \mid x_t) = 1 - \bar\alpha_t$.
 # The posterior mean weighs $x_0$ with $\sqrt{\bar\alpha_{t-1}}\,\beta_t/(1-\bar\alpha_t)$, so not knowing it adds
 #
 # $$\frac{\bar\alpha_{t-1}\beta_t^2}{(1-\bar\alpha_t)^2}\,(1-\bar\alpha_t) = \frac{\bar\alpha_{t-1}\beta_t^2}{1-\bar\alpha_t},
@@ -250,7 +252,9 @@ for count in (1000, 100, 10):
 # $$q(x_s \mid x_t) \;\propto\; q(x_s)\; q(x_t \mid x_s), \qquad
 # q(x_t \mid x_s) = \mathcal N\!\left(\sqrt{\bar\alpha_t/\bar\alpha_s}\;x_s,\; 1 - \bar\alpha_t/\bar\alpha_s\right).$$
 #
-# The figure shows it for a walker at $t = 600$, $x_t = -0.1$, beside the Gaussian that ancestral sampling
+# (The steps from $s$ to $t$ fold into one jump as in lesson 2: its $\bar\alpha$ is the product of the alphas
+# from $s + 1$ to $t$, and that is $\bar\alpha_t/\bar\alpha_s$. And $q(x_s)$ is the density of all walkers at step $s$:
+# two villages, shrunk and blurred.) The figure shows it for a walker at $t = 600$, $x_t = -0.1$, beside the Gaussian that ancestral sampling
 # draws from.
 
 
@@ -276,8 +280,7 @@ def gaussian_step(x_t, t, s, grid):
 
 
 grid = torch.linspace(-2, 2, 2001, dtype=torch.float64)
-figure = Figure(figsize=(9, 2.8), layout="constrained")
-axes = figure.subplots(1, 3)
+figure, axes = panels(3, width=9, height=2.8)
 gaps = []
 for axis, s in zip(axes, (590, 400, 100), strict=True):
     true, gaussian = true_step(-0.1, 600, s, grid), gaussian_step(-0.1, 600, s, grid).flatten()
@@ -305,14 +308,16 @@ show(
 # is a Gaussian for all we can see; that is what the thousand small steps are for.
 
 # %% [markdown]
-# ### Question: a perfect denoiser and five steps
+# ### Question 6.A: a perfect denoiser and five steps
+#
+# *2 minutes.*
 #
 # Five ancestral steps with the exact oracle give bad samples. Where does the error come from?
 #
-# - **a** The denoiser's small errors pile up over the steps.
-# - **b** Rounding errors in the oracle.
-# - **c** Over a long stride the true step is no Gaussian, and we draw from one.
-# - **d** $x_T$ still holds a trace of $x_0$ that we ignore.
+# - a) The denoiser's small errors pile up over the steps.
+# - b) Rounding errors in the oracle.
+# - c) Over a long stride the true step is no Gaussian, and we draw from one.
+# - d) $x_T$ still holds a trace of $x_0$ that we ignore.
 
 # %%
 # BEGIN SOLUTION
@@ -320,6 +325,8 @@ where_is_the_error = "c"
 # STUB
 # where_is_the_error = ...  # "a", "b", "c" or "d"
 # END SOLUTION
+
+# %%
 lesson06.long_strides.check(where_is_the_error)
 
 # %% [markdown]
@@ -391,22 +398,24 @@ ages = torch.arange(10, T + 1, 10)
 fog = torch.stack(
     [guide.log_density(places[:, None], torch.full((261,), int(t))).exp() for t in ages], 1
 )
+FOLLOWED = 5  # the one drawn in orange
 ends = {}
-figure = Figure(figsize=(9, 3.2), layout="constrained")
-axes = figure.subplots(1, 3, sharey=True)
+figure, axes = panels(3, width=9, height=3.2, share_y=True)
 for axis, (name, walk) in zip(axes, walks.items(), strict=True):
     path = [(T, start)] + [(step.t, step.x_t) for step in walk]
     ends[name] = path[-1][1]
     axis.pcolormesh(ages, places, fog.sqrt(), cmap="Greys", vmin=0, vmax=1.6, rasterized=True)
     lines = torch.cat([x for _, x in path], 1).T  # (halts, 9)
     marker = "." if len(path) < 50 else None
-    axis.plot([t for t, _ in path], lines, color=COLOURS[0], linewidth=0.9, marker=marker)
+    halts = [t for t, _ in path]
+    axis.plot(halts, lines, color=COLOURS[0], linewidth=0.7, alpha=0.7, marker=marker, ms=4)
+    axis.plot(halts, lines[:, FOLLOWED], color=COLOURS[1], linewidth=1.8, marker=marker, ms=5)
     axis.set(title=name, xlabel="t", xlim=(T, 0))
 axes[0].set_ylabel("$x_t$")
 show(
     figure,
-    alt="Nine walks from t = 1000 on the left to t = 0 on the right, in three panels. DDPM: jagged "
-    "paths that cross each other. DDIM with 1000 steps: smooth paths that never cross and part "
+    alt="Nine walks from t = 1000 on the left to t = 0 on the right, in three panels; one of them is "
+    "drawn in orange. DDPM: jagged paths that cross each other. DDIM with 1000 steps: smooth paths that never cross and part "
     "between the villages. DDIM with 20 steps: nearly the same paths, as chains of straight lines.",
 )
 closeness = (ends["DDIM, 1000 steps"] - ends["DDIM, 20 steps"]).abs().median()
@@ -414,8 +423,9 @@ print(f"DDIM in 1000 and in 20 steps end {closeness:.2f} apart (median of nine)"
 assert closeness < 0.15
 
 # %% [markdown]
-# Look at the middle panel: with $\eta = 0$ the paths are smooth, never cross, and each starting point has one
-# end. In the left panel the same starting points are rolled about by the dice and end anywhere.
+# Follow the orange walker, who starts at the same place in all three panels. In the middle, with $\eta = 0$, the paths
+# are smooth, never cross, and each starting point has one end. On the left the dice roll the same starting points
+# about, and they end anywhere.
 #
 # Smooth paths are why long strides work: on a straight road it does not matter how often you look at the
 # map. On the right, 20 strides follow nearly the same paths.
@@ -423,7 +433,7 @@ assert closeness < 0.15
 # ## Is eta = 1 the same as DDPM?
 #
 # "With $\eta = 1$ DDIM is DDPM" is said everywhere. For $s = t - 1$ the formula for $\sigma^2$ at $\eta = 1$ *is* the
-# posterior variance $\tilde\beta_t$: check it against the first section.
+# posterior variance $\tilde\beta_t$: compare it with the formula under *Ancestral sampling*.
 #
 # <details><summary>And the mean is the posterior mean</summary>
 #
@@ -486,14 +496,16 @@ assert widths[0] < 0.8 < 0.92 < widths[1]
 # sampler than DDPM in 1000 steps: here it makes the villages about 30 % too narrow.
 
 # %% [markdown]
-# ### Question: fifty steps with eta = 1
+# ### Question 6.B: fifty steps with eta = 1
+#
+# *2 minutes.*
 #
 # You run DDIM with $\eta = 1$ over 50 of the 1000 steps. What is it?
 #
-# - **a** Exactly DDPM with its 1000 steps, 20 times faster.
-# - **b** Ancestral sampling, with posterior variance, of a chain of 50 large noisings.
-# - **c** DDPM with $\sigma^2 = \beta$.
-# - **d** A walk without dice.
+# - a) Exactly DDPM with its 1000 steps, 20 times faster.
+# - b) Ancestral sampling, with posterior variance, of a chain of 50 large noisings.
+# - c) DDPM with $\sigma^2 = \beta$.
+# - d) A walk without dice.
 
 # %%
 # BEGIN SOLUTION
@@ -501,6 +513,8 @@ fifty_with_eta_one = "b"
 # STUB
 # fifty_with_eta_one = ...  # "a", "b", "c" or "d"
 # END SOLUTION
+
+# %%
 lesson06.eta_one.check(fifty_with_eta_one)
 
 # %% [markdown]
@@ -575,8 +589,7 @@ for count in COUNTS:
     print(row)
 
 # %%
-figure = Figure(figsize=(9, 3.6), layout="constrained")
-left, right = figure.subplots(1, 2)
+figure, (left, right) = panels(2, width=9, height=3.6)
 left.axhspan(min(floor), max(floor), color="#888888", alpha=0.3)
 left.text(5, min(floor) * 1.1, "true data against true data", fontsize=8)
 right.axhspan(0.98, 1.02, color="#888888", alpha=0.3)
@@ -584,26 +597,30 @@ for axis, which, title in (
     (left, 0, "distance from true data (lower is better)"),
     (right, 1, "width of the villages (1 is right)"),
 ):
-    lines = {
-        name: torch.tensor([results[name][count][which] for count in COUNTS]).T for name in NAMES
-    }
-    log_y = axis is left
-    curves(
-        COUNTS, lines, x_label="steps", y_label="", title=title, log_x=True, log_y=log_y, axes=axis
-    )
+    for k, name in enumerate(NAMES):
+        values = torch.tensor([results[name][count][which] for count in COUNTS])  # (counts, seeds)
+        middle = values.mean(1)
+        reach = torch.stack([middle - values.amin(1), values.amax(1) - middle])
+        beside = [count * (0.93, 1, 1.07)[k] for count in COUNTS]  # so that no bar hides another
+        look = {"color": COLOURS[k], "ls": ("-", "--", "-.")[k], "marker": "os^"[k], "ms": 4}
+        axis.errorbar(beside, middle, reach, label=name, elinewidth=1, **look)
+    axis.set(title=title, xlabel="steps", xscale="log")
     axis.set_xticks(COUNTS, [str(count) for count in COUNTS])
     axis.minorticks_off()
+left.set_yscale("log")
+left.legend(frameon=False, fontsize=9)
 right.set_ylim(0.5, 2)
 show(
     figure,
-    alt="Left: distance against number of steps, falling for all three samplers from 0.2 at 5 steps "
+    alt="Means of four seeds, bars from the lowest to the highest. Left: distance against number of "
+    "steps, falling for all three samplers from 0.2 at 5 steps "
     "to the band of the floor at 50 to 100 steps. Right: width of the villages. All are too wide "
     "below 20 steps; then DDPM with the posterior variance is too narrow, DDIM a little less so, "
     "DDPM with beta slightly too wide, and all three approach 1 at 1000 steps.",
 )
 
 # %% [markdown]
-# Look at the left first. With five steps all three are bad, **with a perfect guide**: more than a fifth of
+# Look at the left first (a point is the mean of the four seeds, its bar reaches from the lowest to the highest). With five steps all three are bad, **with a perfect guide**: more than a fifth of
 # the walkers are lost in the field, where none belong. From 100 steps on all three lie in the floor's band,
 # and this distance cannot tell them apart any more. DDIM draws from no Gaussian, and still fails in five
 # steps: it goes straight where the path bends.
@@ -733,7 +750,9 @@ assert difference("DDIM 10", "DDIM 50") < difference("DDIM 5", "DDIM 50") < by_d
 # **sphere**. For MNIST $D = 28 \cdot 28 = 784$ and the radius is $\sqrt{784} = 28$.
 
 # %% [markdown]
-# ### Question: how long is half of both?
+# ### Question 6.C: how long is half of both?
+#
+# *3 minutes.*
 #
 # Two independent noises $a$ and $b$, 784 numbers each. How long is their midpoint $(a + b)/2$, typically?
 # (The length of a vector is the root of the sum of its squares. Each number of the midpoint is half of
@@ -745,6 +764,8 @@ length_of_midpoint = math.sqrt(784 / 2)
 # STUB
 # length_of_midpoint = ...  # a number
 # END SOLUTION
+
+# %%
 lesson06.midpoint_length.check(length_of_midpoint)
 
 # %% [markdown]
@@ -1011,7 +1032,7 @@ assert spreads[0] < spreads[1]
 # | "$\sigma^2 = \beta$ or the posterior variance, no matter." | true at 1000 steps, not at few | widths of the villages: 1.00 and 0.96 at 1000 steps; 1.04 and 0.70 at 50 |
 # | "Too few steps break ancestral sampling because the reverse step is no longer Gaussian." | yes, and there is no network in it | exact denoiser: in 5 steps 27 % of the walkers are lost (posterior variance), in 1000 under 0.1 %. One stride from 600 to 100 puts 71 % of the probability in a wrong place, to 590 under 1 %. DDIM, which draws from nothing, loses 23 % in 5 steps. |
 # | "DDIM in 50 steps is as good as DDPM in 1000, 20 times faster." | on these digits yes; with a perfect guide nearly | Fréchet distance of digits: 4.1 (3.5 to 4.4) against 4.5 (3.7 to 5.1), floor 2.0, three seeds. Villages: distance 0.039 (0.023 to 0.048) against 0.023 (0.006 to 0.042), floor 0.018 (0.006 to 0.034), four seeds. The network is asked 20 times less often. |
-# | "Interpolate noises along the sphere, never straight." | the straight line costs ink, little else, on this model | midpoints of 7 pairs: lengths 28 and 20, ink 0.149 and 0.123 |
+# | "Interpolate noises along the sphere, never straight." | the straight line costs ink, little else, on this model | midpoints of 7 pairs: lengths 28 and 20, ink 0.143 and 0.111 |
 # | "DDIM can be inverted." | up to an error that falls with the stride | villages: median error 0.025 at 50 steps, 0.0037 at 400; four digits: pixels off by 0.15 (rms) after 10 steps there and back, 0.08 after 200; the noises found have lengths of 15 to 17, not 28 |
 #
 # ## Further reading

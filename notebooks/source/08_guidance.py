@@ -20,7 +20,6 @@
 import time
 
 import torch
-from matplotlib.figure import Figure
 
 import tutorial_lib
 from tutorial_lib.checkpoints import load_checkpoint
@@ -30,7 +29,7 @@ from tutorial_lib.forward import diffuse, predict_x0
 from tutorial_lib.guidance import LabelledMixture, condition, drop_labels, guide, guided, labelled
 from tutorial_lib.hardware import pick_device
 from tutorial_lib.metrics import frechet_distance, real_floor
-from tutorial_lib.plots import COLOURS, filmstrip, image_grid, show
+from tutorial_lib.plots import COLOURS, filmstrip, image_grid, panels, show
 from tutorial_lib.predictions import clip_x0
 from tutorial_lib.samplers import ddim, evenly_spaced, last
 from tutorial_lib.schedules import cosine_schedule
@@ -296,14 +295,16 @@ show(
 # $s = 0$ plus three times that.
 
 # %% [markdown]
-# ### Question: a seven at scale 0
+# ### Question 8.A: a seven at scale 0
+#
+# *1 minute.*
 #
 # We order sevens, with $s = 0$. What does the model draw?
 #
-# - **a** Sevens, but faint ones.
-# - **b** Any digits, a seven as often as others.
-# - **c** Anything but sevens.
-# - **d** Noise.
+# - a) Sevens, but faint ones.
+# - b) Any digits, a seven as often as others.
+# - c) Anything but sevens.
+# - d) Noise.
 
 # %%
 # BEGIN SOLUTION
@@ -311,10 +312,14 @@ seven_at_zero = "b"
 # STUB
 # seven_at_zero = ...  # "a", "b", "c" or "d"
 # END SOLUTION
+
+# %%
 lesson08.scale_zero.check(seven_at_zero)
 
 # %% [markdown]
-# ### Question: the same picture in two conventions
+# ### Question 8.B: the same picture in two conventions
+#
+# *2 minutes.*
 #
 # A paper reports pictures at $w = 4$, in the form $(1+w)\,\hat\epsilon_\text{cond} - w\,\hat\epsilon_\text{uncond}$. Which
 # scale $s$ do you set to get the same?
@@ -325,6 +330,8 @@ scale_of_the_paper = 5
 # STUB
 # scale_of_the_paper = ...  # a number
 # END SOLUTION
+
+# %%
 lesson08.paper_scale.check(scale_of_the_paper)
 
 # %% [markdown]
@@ -345,9 +352,9 @@ world = LabelledMixture(
 who = torch.arange(3).repeat_interleave(300)
 x_T = torch.randn(900, 2, generator=seeded(0))
 
-figure = Figure(figsize=(9, 2.7), layout="constrained")
+figure, axes = panels(4, width=9, height=2.7, share_y=True)
 middle = {}
-for axis, scale in zip(figure.subplots(1, 4, sharey=True), (0, 1, 3, 7.5), strict=True):
+for axis, scale in zip(axes, (0, 1, 3, 7.5), strict=True):
     points = last(ddim(guide(world, who, scale, 3), plane, x_T, evenly_spaced(1000, 50)))
     for c, mark in enumerate("osv"):
         mine = points[who == c]
@@ -534,8 +541,7 @@ print(f"real digits: accuracy {real_accuracy:.1%}, spread {real_variety:.2f}")
 for s in SCALES:
     print(f"s = {s:4.1f}:   accuracy {accuracy[s]:6.1%}, spread {variety[s]:.2f}")
 
-figure = Figure(figsize=(9, 3.3), layout="constrained")
-left, right = figure.subplots(1, 2)
+figure, (left, right) = panels(2, width=9, height=3.3)
 told = [s for s in SCALES if s > 0]
 places = {s: (variety[s], 100 * accuracy[s]) for s in told}
 left.plot(*zip(*places.values(), strict=True), "-o", color=COLOURS[0], markersize=5)
@@ -564,7 +570,6 @@ right.annotate(
 )
 right.set(xlabel="guidance scale s", ylabel="spread within a class", title="variety over the scale")
 for axis in (left, right):
-    axis.spines[["top", "right"]].set_visible(False)
     axis.grid(color="#dddddd", linewidth=0.7)
 show(
     figure,
@@ -584,14 +589,16 @@ assert variety[7.5] < 0.75 * real_variety
 # variety**. The star is real handwriting: our model without guidance is a little too varied (some of that is bad drawing),
 # and from $s = 1.5$ on not varied enough.
 #
-# ### Question: more readable than handwriting
+# ### Question 8.C: more readable than handwriting
+#
+# *2 minutes.*
 #
 # At $s = 3$ the judge reads the samples at least as well as real test images. What follows?
 #
-# - **a** The samples are better than the data.
-# - **b** The judge has learned the samples by heart.
-# - **c** Doubtful handwriting, which real people do write, is missing from the samples.
-# - **d** It is chance.
+# - a) The samples are better than the data.
+# - b) The judge has learned the samples by heart.
+# - c) Doubtful handwriting, which real people do write, is missing from the samples.
+# - d) It is chance.
 
 # %%
 # BEGIN SOLUTION
@@ -599,6 +606,8 @@ more_readable = "c"
 # STUB
 # more_readable = ...  # "a", "b", "c" or "d"
 # END SOLUTION
+
+# %%
 lesson08.better_than_real.check(more_readable)
 
 # %% [markdown]
@@ -667,8 +676,7 @@ kept_in = {s: draw(clip_x0(guide(model, labels, s, NUM_CLASSES), schedule)) for 
 contrast = {s: float(drawn[s].std()) for s in SCALES if s > 0}
 contrast_clipped = {s: float(kept_in[s].std()) for s in CLIPPED}
 
-figure = Figure(figsize=(6.4, 3.0), layout="constrained")
-axis = figure.add_subplot()
+figure, (axis,) = panels(1, width=6.4, height=3.0)
 lines = {"as it comes": contrast, "clipped": contrast_clipped}
 for (name, values), color, dash in zip(lines.items(), COLOURS, ("-o", "--s"), strict=False):
     axis.plot(list(values), list(values.values()), dash, color=color, markersize=4)
@@ -678,7 +686,6 @@ axis.annotate(
     "real digits", (10, REAL_CONTRAST), (0, 4), textcoords="offset points", color=COLOURS[2]
 )
 axis.set(xlabel="guidance scale s", ylabel="contrast", xlim=(0.5, 14.5))
-axis.spines[["top", "right"]].set_visible(False)
 show(
     figure,
     alt="Contrast over the guidance scale. At s = 1 it is that of real digits. As it comes, it rises "
@@ -744,7 +751,8 @@ show(
 # ## Claims, measured
 #
 # By the cells above with the seeds that stand in them: 100 digits a scale, ten of each, the same noise, DDIM in 20 steps; 2 CPU
-# cores (AMD EPYC, AVX-512), no GPU. In brackets the range of the same with noise from seeds 0, 1 and 2.
+# cores (AMD EPYC, AVX-512), no GPU. In brackets the range of the same with noise from seeds
+# 0, 1 and 2, by `python benchmarks/guidance.py`.
 #
 # | claim | verdict | numbers |
 # |---|---|---|
@@ -769,3 +777,6 @@ show(
 #   arXiv 2406.02507. Another answer in the place of the unconditional one.
 # - Bradley, Nakkiran: *Classifier-Free Guidance is a Predictor-Corrector*, 2024, arXiv 2408.09000. What the guided walk
 #   samples from, and what it does not.
+#
+# That was the last lesson. What would you like to draw? Lesson 5's `train` takes a folder of your own pictures, one
+# subfolder a class: `python -m tutorial_lib train --dataset folder:PATH --conditional`.
