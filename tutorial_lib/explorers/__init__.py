@@ -11,10 +11,12 @@ from tutorial_lib.explorers._embedding import EmbeddingExplorer
 from tutorial_lib.explorers._forward import ForwardExplorer
 from tutorial_lib.explorers._receptive import ReceptiveFieldExplorer
 from tutorial_lib.explorers._schedule import ScheduleExplorer
+from tutorial_lib.explorers._trajectory import TrajectoryExplorer
 
 __all__ = [
     "EmbeddingExplorer",
     "ForwardExplorer",
     "ReceptiveFieldExplorer",
     "ScheduleExplorer",
+    "TrajectoryExplorer",
 ]
