@@ -25,6 +25,7 @@ import torch
 import tutorial_lib
 from tutorial_lib.checks import lesson01
 from tutorial_lib.datasets import circles, glyphs
+from tutorial_lib.explorers import ScheduleExplorer
 from tutorial_lib.plots import COLOURS, filmstrip, panels, show
 from tutorial_lib.schedules import (
     NoiseSchedule,
@@ -467,6 +468,16 @@ show(
 # Look down the column $t = 600$: same picture, same noise, same step, three different tasks. So "step 600" means nothing without its
 # schedule; the SNR does.
 #
+# Now take it into your own hands. Drag $t$ (or press the arrow keys), then:
+#
+# 1. Stay at $t = 600$ and change the schedule. Watch the SNR in the line below the controls.
+# 2. Go back to *linear* and pull $T$ down to 100. How much signal is left at the end, $\bar\alpha_T$? Repair it with the *last β*.
+# 3. Double the last β at $T = 1000$. Where does SNR = 1 move to?
+
+# %%
+ScheduleExplorer(disc, t=600)
+
+# %% [markdown]
 # ## How pure is $x_T$?
 #
 # "After 1000 steps only pure noise is left": that sentence is in nearly every tutorial. Let us see.

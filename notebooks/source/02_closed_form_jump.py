@@ -24,9 +24,10 @@ import torch
 import tutorial_lib
 from tutorial_lib.checks import lesson02
 from tutorial_lib.datasets import circles, glyphs
+from tutorial_lib.explorers import ForwardExplorer
 from tutorial_lib.forward import at_steps, diffuse, diffuse_stepwise, posterior, predict_x0
 from tutorial_lib.plots import COLOURS, filmstrip, panels, show
-from tutorial_lib.schedules import NoiseSchedule, linear_schedule
+from tutorial_lib.schedules import NoiseSchedule, linear_schedule, quadratic_schedule
 
 BLUE, ORANGE, GREEN, PINK = COLOURS[:4]
 GREY = "#666666"
@@ -309,6 +310,14 @@ assert jumping_seconds < walking_seconds / 10
 # Look at the column $t = 500$: to the eye all three are gone. But the signal rate there is still 0.28, so the picture is only well hidden; a measurement below finds it. And look at the
 # times: the walk pays for every step, the jump costs the same for every $t$.
 #
+# So cheap, in fact, that your browser can jump sixty times a second. Drag $t$, and watch three things at once: the digits, the
+# histogram of their pixels, and the two weights. At which $t$ can you no longer tell the histogram from the bell curve? At which $t$ can you no longer
+# read the digits? It is not the same $t$. Then press *New noise*: what changes, and what does not?
+
+# %%
+ForwardExplorer(digits, {"linear": schedule, "quadratic": quadratic_schedule(T)}, t=100)
+
+# %% [markdown]
 # ## Chain against jump, by experiment
 #
 # ### Question 2.B: walked or jumped?
