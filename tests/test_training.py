@@ -18,6 +18,8 @@ from tutorial_lib import batches, checkpoints, datasets, losses, training
 from tutorial_lib.datasets import Dataset
 from tutorial_lib.hardware import Precision
 from tutorial_lib.journal import Journal
+from tutorial_lib.schedules import cosine_schedule
+from tutorial_lib.train_config import weight_of
 from tutorial_lib.training import TrainConfig, Trainer, TrainingError, train
 
 CPU = torch.device("cpu")
@@ -536,3 +538,16 @@ def test_a_step_on_cuda_never_waits_for_the_gpu(discs: Dataset) -> None:
             trainer.update_lr()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_min_snr_gamma_is_where_the_weight_stops_growing():
+    schedule, t = cosine_schedule(), torch.arange(1, 1001)
+    snr = schedule.alpha_bar[1:] / (1 - schedule.alpha_bar[1:])
+    for gamma in (0.5, 2.0, 5.0):
+        weight = weight_of(TrainConfig(min_snr_gamma=gamma))
+        assert weight is not None
+        expected = torch.minimum(snr, torch.tensor(gamma)) / snr
+        assert (weight(schedule, t) - expected).abs().max() < 1e-6
+    assert weight_of(TrainConfig(weight="none")) is None
+    with pytest.raises(ValueError, match="min_snr_gamma"):
+        TrainConfig(min_snr_gamma=0.0)

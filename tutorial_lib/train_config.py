@@ -1,6 +1,7 @@
 """What a training run can be asked for: every field with its default, its unit and its check."""
 
 import dataclasses
+import functools
 import math
 import shlex
 from collections.abc import Callable, Mapping
@@ -66,6 +67,8 @@ class TrainConfig:
     """What the network is trained to say: eps, v or x0; samplers get eps in any case."""
     weight: str = "min_snr"
     """How much each t counts in the eps loss: none, p2, min_snr, v or x0."""
+    min_snr_gamma: float = 5.0
+    """Where the weight min_snr stops growing, as a signal-to-noise ratio; unused by the others."""
     step_sampler: str = "stratified"
     """How t is drawn in a batch: uniform, stratified or importance."""
 
@@ -164,6 +167,13 @@ class TrainConfig:
         return cls(**{**fields, **paths, **widths})
 
 
+def weight_of(config: TrainConfig) -> losses.Weight | None:
+    """The weight of each t in the loss; None weighs all alike."""
+    if config.weight == "min_snr":
+        return functools.partial(losses.min_snr_weight, gamma=config.min_snr_gamma)
+    return WEIGHTS[config.weight]
+
+
 def _check_config(config: TrainConfig) -> None:
     """Raises for the first field that cannot be meant, naming it."""
     if not isinstance(config.dataset, str) or not config.dataset:
@@ -192,6 +202,7 @@ def _check_config(config: TrainConfig) -> None:
     for name in ("size", "steps", "checkpoint_every", "keep", "sample_every"):
         if getattr(config, name) is not None:
             _validate.whole_number(name, getattr(config, name), at_least=1)
+    _validate.number("min_snr_gamma", config.min_snr_gamma, low=1e-6, high=1e6)
     for name in ("lr", "muon_lr", "weight_decay", "grad_clip"):
         _validate.number(name, getattr(config, name), low=0.0, high=1e6)
     for name in ("ema", "label_drop", "warmup"):

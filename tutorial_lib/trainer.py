@@ -18,7 +18,7 @@ from tutorial_lib.journal import TrainingError
 from tutorial_lib.optimizers import Muon, is_matrix
 from tutorial_lib.parallel import ALONE, Ranks
 from tutorial_lib.run_state import State
-from tutorial_lib.train_config import DECAYS, SCHEDULES, STEP_SAMPLERS, WEIGHTS, TrainConfig
+from tutorial_lib.train_config import DECAYS, SCHEDULES, STEP_SAMPLERS, TrainConfig, weight_of
 from tutorial_lib.unet import TinyUNet
 
 SMALLEST_SCALE = 2.0**-14
@@ -130,7 +130,7 @@ class Trainer:
     def _losses(self, batch: Batch) -> PerSample:
         """The weighted loss of each sample, (B,)."""
         model = self._eps_model(self._forward, batch.labels)
-        weight = WEIGHTS[self.config.weight]
+        weight = weight_of(self.config)
         try:
             each = losses.epsilon_losses(model, self.schedule, batch.x0, batch.t, batch.eps)
         except ValueError as error:  # an answer that is not finite, met on the way to the loss
@@ -242,7 +242,8 @@ class Trainer:
         for name in _dropout_states(self.device):
             kept = tensors[f"random.{name}"]
             if self.ranks.rank < len(kept):  # a rank that was not there keeps its fresh numbers
-                _set_dropout_state(name, kept[self.ranks.rank], self.device)
+                # a copy: torch 2.11 crashes on a state that is a part of a larger tensor
+                _set_dropout_state(name, kept[self.ranks.rank].clone(), self.device)
         if isinstance(self.step_sampler, losses.ImportanceSteps):
             own = {k: tensors[f"step_sampler.{k}"] for k in self.step_sampler.state_dict()}
             self.step_sampler.load_state_dict(own)
