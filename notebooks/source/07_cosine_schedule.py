@@ -24,7 +24,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
 
 import tutorial_lib
 from tutorial_lib.checks import lesson07
@@ -33,7 +32,7 @@ from tutorial_lib.features import load_digit_classifier
 from tutorial_lib.hardware import describe_device, pick_device
 from tutorial_lib.metrics import frechet_distance, kernel_distance, real_floor
 from tutorial_lib.oracles import DatasetOracle
-from tutorial_lib.plots import COLOURS, filmstrip, show
+from tutorial_lib.plots import COLOURS, filmstrip, panels, show
 from tutorial_lib.samplers import ddim, evenly_spaced, last
 from tutorial_lib.schedules import cosine_schedule, linear_schedule
 from tutorial_lib.training import TrainConfig, train
@@ -47,15 +46,6 @@ device = pick_device()
 def seeded(seed):
     """A source of random numbers that starts the same way every time."""
     return torch.Generator().manual_seed(seed)
-
-
-def panels(count, width=8.6, height=3.2, **options):
-    """A figure with ``count`` plots side by side."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    plots = figure.subplots(1, count, squeeze=False, **options)[0]
-    for plot in plots:
-        plot.spines[["top", "right"]].set_visible(False)
-    return figure, plots
 
 
 print("tutorial_lib", tutorial_lib.__version__, "| torch", torch.__version__)
@@ -488,7 +478,7 @@ lesson07.fair.check(which_is_better)
 #
 # **The claim:** "cosine gives better samples at few steps than linear."
 #
-# We train the *same* network from the same first weights, with the same pictures in the same order and the same number of steps, once with each schedule, for three seeds. Everything but `schedule` is equal. Then we draw 400 pictures from
+# We train the *same* network from the same first weights, with the same pictures in the same order and the same number of steps, once with each schedule, for three seeds. Everything but `schedule` is equal. Then we draw 200 pictures from
 # each with DDIM ($\eta = 0$) in 5, 10, 20 and 50 steps, from the same noise.
 #
 # One decision needs care. The papers train on $\epsilon$. But at $T$ the cosine schedule has a signal rate of 0.00005, and DDIM's first step divides by it: an error of 0.01 in $\hat\epsilon$ becomes 200 in $\hat x_0$. The papers hide that by
@@ -496,7 +486,7 @@ lesson07.fair.check(which_is_better)
 # often it is visited. So what follows is about schedules *with this target*; with $\epsilon$, and clipped, it may be otherwise.
 
 # %%
-SEEDS, COUNT, STEPS = (0, 1, 2), 400, 300
+SEEDS, COUNT, STEPS = (0, 1, 2), 200, 240
 
 
 def trained(schedule, seed):
@@ -540,15 +530,18 @@ pictures = {
 }
 print(f"{len(pictures)} x {COUNT} pictures drawn in {time.perf_counter() - start:.0f} s")
 
-strips = [pictures[name, count, 0][:10] for count in FEW for name in SCHEDULES]
+shown = [(count, name) for count in (5, 50) for name in SCHEDULES]
 show(
-    filmstrip(strips, rows=[f"{count} steps, {name}" for count in FEW for name in SCHEDULES]),
-    alt="Eight rows of ten drawn digits from the same noise: linear and cosine at 5, 10, 20 and 50 steps. At 5 steps "
-    "the linear ones are blurred and broken, the cosine ones have clearer strokes. From 20 steps on rows differ little.",
+    filmstrip(
+        [pictures[name, count, 0][:10] for count, name in shown],
+        rows=[f"{count} steps, {name}" for count, name in shown],
+    ),
+    alt="Four rows of ten drawn digits from the same noise: linear and cosine at 5 steps, then at 50. "
+    "At 5 steps the linear ones are more blurred, with broken strokes. At 50 steps the two differ less.",
 )
 
 # %% [markdown]
-# Compare the two rows of each pair. Do not decide yet; ten pictures decide nothing. Now the numbers. Each is a mean over three training seeds, ± the **standard error** of that mean (standard deviation over $\sqrt 3$). A difference that is not
+# Compare the first two rows, then the last two. Do not decide yet; ten pictures decide nothing. Now the numbers. Each is a mean over three training seeds, ± the **standard error** of that mean (standard deviation over $\sqrt 3$). A difference that is not
 # clearly larger than its error is not a finding.
 
 
@@ -604,9 +597,9 @@ show(
 )
 
 # %% [markdown]
-# **What came out.** (All numbers in the text are from the run in the [solved notebook](solutions/07_cosine_schedule.ipynb), with one thread; another machine rounds differently, and yours may differ in the second digit.) In this experiment cosine is better at every number of steps and in each of the three seeds, and the gap is many times its error: 6.4 ± 0.4 at 5 steps, 4.0 ± 0.4 at 10, 2.9 ± 0.3 at 20, 2.8 ± 0.3 at 50. The kernel distance,
-# which has no bias, says the same. So the claim holds here, and something in it is odd: it speaks of *few* steps, but at 50, where both curves have gone nearly flat, more than a quarter of the linear network's distance is still gap. Part of the advantage cannot come from
-# the number of steps. And both ends are far above the floor of 0.19: these are networks of a few seconds, whose error is much larger than what the steps do.
+# **What came out.** (All numbers in the text are from the run in the [solved notebook](solutions/07_cosine_schedule.ipynb), with one thread; another machine rounds differently, and yours may differ in the second digit.) In this experiment cosine is better at every number of steps and in each of the three seeds, and the gap is many times its error: 5.7 ± 0.3 at 5 steps, 3.6 ± 0.3 at 10, 2.8 ± 0.4 at 20, 2.6 ± 0.3 at 50. The kernel distance,
+# which has no bias, says the same. So the claim holds here, and something in it is odd: it speaks of *few* steps, but at 50, where both curves have gone nearly flat, more than a fifth of the linear network's distance is still gap. Part of the advantage cannot come from
+# the number of steps. And both ends are far above the floor of 0.40: these are networks of a few seconds, whose error is much larger than what the steps do.
 
 # %% [markdown]
 # ## Training or sampling?
@@ -654,10 +647,10 @@ assert table["linear", "cosine", 5] < table["linear", "linear", 5]
 assert table["cosine", "cosine", 5] < table["linear", "cosine", 5]
 
 # %% [markdown]
-# Compare the columns at 5 steps. Let only the *stops* move to cosine's places, and the linear network improves from 16.1 to 12.7: the same weights, better stations. Let only the *training* change, with the stops where linear has them, and it is 13.5. Both: 9.7. At 20 steps the
-# stops hardly matter (10.3 against 10.1), and what is left is training. So the sentence "cosine is better at few steps" mixes two things:
+# Compare the columns at 5 steps. Let only the *stops* move to cosine's places, and the linear network improves from 17.3 to 14.2: the same weights, better stations. Let only the *training* change, with the stops where linear has them, and it is 15.0. Both: 11.6. At 20 steps the
+# stops hardly matter (12.0 against 11.7), and what is left is training. So the sentence "cosine is better at few steps" mixes two things:
 #
-# - **stops** matter at few steps, by 3 to 4 of 16 at 5 steps, 1 of 12 at 10, and next to nothing at 20;
+# - **stops** matter at few steps, by 3 of 17 at 5 steps, 1 of 13 at 10, and next to nothing at 20;
 # - **training** matters at any number of steps, as long as the network is short of practice: 45 % of the linear network's practice was out in the noise, where there is little to learn.
 #
 # Our networks are *very* short of practice, so the second part is large here. Whether it lasts in long training, this lesson does not measure.
@@ -688,10 +681,10 @@ assert pixel < 0.02
 assert all(perfect[name, 50][i] < 5 * floor for name in SCHEDULES for i in range(len(SEEDS)))
 
 # %% [markdown]
-# With a perfect denoiser the two schedules are 0.1 apart at 5 steps, where the networks were 6.4 apart, and from 10 steps on there is nothing to see. So long strides alone were not the trouble in the experiment above: it takes a **network's** errors too, and the schedule decides at
+# With a perfect denoiser the two schedules are 0.06 apart at 5 steps, less than the errors, where the networks were 5.7 apart. So long strides alone were not the trouble in the experiment above: it takes a **network's** errors too, and the schedule decides at
 # which SNRs these are met. (A thousand remembered pictures are an easy case: the oracle has made up its mind early, and from then on its road is straight.)
 #
-# Now look at the last line. At 50 steps the oracle draws *nothing new*: each picture is one of its thousand, to less than 0.0001 a pixel, and still it scores 0.26, close to the floor of 0.19.
+# Now look at the last line. At 50 steps the oracle draws *nothing new*: each picture is one of its thousand, to less than 0.0001 a pixel, and still it scores 0.49, close to the floor of 0.40.
 
 # %% [markdown]
 # ### Question 7.C: a score at the floor
@@ -718,7 +711,7 @@ lesson07.at_the_floor.check(at_the_floor)
 # %% [markdown]
 # ## How sure are we?
 #
-# Three seeds is few. A second source of doubt is that 400 pictures are a random draw as well. How much would the distance change with 400 others? The **bootstrap** answers without drawing any: draw 400 *from the 400*, with repeats, and measure again, many
+# Three seeds is few. A second source of doubt is that 200 pictures are a random draw as well. How much would the distance change with 200 others? The **bootstrap** answers without drawing any: draw 200 *from the 200*, with repeats, and measure again, many
 # times. The standard deviation of these numbers estimates how much the distance would scatter.
 
 # %%
@@ -735,7 +728,7 @@ shift = sum(again) / len(again) - scores["cosine", 10, 0]
 print(f"mean of the bootstrap is {shift:+.2f} off: repeats are fewer different pictures")
 
 # %% [markdown]
-# The 400 pictures of one network are good to ± 0.3, about as much as the three networks, each with its own noise, differ. The gaps we found are 2.8 and more. (The bootstrap tells how much a Fréchet distance scatters, not how large it is: repeats make its mean too large.)
+# The 200 pictures of one network are good to ± 0.3; the three networks, each with its own noise, differ by a little more, 0.5. The gaps we found are 2.6 and more. (The bootstrap tells how much a Fréchet distance scatters, not how large it is: repeats make its mean too large.)
 
 # %% [markdown]
 # ## Recap
@@ -764,15 +757,15 @@ print(f"mean of the bootstrap is {shift:+.2f} off: repeats are fewer different p
 #
 # ## Claims, measured
 #
-# All by the cells above: drawn digits, 16 × 16, 10,000 training pictures; `TinyUNet` of widths 32 and 64, 300 steps of batch 32, target $v$, min-SNR; DDIM, $\eta = 0$; 400 pictures; training seeds 0 to 2, noise seeds 1000 to 1002; 2 CPU
+# All by the cells above: drawn digits, 16 × 16, 10,000 training pictures; `TinyUNet` of widths 32 and 64, 240 steps of batch 32, target $v$, min-SNR; DDIM, $\eta = 0$; 200 pictures; training seeds 0 to 2, noise seeds 1000 to 1002; 2 CPU
 # cores (AMD EPYC, AVX-512), no GPU. Fréchet distance of the digit classifier's features.
 #
 # | claim | verdict | numbers |
 # |---|---|---|
-# | "Cosine gives better samples at few steps than linear." | yes here, and not only at few | linear 16.1 ± 0.3, 11.9 ± 0.4, 10.3 ± 0.2, 10.1 ± 0.3 at 5, 10, 20, 50 steps; cosine 9.7 ± 0.1, 7.9 ± 0.1, 7.4 ± 0.1, 7.2 ± 0.1 (± standard error); floor 0.19 ± 0.04 (± standard deviation) |
-# | "That is because its steps are better placed in sampling." | half of it, at 5 steps; not at 20 | a linear network that stops at cosine's SNRs: 12.7 at 5 steps, 10.6 at 10, 10.1 at 20; a cosine network at linear's: 13.5, 9.1, 7.7 |
-# | "With a perfect denoiser it would be the same." | nearly | oracle of 1000 pictures: 0.72 ± 0.08 and 0.62 ± 0.08 at 5 steps, 0.26 and 0.27 at 50 |
-# | "A lower Fréchet distance is a better model." | only for equal numbers of pictures, and above the floor | the floor is 0.93 with 100 pictures and 0.05 with 1600 (slope -1.1 on logarithmic scales); an oracle that copies scores 0.26 |
+# | "Cosine gives better samples at few steps than linear." | yes here, and not only at few | linear 17.3 ± 0.3, 13.4 ± 0.2, 12.0 ± 0.2, 11.7 ± 0.2 at 5, 10, 20, 50 steps; cosine 11.6 ± 0.2, 9.8 ± 0.3, 9.3 ± 0.2, 9.0 ± 0.3 (± standard error); floor 0.40 ± 0.11 (± standard deviation) |
+# | "That is because its steps are better placed in sampling." | half of it, at 5 steps; not at 20 | a linear network that stops at cosine's SNRs: 14.2 at 5 steps, 12.4 at 10, 11.7 at 20; a cosine network at linear's: 15.0, 11.0, 9.6 |
+# | "With a perfect denoiser it would be the same." | nearly | oracle of 1000 pictures: 1.00 ± 0.04 and 0.94 ± 0.12 at 5 steps, 0.49 and 0.52 at 50 |
+# | "A lower Fréchet distance is a better model." | only for equal numbers of pictures, and above the floor | the floor is 0.93 with 100 pictures and 0.05 with 1600 (slope -1.1 on logarithmic scales); an oracle that copies scores 0.49 with 200, where the floor is 0.40 |
 #
 # What this does not say: anything about training on $\epsilon$ with clipping, as in the papers; about networks trained for hours; about large pictures, where all schedules need more noise; or about ancestral sampling.
 #
