@@ -6,7 +6,7 @@ their own.
 
 SETUP = """\
 import torch
-from tutorial_lib import datasets, explorers, schedules
+from tutorial_lib import datasets, explorers, oracles, schedules
 glyphs = datasets.load("glyphs", size=28)
 linear, cosine = schedules.linear_schedule(), schedules.cosine_schedule()
 """
@@ -16,15 +16,29 @@ CASES = {
     "forward": """\
 both = {"linear": linear, "cosine": cosine}
 explorers.ForwardExplorer(glyphs.images[:12], both)""",
+    "embedding": "explorers.EmbeddingExplorer()",
+    "receptive": """\
+from tutorial_lib import unet
+nets = {"two levels": unet.TwoLevelUNet(1, width=8), "TinyUNet": unet.TinyUNet(1, (8, 16))}
+for parameter in nets["TinyUNet"].parameters():
+    torch.nn.init.normal_(parameter, std=0.2)
+explorers.ReceptiveFieldExplorer(nets, datasets.load("glyphs", size=20).images[3])""",
+    "trajectory": """\
+memory = oracles.DatasetOracle(linear, glyphs.images[:40])
+fewer = {"steps": (5, 10, 20), "etas": (0.0, 1.0), "ddpm_steps": 100}
+explorers.TrajectoryExplorer(memory, linear, (2, 1, 28, 28), **fewer)""",
 }
 """A cell's text; its last line is the explorer. It runs after `SETUP`."""
 
 DRAGGED = {
     "schedule": "timestep t",
     "forward": "timestep t",
+    "embedding": "timestep t",
+    "receptive": "row",
+    "trajectory": "timestep t",
 }
 
-ALONE = ("schedule", "forward")
+ALONE = ("schedule", "forward", "embedding", "receptive", "trajectory")
 
 
 def make(name: str):
