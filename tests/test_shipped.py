@@ -27,7 +27,9 @@ def test_the_command_on_the_card_asks_for_the_config_on_the_card() -> None:
     assert (program, dash_m, package, verb) == ("python", "-m", "tutorial_lib", "train")
     config = tyro.cli(TrainConfig, args=words)
     # through JSON, so that tuples compare as the lists which the card holds
-    assert json.loads(json.dumps(config.as_dict())) == card["config"]
+    asked = json.loads(json.dumps(config.as_dict()))
+    # fields that came after the card was written are at their defaults
+    assert {name: asked[name] for name in card["config"]} == card["config"]
     assert card["steps"] == config.steps
     assert config.command() == card["command"]
 
