@@ -9,6 +9,7 @@ need no kernel also become a page of their own with ``explorer.save_html("page.h
 
 from tutorial_lib.explorers._embedding import EmbeddingExplorer
 from tutorial_lib.explorers._forward import ForwardExplorer
+from tutorial_lib.explorers._playground import Playground
 from tutorial_lib.explorers._receptive import ReceptiveFieldExplorer
 from tutorial_lib.explorers._schedule import ScheduleExplorer
 from tutorial_lib.explorers._trajectory import TrajectoryExplorer
@@ -16,6 +17,7 @@ from tutorial_lib.explorers._trajectory import TrajectoryExplorer
 __all__ = [
     "EmbeddingExplorer",
     "ForwardExplorer",
+    "Playground",
     "ReceptiveFieldExplorer",
     "ScheduleExplorer",
     "TrajectoryExplorer",

@@ -10,7 +10,7 @@ import atexit
 import threading
 import time
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,14 +57,30 @@ class Wish(NamedTuple):
 
 @dataclass(eq=False)
 class Course:
-    """A training: what it was given and how far it has come."""
+    """A training: what it was given and how far it has come; times in seconds."""
 
     points: bytes
     seconds: float
     model: _points.PointNet
     floor: float = float("nan")
     step: int = 0
+    began: float = 0.0
     elapsed: float = 0.0
+    told: float = 0.0
+    looked: float = 0.0
+    recent: list[float] = field(default_factory=list)
+    unsaid: list[tuple[float, float]] = field(default_factory=list)
+
+    def note(self, loss: float) -> None:
+        """Counts a step, and every few steps keeps the mean of their losses."""
+        if not self.step:  # the first step loads half of torch: the clock starts behind it
+            self.began = time.monotonic()
+        self.step += 1
+        self.elapsed = time.monotonic() - self.began
+        self.recent.append(loss)
+        if len(self.recent) == _MEAN_OF:
+            self.unsaid.append((self.step - _MEAN_OF / 2, float(np.mean(self.recent))))
+            self.recent = []
 
 
 class HaltedError(Exception):
@@ -136,6 +152,10 @@ class Playground(_base.Explorer, script="playground.js"):
         shape: str = "two moons",
         seed: int = 0,
     ) -> None:
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._quit = threading.Event()  # the thread is to end
+        self._stop = threading.Event()  # the training is to end
         self._schedule = _check_schedule(schedule)
         self._seed = _validate.seed("seed", seed)
         _validate.one_of("shape", shape, _points.SHAPES)
@@ -144,10 +164,6 @@ class Playground(_base.Explorer, script="playground.js"):
             generator = torch.Generator().manual_seed(self._seed)
             ready[name] = _points.shape_points(name, READY_POINTS, generator)
         first = shape if points is None else "your points"
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._quit = threading.Event()  # the thread is to end
-        self._stop = threading.Event()  # the training is to end
         self._views: set[str] = set()
         self._wish: Wish | None = None
         self._course: Course | None = None  # to be trained, or in training
@@ -237,7 +253,7 @@ class Playground(_base.Explorer, script="playground.js"):
         )
         course = None
         if kind == "train":
-            seconds = _validate.number("seconds", content.get("seconds"), low=0.0, high=LONGEST)
+            seconds = _validate.number("seconds", content.get("seconds"), low=0.1, high=LONGEST)
             generator = torch.Generator().manual_seed(self._seed)
             net = _points.PointNet(self._schedule.num_steps, generator=generator)
             course = Course(_base.eps_bytes(drawn), seconds, net)
@@ -331,38 +347,30 @@ class Playground(_base.Explorer, script="playground.js"):
         generator = torch.Generator().manual_seed(self._seed + 1)
         with self._lock:
             self._losses = []
-        course.floor = _points.floor(self._schedule, points, generator)
-        began = told = looked = time.monotonic()
         self._tell({"kind": "started"} | _about(course))
+        course.floor = _points.floor(self._schedule, points, generator)
 
         def share() -> float:
-            course.elapsed = time.monotonic() - began
             ended = over.is_set() or self._stop.is_set() or self._course is not course
-            return 1.0 if ended or not course.seconds else course.elapsed / course.seconds
+            return 1.0 if ended else course.elapsed / course.seconds
 
-        recent, unsaid = [], []
         for loss in _points.fit(course.model, self._schedule, points, share, generator):
-            course.step += 1
-            recent.append(loss)
-            if len(recent) == _MEAN_OF:
-                unsaid.append((course.step - _MEAN_OF / 2, float(np.mean(recent))))
-                recent = []
-            now = time.monotonic()
-            if now - told >= _TELL_EVERY:
-                look = b""
-                if now - looked >= _LOOK_EVERY:
-                    looked, look = now, self._look(course.model)
-                self._tell_losses(course, unsaid, look)
-                told, unsaid = now, []
-        self._tell_losses(course, unsaid, b"")
+            course.note(loss)
+            if course.elapsed - course.told >= _TELL_EVERY:
+                self._tell_progress(course)
+        self._tell_progress(course)
         course.model.eval()
         with self._lock:
-            self._trained = course
-            if self._course is course:  # else a newer one waits
-                self._course = None
+            if self._course is not course:  # a newer one waits
+                return
+            self._trained, self._course = course, None
         self._tell({"kind": "trained", "stopped": self._stop.is_set()} | _about(course))
 
-    def _tell_losses(self, course: Course, losses: list[tuple[float, float]], look: bytes) -> None:
+    def _tell_progress(self, course: Course) -> None:
+        look = b""
+        if course.elapsed - course.looked >= _LOOK_EVERY:
+            course.looked, look = course.elapsed, self._look(course.model)
+        losses, course.unsaid, course.told = course.unsaid, [], course.elapsed
         with self._lock:
             self._losses += losses
         self._tell({"kind": "progress"} | _about(course), [_pairs(losses), look])

@@ -8,7 +8,7 @@ const EVERY = 5; // pixels that the pen moves between two drops of points
 const ADDED = 25;
 const DOT = 2; // radius of a particle in pixels
 const PATHS = 20;
-const PATIENCE = 1500; // ms until the kernel counts as silent
+const PATIENCE = 1500, LONGER = 5000; // ms until the kernel counts as silent, idle and at work
 
 /** Coordinates as int16, two a point, from numbers. */
 function packed(coordinates) {
@@ -64,7 +64,7 @@ class Plane {
   constructor(stage, place, colour) {
     this.stage = stage;
     this.colour = colour;
-    this.chart = stage.chart({ width: 318, height: 310, place, caption: " ",
+    this.chart = stage.chart({ width: 294, height: 286, place, caption: " ",
       x: [-EDGE, EDGE], y: [-EDGE, EDGE], xTicks: [-2, 0, 2], yTicks: [-2, 0, 2],
       margins: [6, 8, 20, 26] });  // equal axes: the margins leave a square
     this.figure = this.chart.canvas.parentElement;
@@ -231,7 +231,7 @@ function render({ model, el }) {
   const say = (text) => { told = text; if (state.textContent !== text) state.textContent = text; };
   const line = stage.line(), box = stage.panels();
   const planes = { network: new Plane(stage, box, 0), oracle: new Plane(stage, box, 2) };
-  const loss = stage.chart({ width: 214, height: 310, place: box, x: [0, 500], y: [0, 1.1],
+  const loss = stage.chart({ width: 190, height: 286, place: box, x: [0, 500], y: [0, 1.1],
     xTicks: [0, 250, 500], xLabel: "training step", caption: "loss, and its floor (dashed)", margins: [6, 10, 34, 30] });
   const eps = normalNumbers(4242, 2 * count);
   const none = new Float32Array(0);
@@ -255,7 +255,7 @@ function render({ model, el }) {
   function wait() {
     clearTimeout(pending);
     if (silent) return show();
-    pending = setTimeout(() => { silent = true; show(); }, PATIENCE);
+    pending = setTimeout(() => { silent = true; show(); }, running ? LONGER : PATIENCE);
   }
   function changed() {
     if (model.get("oracle")) { wantsPlay = false; ask("walk"); }
@@ -310,7 +310,7 @@ function render({ model, el }) {
       loss.fresh();
       about(content);
       if (!calm()) stage.set("t", 0);
-      say(`Training for ${short(content.seconds)} seconds.`);
+      say(`Training for ${short(content.seconds)} seconds. The dots show where its particles end now.`);
     },
     progress(content, [losses, look]) {
       about(content);
