@@ -166,6 +166,8 @@ def test_it_moves_while_the_kernel_is_busy(explorer, shown):
     busy = """() => { jupyterapp.shell.currentWidget.sessionContext.session.kernel
       .requestExecute({ code: "import time; time.sleep(4)" }); }"""
     state = "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.status"
+    # not busy any longer with what the test before asked for
+    shown.page.wait_for_function(f"() => ({state})() === 'idle'", timeout=30_000)
     shown.page.evaluate(busy)
     shown.page.wait_for_function(f"() => ({state})() === 'busy'")
     before = picture(root)
