@@ -11,27 +11,25 @@
 # - say what warm-up, clipping and averaged weights do, and when they do nothing,
 # - train in bf16 and in fp16, and write a step with loss scaling that survives an overflow,
 # - train with the library, watch the samples improve while it runs, and read the loss by $t$,
-# - save a model so that others can load it without trusting you.
+# - save a model so that others can load it without trusting you, and go on with a run that was stopped.
 #
 # **You need** lessons 1 to 4: the jump, the epsilon loss, TinyUNet. **Time:** about 60 minutes, of which the
 # computer works one or two.
 
 # %%
+import _thread
 import copy
 import dataclasses
-import io
 import json
 import math
 import pickle
 import statistics
 import tempfile
+import threading
 import time
-from base64 import b64encode
 from pathlib import Path
 
 import torch
-from IPython.display import display, update_display
-from matplotlib.figure import Figure
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -42,7 +40,7 @@ from tutorial_lib.datasets import circles
 from tutorial_lib.hardware import describe_device, in_precision, pick_device, pick_precision
 from tutorial_lib.losses import StratifiedSteps, epsilon_loss, epsilon_losses
 from tutorial_lib.metrics import disc_quality  # preview: lesson 7 asks how good samples are
-from tutorial_lib.plots import filmstrip, image_grid, show
+from tutorial_lib.plots import LivePlot, filmstrip, image_grid, panels, show
 from tutorial_lib.predictions import clip_x0
 from tutorial_lib.samplers import ddim, evenly_spaced, last  # preview: lesson 6 writes them
 from tutorial_lib.schedules import linear_schedule
@@ -52,6 +50,7 @@ from tutorial_lib.training import (
     ema_decay,
     lr_factor,
     new_network,
+    resume,
     train,
     update_ema,
 )
@@ -68,15 +67,6 @@ torch.set_num_threads(1)  # the first half works on pictures too small to share 
 def seeded(seed):
     """A source of random numbers that starts the same way every time."""
     return torch.Generator().manual_seed(seed)
-
-
-def panels(count, width=8.6, height=3.0, **options):
-    """A figure with ``count`` plots side by side."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    plots = figure.subplots(1, count, squeeze=False, **options)[0]
-    for plot in plots:
-        plot.spines[["top", "right"]].set_visible(False)
-    return figure, plots
 
 
 def smooth(values, window=15):
@@ -520,8 +510,8 @@ plot.set_yticks([0.1, 0.2, 0.4], ["0.1", "0.2", "0.4"])
 plot.minorticks_off()
 show(
     figure,
-    alt="Loss on new pictures over 300 steps. At a constant rate the raw weights give a jagged curve; "
-    "their average gives a smooth one that is lowest from about step 200 on. The falling rate ends "
+    alt="Loss on new pictures over 300 steps. At a constant rate the raw weights give an uneven curve; "
+    "their average gives a smooth one that is lowest from about step 170 on. The falling rate ends "
     "where the raw weights end.",
 )
 print("loss on new pictures at the end:")
@@ -729,11 +719,11 @@ assert scales[-1] == scales[-4] < 29
 assert all(p.isfinite().all() for p in cpu_network.parameters())
 
 # %% [markdown]
-# A handful of steps are lost, and none did harm. This library trains in bf16 or fp32; where bf16 is not native, it takes fp32, which is always right.
+# A handful of steps are lost, and none did harm. This library does the same by itself where it trains in fp16.
 #
 # ### Is it faster?
 #
-# That depends on the hardware alone. `pick_precision("auto", device)` takes bf16 where the machine multiplies it natively. We measure the library's training step on 32 x 32 pictures in both formats, in turns, so that whatever else the machine is doing hits both.
+# That depends on the hardware alone. `pick_precision("auto", device)` takes bf16 where the machine multiplies it natively, fp16 with a scaler on older GPUs, and fp32 elsewhere, which is always right. We measure the library's training step on 32 x 32 pictures in both formats, in turns, so that whatever else the machine is doing hits both.
 
 # %%
 torch.set_num_threads(THREADS)
@@ -827,34 +817,45 @@ except ValueError as error:
 # %% [markdown]
 # Instead of `print` it could have been anything that you are allowed to do. (`torch.load` has refused such files by default since version 2.6, unless told otherwise; older code on the web tells it otherwise.) safetensors holds numbers and nothing else.
 #
-# A checkpoint is for *drawing*. To go on with a run as if it had never stopped, one would also need the optimizer's means, the raw weights and the state of the random numbers; this library does not store them.
+# ### Stop, and go on
 #
-# ## Watch it learn
-#
-# Now the real thing: 32 x 32 pictures, 700 steps. `Trainer` is what `train` runs inside; with it we have the loop in our own hands, and look at samples on the way. A sample takes the averaged weights and walks from noise to a picture in 20 steps (how, is the topic of lesson 6). It always starts from the
-# same noise, so that you see the same picture getting better. *Run this cell and watch; the picture below grows while it trains.*
+# A checkpoint is for *drawing*. To go on with a run as if it had never stopped, one needs more: the raw weights, the optimizer's means, the order of the pictures, the state of the random numbers. All that is in the folder `state/`. The run writes it every few minutes and at its end; and when you
+# press the stop button of the notebook, it finishes its step, writes it, and says how to go on. We train the run from above once more, and press stop (by program) when 40 steps are done:
 
 
 # %%
-def bundle(figure, alt):
-    """A figure in the forms that notebooks show, with its alternative text."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    png = b64encode(buffer.getvalue()).decode()
-    width = round(100 * figure.get_size_inches()[0])
-    html = f'<img src="data:image/png;base64,{png}" alt="{alt}" width="{width}" style="max-width: 100%">'
-    data = {"image/png": png, "text/html": html, "text/plain": alt}
-    return {"raw": True, "metadata": {"image/png": {"alt": alt, "width": width}}, "data": data}
+def press_stop(run, step):
+    """Does what the stop button does, as soon as the run reports that ``step`` steps are done."""
+    metrics = run / "metrics.jsonl"
+    while not (metrics.exists() and f'"step": {step},' in metrics.read_text()):
+        time.sleep(0.01)
+    _thread.interrupt_main()
 
 
-def live(place, *, data, **options):
-    """Shows ``data`` where this cell has shown something under the name ``place``, or anew."""
-    if place in shown:
-        update_display(data, display_id=shown[place], **options)
-    else:
-        shown[place] = display(data, display_id=True, **options).display_id
+again = dataclasses.replace(config, out=runs / "stopped")
+threading.Thread(target=press_stop, args=(again.out, 40), daemon=True).start()
+try:
+    train(again)
+except KeyboardInterrupt as stopped:
+    print(str(stopped).replace(str(runs), "runs"))
+
+gone_on = resume(again.out)
+pairs = zip(gone_on.network.parameters(), run.network.parameters(), strict=True)
+same = gone_on.losses == run.losses and all(torch.equal(a, b) for a, b in pairs)
+print(f"{len(gone_on.losses)} steps in two parts, as in one, bit for bit:", same)
+assert len(gone_on.losses) == len(run.losses)
+assert same or device.type != "cpu"
+
+# %% [markdown]
+# Not a step is lost or done twice: the loss of each step and all weights are those of the run that nobody stopped. From a terminal it is Ctrl-C and the command that stands above. A power cut is survived in the same way, and costs the few minutes since the last state.
+#
+# ## Watch it learn
+#
+# Now the real thing: 32 x 32 pictures, 700 steps. `Trainer` is what `train` runs inside; with it we have the loop in our own hands, and look at samples on the way; `LivePlot` draws the loss and the latest ones. A sample takes the averaged weights and walks from noise to a picture in 20 steps (how, is the topic of lesson 6). It always starts from the
+# same noise, so that you see the same picture getting better. *Run this cell and watch.*
 
 
+# %%
 @torch.no_grad()
 def draw(network, config, schedule, noise):
     """Pictures from ``noise``, in 20 steps of DDIM (lesson 6)."""
@@ -870,32 +871,29 @@ noise = torch.randn(64, 3, 32, 32, generator=seeded(8))
 torch.manual_seed(config.seed)
 trainer = Trainer(config, new_network(config, data), data, device, pick_precision("auto", device))
 
-shown, strips, labels, discs, kept, losses = {}, [], [], {}, {}, []
+strips, labels, discs, kept, losses = [], [], {}, {}, []
 start = time.perf_counter()
-while trainer.fraction_done() < 1:
-    losses.append(trainer.step())
-    trainer.update_lr()
-    step = trainer.steps_done
-    if step % 25 == 0:
-        recent = float(torch.stack(losses[-25:]).mean())
-        live(
-            "text",
-            data={"text/plain": f"step {step} of {config.steps}, loss {recent:.4f}"},
-            raw=True,
-        )
-    if step in LOOK_AT:
-        kept[step] = copy.deepcopy(trainer.ema.module).eval()
-        pictures = draw(kept[step], config, trainer.schedule, noise)
-        discs[step] = float(disc_quality(pictures).is_disc.float().mean())
-        strips.append(pictures[:9])
-        labels.append(f"step {step}")
-        alt = f"Rows of nine samples each, drawn at training steps {', '.join(map(str, kept))}: "
-        alt += "from colored haze to clean discs"
-        live("pictures", **bundle(filmstrip(strips, rows=labels), alt))
+with LivePlot(steps=config.steps) as live:
+    while trainer.fraction_done() < 1:
+        losses.append(trainer.step())
+        trainer.update_lr()
+        step, pictures = trainer.steps_done, None
+        if step in LOOK_AT:
+            kept[step] = copy.deepcopy(trainer.ema.module).eval()
+            pictures = draw(kept[step], config, trainer.schedule, noise)
+            discs[step] = float(disc_quality(pictures).is_disc.float().mean())
+            strips.append(pictures[:9])
+            labels.append(f"step {step}")
+        live.update(step, losses[-1], None if pictures is None else pictures[:16])
 seconds = time.perf_counter() - start
 print(f"{config.steps * config.batch_size / seconds:.0f} images a second, drawing included")
 
 # %%
+show(
+    filmstrip(strips, rows=labels),
+    alt="Six rows of nine samples, drawn after 50, 100, 200, 300, 450 and 700 training steps: from "
+    "colored haze to clean discs",
+)
 for step, share in discs.items():
     print(f"step {step:>3}: {share:4.0%} of 64 samples are one clean disc")
 assert discs[50] == 0
@@ -1035,7 +1033,16 @@ show(
 # - *Bits differ.* Sums are done in another order on every kind of device. The same seed gives the same first noise, and nearly, not exactly, the same network.
 #
 # **On several GPUs**, the usual way (data parallel) is: each holds the whole network and takes its own part of the batch; after `backward()` the gradients are *averaged* over all of them; then everyone makes the same step and the copies stay equal. $N$ GPUs with batches of $B$ are one GPU with a batch of $N B$: the same mathematics as
-# one long batch, and the same reasons to change the learning rate and the warm-up. Each GPU must draw *its own* pictures, $t$ and noise: the same seed everywhere would be $N$ times the same work. The trainer of this lesson uses one device.
+# one long batch, and the same reasons to change the learning rate and the warm-up. Each GPU must work on *its own* pictures, $t$ and noise: the same ones everywhere would be $N$ times the same work.
+#
+# `torchrun`, which comes with PyTorch, starts one process a GPU. With two of them:
+#
+# ```
+# torchrun --nproc-per-node 2 -m tutorial_lib train --dataset circles --batch-size 64
+# ```
+#
+# Here 64 is the batch of both together, 32 each. Every process draws the random numbers of the whole batch and takes its own part, so the run is that of one GPU with a batch of 64, but for the order in which numbers are added. And where a batch does not fit into the memory, `--accumulate 4` works it off in four parts,
+# with the sums of `backward()` from the beginning of this lesson.
 #
 # ## What you have learned
 #
@@ -1058,6 +1065,8 @@ show(
 # | mixed precision, AMP | products in 16 bits, weights and sums that matter in 32 |
 # | loss scaling | multiply the loss, divide the gradients: moves them into the range of fp16 |
 # | checkpoint | the weights in a file; here with a card that says what they are |
+# | resume | to go on with a stopped run; takes the optimizer's and the random numbers' state, not just weights |
+# | gradient accumulation | several calls of `backward()` before one step: a large batch in parts |
 # | data parallel, DDP | several GPUs, each with a part of the batch; gradients are averaged |
 #
 # ### Claims, measured
