@@ -12,6 +12,15 @@ linear, cosine = schedules.linear_schedule(), schedules.cosine_schedule()
 """
 
 CASES = {
+    "denoiser": """\
+memory = oracles.DatasetOracle(linear, glyphs.images[:40])
+explorers.DenoiserExplorer(memory, linear, glyphs.images[38:44])""",
+    "denoiser-points": """\
+means, ones = torch.tensor([[-1.0, 0.5], [1.0, 1.0], [0.0, -1.2]]), torch.ones(3)
+mixture = oracles.GaussianMixtureOracle(linear, means, ones / 20, ones)
+points = mixture.sample(300, torch.Generator().manual_seed(0)).float()
+memory = oracles.DatasetOracle(linear, points[:50])
+explorers.DenoiserExplorer(memory, linear, points, oracle=mixture)""",
     "schedule": 'explorers.ScheduleExplorer(glyphs.images[3], {"mine": cosine}, t=250)',
     "forward": """\
 both = {"linear": linear, "cosine": cosine}
@@ -31,6 +40,8 @@ explorers.TrajectoryExplorer(memory, linear, (2, 1, 28, 28), **fewer)""",
 """A cell's text; its last line is the explorer. It runs after `SETUP`."""
 
 DRAGGED = {
+    "denoiser": "timestep t",
+    "denoiser-points": "timestep t",
     "schedule": "timestep t",
     "forward": "timestep t",
     "embedding": "timestep t",
@@ -38,7 +49,15 @@ DRAGGED = {
     "trajectory": "timestep t",
 }
 
-ALONE = ("schedule", "forward", "embedding", "receptive", "trajectory")
+ALONE = (
+    "denoiser",
+    "denoiser-points",
+    "schedule",
+    "forward",
+    "embedding",
+    "receptive",
+    "trajectory",
+)
 
 
 def make(name: str):

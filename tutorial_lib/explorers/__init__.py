@@ -7,6 +7,7 @@ Each is a widget for JupyterLab; on GitHub and in print a still picture stands f
 need no kernel also become a page of their own with ``explorer.save_html("page.html")``.
 """
 
+from tutorial_lib.explorers._denoiser import DenoiserExplorer
 from tutorial_lib.explorers._embedding import EmbeddingExplorer
 from tutorial_lib.explorers._forward import ForwardExplorer
 from tutorial_lib.explorers._playground import Playground
@@ -15,6 +16,7 @@ from tutorial_lib.explorers._schedule import ScheduleExplorer
 from tutorial_lib.explorers._trajectory import TrajectoryExplorer
 
 __all__ = [
+    "DenoiserExplorer",
     "EmbeddingExplorer",
     "ForwardExplorer",
     "Playground",
