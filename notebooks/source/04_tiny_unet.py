@@ -27,6 +27,7 @@ from torch import nn
 import tutorial_lib
 from tutorial_lib.checks import lesson04
 from tutorial_lib.datasets import circles
+from tutorial_lib.explorers import EmbeddingExplorer, ReceptiveFieldExplorer
 from tutorial_lib.forward import diffuse
 from tutorial_lib.hardware import describe_device, pick_device
 from tutorial_lib.losses import StratifiedSteps, epsilon_loss, epsilon_losses
@@ -145,6 +146,18 @@ print(f"t/1000: {shares['t/1000']:.3f}   embedding: {shares['embedding']:.2f}")
 assert shares["embedding"] > 50 * shares["t/1000"]
 
 # %% [markdown]
+# Turn the hands yourself. Drag $t$ (or press the arrow keys): the bars are the row at the line, and each clock is one hand. Then:
+#
+# 1. Pull *dim* down to 4. Two hands are left: how similar is step $t$ to $t + 1$, and how similar to the step 44 further on?
+# 2. Back to 64, and the *base* down to 10: now the slowest hand turns in 58 steps. What is the similarity good for, far away from $t$?
+
+# %%
+EmbeddingExplorer(T, dim=DIM)
+
+# %% [markdown]
+# With two hands $t + 44$ looks more like $t$ (0.95) than its neighbor $t + 1$ does (0.77): like a clock without an hour hand, they repeat. With the small base the curve
+# wiggles around 0 everywhere but close to $t$: neighbors are told apart, early and late are not. The many speeds from 1 to 1/10000 serve both.
+#
 # ### Would t/1000 not do?
 #
 # Let us try instead of believing. A small network (two hidden layers) gets $t$ in one of three forms and learns three functions of $t$ at once: the noise rate,
@@ -380,6 +393,18 @@ show(
 # %% [markdown]
 # Look at the middle picture: white is *no influence at all*. The two-level net sees 15 x 15 pixels, 22 % of the picture. (Check it by your rule: the way
 # down, the bottom, the way up.) What lies outside might as well not exist. The pixel in the middle cannot know whether there is a disc in a corner already.
+#
+# Now choose the pixel: click, drag, or move *row* and *column* (on a picture of 20 x 20 pixels, so that all 400 maps of both nets travel quickly). What happens to the
+# window in the corners? And in the middle of the picture move *one* column at a time: why does the window jump by two columns, and only at every second step?
+
+# %%
+ReceptiveFieldExplorer(
+    {"two levels": two_level, "TinyUNet": tiny}, circles(1, size=20, seed=3).images
+)
+
+# %% [markdown]
+# In a corner the window is cut off, so those pixels know least. And the lower level has one position for every *two* pixels, so the window can only move in steps
+# of two: columns 7 and 8 see the same columns 0 to 14, columns 9 and 10 both see 2 to 16.
 #
 # ### A perfect network with a small window
 #
