@@ -5,8 +5,10 @@ import json
 import math
 import os
 import random
+import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tutorial_lib import batches, checkpoints, datasets, losses, training
+from tutorial_lib import batches, checkpoints, datasets, hardware, losses, run_state, training
 from tutorial_lib.datasets import Dataset
 from tutorial_lib.hardware import Precision
 from tutorial_lib.journal import Journal
@@ -172,18 +174,6 @@ def test_v_target_with_v_weight_is_the_squared_error_of_v(discs: Dataset) -> Non
     eps = (x_t - abar.sqrt() * x0) / (1 - abar).sqrt()
     v = abar.sqrt() * eps - (1 - abar).sqrt() * x0
     torch.testing.assert_close(loss, (0.3 * x_t - v).square().mean(), rtol=1e-4, atol=1e-5)
-
-
-def test_bf16_and_fp32_lose_alike(tmp_path: Path, discs: Dataset) -> None:
-    runs = [
-        train(tiny(tmp_path / name, precision=name, steps=40, lr=3e-3), data=discs)
-        for name in ("fp32", "bf16")
-    ]
-    wide, narrow = (np.array(run.losses) for run in runs)
-    assert (wide != narrow).any(), "bf16 was not used"
-    np.testing.assert_allclose(narrow, wide, rtol=0.05)
-    np.testing.assert_allclose(narrow.mean(), wide.mean(), rtol=0.01)
-    assert all(p.dtype == torch.float32 for p in runs[1].network.parameters())
 
 
 # --- the parts of a step --------------------------------------------------------------------------
@@ -510,6 +500,172 @@ def test_a_full_disk_leaves_no_empty_folder(
         with pytest.raises(ValueError, match=rf"out cannot be written: .*{name}: No space left"):
             train(tiny(tmp_path / name), data=discs)
     assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
+
+
+# --- precision, memory, compilers -----------------------------------------------------------------
+
+
+def test_precisions_agree_in_loss(tmp_path: Path, discs: Dataset) -> None:
+    """Each loss within 5 % of fp32's over 30 steps, their mean within 1 %; none is fp32's."""
+    runs = {
+        name: train(tiny(tmp_path / name, precision=name, steps=30), data=discs)
+        for name in ("fp32", "bf16", "fp16")
+    }
+    wide = np.array(runs["fp32"].losses)
+    for name in ("bf16", "fp16"):
+        narrow = np.array(runs[name].losses)
+        assert (narrow != wide).any(), f"{name} was not used"
+        np.testing.assert_allclose(narrow, wide, rtol=0.05)
+        np.testing.assert_allclose(narrow.mean(), wide.mean(), rtol=0.01)
+        assert all(p.dtype == torch.float32 for p in runs[name].network.parameters())
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+@pytest.mark.parametrize("where", ["matrix", "vector"])
+def test_an_overflow_is_skipped_and_the_scale_halved(
+    discs: Dataset, optimizer: str, where: str
+) -> None:
+    """Planted in one gradient, of either optimizer: no weight moves, and no memory of any."""
+    config = tiny(None, precision="fp16", optimizer=optimizer)
+    precision = hardware.pick_precision("fp16", CPU)
+    torch.manual_seed(0)
+    trainer = Trainer(config, training.new_network(config, discs), discs, CPU, precision)
+    trainer.step()
+    before, scale = bits(trainer.network), trainer.scaler.get_scale()
+    memory = {n: t.clone() for n, t in run_state.optimizer_tensors(trainer.optimizers).items()}
+    victim = next(p for p in trainer.network.parameters() if (p.ndim == 1) == (where == "vector"))
+    hook = victim.register_hook(lambda grad: grad + torch.inf)
+    assert trainer.step().isfinite()
+    assert all(torch.equal(a, b) for a, b in zip(bits(trainer.network), before, strict=True))
+    after = run_state.optimizer_tensors(trainer.optimizers)
+    assert all(torch.equal(after[name], memory[name]) for name in memory)
+    assert trainer.scaler.get_scale() == scale / 2
+    hook.remove()
+    trainer.step()
+    assert not same_as(trainer.network, before), "and it goes on"
+    assert all(p.isfinite().all() for p in trainer.network.parameters())
+
+
+def same_as(network: nn.Module, before: list[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(bits(network), before, strict=True))
+
+
+def test_gradients_that_overflow_at_every_scale_end_the_run(tmp_path: Path, discs: Dataset) -> None:
+    network = Answer()
+    network.weight.register_hook(lambda grad: grad + torch.inf)
+    config = tiny(tmp_path / "run", precision="fp16", steps=100, log_every=10)
+    with pytest.raises(TrainingError, match="gradients overflow at every scale by step 31"):
+        train(config, data=discs, model=network)
+
+
+@pytest.mark.plain_errors
+@pytest.mark.parametrize(
+    ("capability", "native", "expected"),
+    [
+        ((9, 0), True, "bf16"),
+        ((8, 0), True, "bf16"),
+        ((7, 5), False, "fp16"),
+        ((6, 1), False, "fp32"),
+    ],
+)
+def test_auto_precision_follows_the_gpu(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], native: bool, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert hardware.pick_precision("auto", torch.device("cuda")).name == expected
+
+
+def test_data_stay_where_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 4000))
+    assert hardware.fits(500, torch.device("cuda"))
+    assert not hardware.fits(501, torch.device("cuda"))
+    assert hardware.fits(10**15, CPU)
+
+
+def test_images_read_from_memory_are_the_same_images(
+    discs: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = torch.tensor([3, 60, 3])
+    here = batches.Store(discs.images, discs.labels, CPU)
+    monkeypatch.setattr(hardware, "fits", lambda size, device: False)
+    elsewhere = batches.Store(discs.images, discs.labels, CPU)
+    for store in (here, elsewhere):
+        x0, labels = store.pick(index)
+        assert torch.equal(x0, discs.images[index])
+        assert labels is not None
+        assert torch.equal(labels, discs.labels[index])
+        assert x0.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_compile_trains_alike(tmp_path: Path, discs: Dataset) -> None:
+    if shutil.which("g++") is None and shutil.which("clang++") is None:
+        pytest.skip("no C++ compiler here")
+    settings = {"steps": 2, "widths": (8,), "optimizer": "adamw"}
+    plain = train(tiny(tmp_path / "plain", **settings), data=discs)
+    fast = train(tiny(tmp_path / "fast", compile=True, **settings), data=discs)
+    assert fast.losses == pytest.approx(plain.losses, rel=1e-4)
+    assert checkpoints.load_checkpoint(tmp_path / "fast").card["network"]["class"] == "TinyUNet"
+
+
+def test_compile_falls_back_where_there_is_no_compiler(
+    tmp_path: Path, discs: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch._inductor.config as inductor
+
+    monkeypatch.setattr(inductor.cpp, "cxx", ("no-such-compiler",))
+    monkeypatch.setattr(inductor, "force_disable_caches", True)
+    torch._dynamo.reset()
+    settings = {"steps": 2, "widths": (8,)}
+    plain = train(tiny(tmp_path / "plain", **settings), data=discs)
+    with pytest.warns(UserWarning, match="compile does not work here, going on without"):
+        run = train(tiny(tmp_path / "run", compile=True, **settings), data=discs)
+    assert run.losses == plain.losses
+
+
+# --- TensorBoard ----------------------------------------------------------------------------------
+
+
+def test_tensorboard_gets_what_the_metrics_say(
+    tmp_path: Path, discs: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in with the methods of TensorBoard's writer, which is not among our requirements."""
+    written: list[tuple] = []
+
+    class SummaryWriter:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            written.append(("open", Path(folder).name, purge_step))
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            written.append((name, value, step))
+
+        def add_image(self, name: str, pixels: np.ndarray, step: int, dataformats: str) -> None:
+            written.append((name, pixels.shape, step, dataformats))
+
+        def close(self) -> None:
+            written.append(("close",))
+
+    module = types.ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    settings = {"steps": 4, "log_every": 2, "sample_every": 3, "tensorboard": True}
+    train(tiny(tmp_path / "run", **settings), data=discs)
+    assert written[0] == ("open", "tensorboard", 1)
+    assert written[-1] == ("close",)
+    for line in metrics_of(tmp_path / "run"):
+        for name in ("loss", "lr", "images_per_second"):
+            assert (name, line[name], line["step"]) in written
+    assert ("samples", (78, 78, 3), 3, "HWC") in written
+
+
+@pytest.mark.plain_errors
+def test_tensorboard_that_is_missing_is_named(
+    tmp_path: Path, discs: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ValueError, match="tensorboard is not installed: pip install tensorboard"):
+        train(tiny(tmp_path / "run", tensorboard=True), data=discs)
+    assert not (tmp_path / "run").exists()
 
 
 def test_import_brings_no_plotting_and_no_widgets() -> None:

@@ -63,7 +63,7 @@ class Journal:
         return {name.removeprefix("_"): getattr(self, name) for name in own}
 
     def go_on(self, losses: list[float], facts: dict[str, Any], seconds: float) -> None:
-        """Goes on after the steps whose losses are given; lines of later ones are taken out.
+        """Goes on after the steps whose losses are given; lines written later are taken out.
 
         Raises:
             TrainingError: the metrics cannot be written.
@@ -75,7 +75,7 @@ class Journal:
             return
         try:
             before = self.path.read_text("utf-8") if self.path.exists() else ""
-            kept = [line for line in before.splitlines() if _step_of(line) <= len(losses)]
+            kept = [line for line in before.splitlines() if _step_of(line) <= self._logged]
             _files.write_whole(self.path, "".join(line + "\n" for line in kept).encode())
         except OSError as error:
             raise TrainingError(f"cannot write {self.path}: {error.strerror}") from error

@@ -326,8 +326,9 @@ class _Keeper:
             network = trainer.ema.module
             save_checkpoint(path, network, trainer.schedule, target=config.target, card=card)
             for old in _checkpoints(self.folder)[: -config.keep if config.keep else 0]:
-                old.unlink()
+                # the card first: weights left alone are found here again, and removed next time
                 old.with_suffix(".json").unlink(missing_ok=True)
+                old.unlink()
         return path.with_name(path.name + ".safetensors")
 
     @torch.no_grad()
@@ -449,12 +450,14 @@ def _run_folder(config: TrainConfig) -> Path:
     there_before = folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            if config.resume and (folder / "config.json").exists():
-                return folder
+        asked = folder / "config.json"
+        if config.resume and asked.exists():
+            return folder
+        cut_off = {_files.temporary(asked)} if config.resume else set()  # before it had begun
+        if set(folder.iterdir()) - cut_off:
             raise ValueError(f"out must be a new or an empty folder, got {folder}")
         content = json.dumps(config.as_dict(), indent=2) + "\n"
-        _files.write_whole(folder / "config.json", content.encode())
+        _files.write_whole(asked, content.encode())
     except OSError as error:
         if not there_before:
             with contextlib.suppress(OSError):  # it may not have come to be

@@ -1,0 +1,302 @@
+"""Runs in processes of their own, to be killed: a program that tests start, no test itself.
+
+    python tests/forks.py random FOLDER    kills runs at random moments, resumes each
+    python tests/forks.py calls FOLDER     kills runs at every call that changes a file
+    python tests/forks.py ranks FOLDER     the same run in one process and in two
+    python tests/forks.py death FOLDER     kills one of two processes of a run
+
+The runs are forked off this process, which has loaded torch and never computed with it: a fork
+takes milliseconds, where a new Python takes seconds. What came of them is printed as JSON.
+"""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch._dynamo  # optimizers load it, which would take a second in every fork
+from torch import Tensor, nn
+
+from tutorial_lib import _files, datasets, run_state
+from tutorial_lib.datasets import Dataset
+from tutorial_lib.training import TrainConfig, train
+
+CHILDREN: list[int] = []
+STEPS = 40
+SETTINGS = {
+    "batch_size": 8,
+    "steps": STEPS,
+    "num_steps": 5,
+    "step_sampler": "importance",
+    "conditional": True,
+    "checkpoint_every": 4,
+    "log_every": 3,
+    "precision": "fp32",
+    "device": "cpu",
+    "progress": False,
+}
+
+
+class Net(nn.Module):
+    """Small, with all that a state must hold: kernels, vectors, a table, buffers, dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 1)
+        self.norm, self.drop = nn.BatchNorm2d(8), nn.Dropout(0.2)
+        self.label = nn.Embedding(7, 8)
+
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        h = self.norm(self.first(x_t))
+        if labels is not None:
+            h = h + self.label(labels)[:, :, None, None]
+        return self.last(self.drop(h).relu())
+
+
+class Plain(nn.Module):
+    """Without dropout and batch statistics, which differ by what a process sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 1)
+        self.label = nn.Embedding(7, 8)
+
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        h = self.first(x_t)
+        if labels is not None:
+            h = h + self.label(labels)[:, :, None, None]
+        return self.last(h.relu())
+
+
+def run(out: Path, data: Dataset, network: type[nn.Module] = Net, **settings) -> None:
+    """Trains in ``out``, from where the newest state there is."""
+    torch.manual_seed(0)
+    config = TrainConfig(**{**SETTINGS, **settings, "out": out, "resume": True})
+    train(config, data=data, model=network())
+
+
+def fork(work: Callable[[], object], log: Path) -> int:
+    """Does ``work`` in a process of its own; its number."""
+    number = os.fork()
+    if number:
+        CHILDREN.append(number)
+        return number
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        with open(log, "a") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        work()
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def ended(number: int) -> int:
+    """Waits for a process: its exit code, or minus the signal that killed it."""
+    status = os.waitpid(number, 0)[1]
+    CHILDREN.remove(number)
+    return os.waitstatus_to_exitcode(status)
+
+
+def left_behind(out: Path) -> dict:
+    """What two runs must agree in, bit for bit: weights, averages, state, losses."""
+    state = run_state.newest_state(out)
+    assert state is not None
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return {
+        "checkpoint": (out / f"step-{STEPS:08d}.safetensors").read_bytes().hex(),
+        "state": {name: tensor.tolist() for name, tensor in sorted(state.tensors.items())},
+        "scaler": state.facts["scaler"],
+        "lines": [[line["step"], line["loss"], line["lr"]] for line in lines],
+        "folder": sorted(path.name for path in out.rglob("*")),
+    }
+
+
+def kill_at_random(folder: Path, data: Dataset, kills: int = 20) -> dict:
+    """Kills ``kills`` runs, each at a random moment of its life; resumes each to its end."""
+    log = folder / "log"
+    assert ended(fork(lambda: run(folder / "whole", data), log)) == 0
+    whole = left_behind(folder / "whole")
+    start = time.perf_counter()
+    assert ended(fork(lambda: run(folder / "timed", data), log)) == 0
+    life = time.perf_counter() - start
+    moments, same, killed = random.Random(0), [], 0
+    for number in range(10 * kills):
+        if killed == kills:
+            break
+        out = folder / f"run-{number}"
+        child = fork(lambda out=out: run(out, data), log)
+        time.sleep(moments.random() * life)
+        os.kill(child, signal.SIGKILL)
+        if ended(child) != -signal.SIGKILL:  # it was over before
+            continue
+        killed += 1
+        assert ended(fork(lambda out=out: run(out, data), log)) == 0, log.read_text()
+        same.append(left_behind(out) == whole)
+    return {"killed": killed, "same": same}
+
+
+def kill_at_calls(folder: Path, data: Dataset) -> dict:
+    """Kills runs of few steps at the first, the second, ... call that changes a file."""
+    log = folder / "log"
+    settings = {"checkpoint_every": 10, "log_every": 20, "keep": 2}
+    assert ended(fork(lambda: run(folder / "whole", data, **settings), log)) == 0
+    whole, same, torn = left_behind(folder / "whole"), [], 0
+    for call in range(1, 200):
+        out = folder / f"run-{call}"
+        code = ended(fork(lambda out=out, call=call: _dying(out, data, call, settings), log))
+        if code == 0:
+            return {"calls": call - 1, "same": same, "torn": torn}
+        assert code == -signal.SIGKILL, log.read_text()
+        torn += any(out.rglob("*.tmp"))
+        assert ended(fork(lambda out=out: run(out, data, **settings), log)) == 0, log.read_text()
+        same.append(left_behind(out) == whole)
+    raise AssertionError("the run never came to its end")
+
+
+def _dying(out: Path, data: Dataset, call: int, settings: dict) -> None:
+    """A run that is killed at its ``call``-th change of a file; writes are killed half-way."""
+    left = iter(range(call - 1))
+
+    def alive() -> bool:
+        return next(left, None) is not None
+
+    def write(path: Path, content: bytes) -> None:
+        if not alive():
+            path.write_bytes(content[: len(content) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+        real_write(path, content)
+
+    def dies(real: Callable) -> Callable:
+        def call_or_die(*args, **kwargs):
+            if not alive():
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*args, **kwargs)
+
+        return call_or_die
+
+    real_write = _files._write_synced
+    _files._write_synced = write  # type: ignore[assignment]
+    os.replace = dies(os.replace)
+    os.unlink = dies(os.unlink)
+    os.mkdir = dies(os.mkdir)
+    run(out, data, **settings)
+
+
+def as_rank(rank: int, count: int, port: int, work: Callable[[], object]) -> None:
+    """Does ``work`` as torchrun would have it done by one of ``count`` processes."""
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    work()
+
+
+def together(work: Callable[[int], object], log: Path, count: int = 2) -> list[int]:
+    """Does ``work(rank)`` in ``count`` processes that know of each other; their numbers."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    return [
+        fork(lambda rank=rank: as_rank(rank, count, port, lambda: work(rank)), log)
+        for rank in range(count)
+    ]
+
+
+def compare_ranks(folder: Path, data: Dataset) -> dict:
+    """The same runs in one process and in two; also stopped after a while and gone on with."""
+    log, found = folder / "log", {}
+    for name, settings in {
+        "muon": {},
+        "adamw, parts": {"optimizer": "adamw", "accumulate": 2},
+        "fp16, uniform": {"precision": "fp16", "step_sampler": "uniform"},
+    }.items():
+        one, two = folder / f"{name} 1", folder / f"{name} 2"
+        alone = fork(lambda out=one, s=settings: run(out, data, Plain, **s), log)
+        assert ended(alone) == 0, log.read_text()
+        pair = together(lambda _, out=two, s=settings: run(out, data, Plain, **s), log)
+        assert [ended(number) for number in pair] == [0, 0], log.read_text()
+        found[name] = _difference(one, two)
+    whole, parts = folder / "muon 2", folder / "parts"
+    killed = together(lambda _: run(parts, data, Plain), log)
+    while not (parts / "state" / "step-00000008.safetensors").exists():
+        time.sleep(0.002)
+    for number in killed:
+        os.kill(number, signal.SIGTERM)
+    codes = [ended(number) for number in killed]
+    pair = together(lambda _: run(parts, data, Plain), log)
+    ends = [ended(number) for number in pair]
+    assert ends == [0, 0], (codes, ends, log.read_text())
+    resumed = left_behind(parts)["state"] == left_behind(whole)["state"]
+    return {"differences": found, "stopped": codes, "resumed": resumed, "log": log.read_text()}
+
+
+def _difference(one: Path, two: Path) -> dict:
+    """The largest absolute differences between two runs' weights and losses."""
+    states = [run_state.newest_state(out) for out in (one, two)]
+    tensors = [state.tensors for state in states if state is not None]
+    weights = [name for name in tensors[0] if name.startswith(("network.", "ema."))]
+    apart = max(float((tensors[0][n] - tensors[1][n]).abs().max()) for n in weights)
+    losses = float((tensors[0]["losses"] - tensors[1]["losses"]).abs().max())
+    folders = [sorted(path.name for path in out.rglob("*")) for out in (one, two)]
+    return {"weights": apart, "losses": losses, "same_files": folders[0] == folders[1]}
+
+
+def kill_a_rank(folder: Path, data: Dataset) -> dict:
+    """Kills each rank of a run in two processes; how the other ended and after how long."""
+    found = []
+    for victim in (0, 1):
+        out, log = folder / f"run-{victim}", folder / f"log-{victim}"
+        pair = together(lambda _, out=out: run(out, data, Plain, steps=10**6), log)
+        while not (out / "state" / "step-00000008.safetensors").exists():
+            time.sleep(0.002)
+        os.kill(pair[victim], signal.SIGKILL)
+        start = time.perf_counter()
+        ended(pair[victim])
+        code = ended(pair[1 - victim])
+        seconds = time.perf_counter() - start
+        found.append({"code": code, "seconds": seconds, "said": log.read_text()[-2000:]})
+    return {"survivors": found}
+
+
+def end_all(*_: object) -> None:
+    """Leaves no process behind when this one is told to end."""
+    for number in CHILDREN:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+    os._exit(1)
+
+
+def main() -> None:
+    signal.signal(signal.SIGTERM, end_all)
+    what, folder = sys.argv[1], Path(sys.argv[2])
+    torch.set_num_threads(1)
+    os.fsync = lambda handle: None  # waits for the disk, which only a power cut would show
+    data = datasets.circles(64, size=8, seed=0)
+    if what == "random":
+        came = kill_at_random(folder, data)
+    elif what == "calls":
+        came = kill_at_calls(folder, data)
+    elif what == "ranks":
+        came = compare_ranks(folder, data)
+    else:
+        came = kill_a_rank(folder, data)
+    print(json.dumps(came))
+
+
+if __name__ == "__main__":
+    main()

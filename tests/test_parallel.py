@@ -1,0 +1,146 @@
+"""Several processes, and a batch in parts: the same training but for the order of additions."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tutorial_lib import datasets, parallel, training
+from tutorial_lib.checkpoints import load_checkpoint
+from tutorial_lib.datasets import Dataset
+from tutorial_lib.parallel import Ranks
+from tutorial_lib.training import TrainConfig, train
+
+FORKS = Path(__file__).with_name("forks.py")
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+QUIET = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def discs() -> Dataset:
+    return datasets.circles(40, size=8, seed=0)
+
+
+def config_of(out: Path | None, **settings) -> TrainConfig:
+    quick = {"size": 8, "batch_size": 8, "steps": 6, "precision": "fp32", "device": "cpu"}
+    return TrainConfig(**{**quick, "widths": (8,), "progress": False, "out": out, **settings})
+
+
+def forked(what: str, folder: Path) -> dict:
+    command = [sys.executable, str(FORKS), what, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=QUIET)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+@needs_fork
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    """40 steps each; fp32 differs by the rounding of sums, fp16 by its own roundings too."""
+    came = forked("ranks", tmp_path)
+    for name, tolerance in {"muon": 2e-5, "adamw, parts": 2e-5, "fp16, uniform": 2e-2}.items():
+        assert came["differences"][name]["weights"] < tolerance, name
+        assert came["differences"][name]["losses"] < tolerance / 10, name
+        assert came["differences"][name]["same_files"], "one process writes, once"
+    # asked to stop by SIGTERM, both save and end; resumed, both go on to the same bits
+    assert came["stopped"] == [1, 1]
+    assert came["resumed"]
+    assert re.search(
+        r"stopped and saved at step \d+ of 40; to go on: torchrun --nproc-per-node 2 -m "
+        r"tutorial_lib train .* --resume",
+        came["log"],
+    )
+
+
+@needs_fork
+def test_a_process_that_dies_ends_the_run_with_an_error(tmp_path: Path) -> None:
+    for survivor in forked("death", tmp_path)["survivors"]:
+        assert survivor["code"] == 1
+        assert survivor["seconds"] < 60, "it hung"
+        assert "ParallelError: another process of this run has ended" in survivor["said"]
+
+
+def test_torchrun_from_the_command_line(tmp_path: Path) -> None:
+    torchrun = shutil.which("torchrun", path=str(Path(sys.executable).parent)) or "torchrun"
+    words = ["--size", "8", "--widths", "8", "--steps", "3", "--device", "cpu", "--no-progress"]
+    words += ["--precision", "fp32", "--batch-size", "8", "--sample-every", "3", "--out"]
+    several = [torchrun, "--nproc-per-node", "2", "-m", "tutorial_lib", "train"]
+    done = subprocess.run(
+        [*several, *words, str(tmp_path / "two")],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=QUIET,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert re.search(r"^3 steps in [\d.]+ s, \d+ images/s\n", done.stdout)
+    assert done.stdout.count("checkpoint: ") == 1, "one process speaks"
+    one = train(config_of(tmp_path / "one", steps=3, sample_every=3))
+    two = load_checkpoint(tmp_path / "two")
+    for ours, theirs in zip(one.ema_network.parameters(), two.network.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    names = [sorted(path.name for path in (tmp_path / n).rglob("*")) for n in ("one", "two")]
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize("step_sampler", ["stratified", "importance"])
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_a_batch_in_parts_is_the_batch(
+    tmp_path: Path, discs: Dataset, step_sampler: str, optimizer: str
+) -> None:
+    settings = {"step_sampler": step_sampler, "optimizer": optimizer, "num_steps": 4}
+    settings |= {"conditional": True, "batch_size": 24}
+    whole = train(config_of(tmp_path / "whole", **settings), data=discs)
+    parts = train(config_of(tmp_path / "parts", accumulate=4, **settings), data=discs)
+    assert parts.losses == pytest.approx(whole.losses, abs=1e-6)
+    for ours, theirs in zip(parts.network.parameters(), whole.network.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+def test_the_network_sees_no_more_than_a_part_at_once(tmp_path: Path, discs: Dataset) -> None:
+    class Counts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.seen = nn.Conv2d(3, 3, 1), []
+
+        def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            self.seen.append(len(x_t))
+            return self.layer(x_t)
+
+    network = Counts()
+    train(config_of(tmp_path / "run", steps=2, accumulate=4), data=discs, model=network)
+    assert network.seen[1:] == [2] * 8
+
+
+@pytest.mark.plain_errors
+def test_batches_that_cannot_be_shared_are_refused(discs: Dataset) -> None:
+    with pytest.raises(ValueError, match="accumulate must divide batch_size, 8; got 3"):
+        config_of(None, accumulate=3)
+    config, ranks = config_of(None, accumulate=2), Ranks(0, 3)
+    network = training.new_network(config, discs)
+    precision = training.hardware.pick_precision("fp32", torch.device("cpu"))
+    with pytest.raises(ValueError, match="batch_size must divide into 2 parts in 3 processes"):
+        training.Trainer(config, network, discs, torch.device("cpu"), precision, ranks)
+
+
+def test_shares_make_up_the_batch() -> None:
+    batch = torch.arange(12)
+    assert torch.equal(torch.cat([Ranks(rank, 3).share(batch) for rank in range(3)]), batch)
+
+
+def test_the_launch_command_is_the_one_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parallel.launch_words() == ["python", "-m"]
+    for name, value in {
+        "WORLD_SIZE": "8",
+        "LOCAL_WORLD_SIZE": "4",
+        "GROUP_WORLD_SIZE": "2",
+    }.items():
+        monkeypatch.setenv(name, value)
+    words = ["torchrun", "--nnodes", "2", "--nproc-per-node", "4", "-m"]
+    assert parallel.launch_words() == words
