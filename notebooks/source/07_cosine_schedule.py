@@ -328,8 +328,11 @@ for name, schedule in SCHEDULES.items():
 # For move 3, imagine each Gaussian as a heap of sand, and ask how far you must carry the grains, in the mean of the *squared* distance and carried in the best way, to make one heap
 # into the other. In one dimension the best way is to keep the order: the grain at $m_a + s_a z$ goes to $m_b + s_b z$, for the same standard normal $z$. So
 #
-# $$d^2 = \mathbb E\big[(m_a + s_a z - m_b - s_b z)^2\big] = (m_a-m_b)^2\,+\,2\,(m_a-m_b)(s_a-s_b)\underbrace{\mathbb E[z]}_{0}\,+\,(s_a-s_b)^2\underbrace{\mathbb E[z^2]}_{1}
-# = (m_a-m_b)^2 + (s_a-s_b)^2.$$
+# $$\begin{aligned}
+# d^2 &= \mathbb E\big[(m_a + s_a z - m_b - s_b z)^2\big] \\
+# &= (m_a-m_b)^2\,+\,2\,(m_a-m_b)(s_a-s_b)\underbrace{\mathbb E[z]}_{0}\,+\,(s_a-s_b)^2\underbrace{\mathbb E[z^2]}_{1} \\
+# &= (m_a-m_b)^2 + (s_a-s_b)^2.
+# \end{aligned}$$
 #
 # This is the **Fréchet distance** of two Gaussians (it is reported as the square). For several features that do not hang together, add up over the features.
 #
