@@ -247,7 +247,7 @@ LESSONS = {
     "04_tiny_unet": Work(minutes=60, train_steps=1300, images=0),
     "05_training": Work(minutes=60, train_steps=2000, images=100),
     "06_ddpm_vs_ddim": Work(minutes=60, train_steps=400, images=250),
-    "07_cosine_schedule": Work(minutes=60, train_steps=1800, images=200),
+    "07_cosine_schedule": Work(minutes=60, train_steps=1450, images=130),
     "08_guidance": Work(minutes=50, train_steps=0, images=400),
 }
 """The lessons' work, by the name of their notebooks: estimates, for an idea of the time."""
