@@ -21,6 +21,12 @@ mixture = oracles.GaussianMixtureOracle(linear, means, ones / 20, ones)
 points = mixture.sample(300, torch.Generator().manual_seed(0)).float()
 memory = oracles.DatasetOracle(linear, points[:50])
 explorers.DenoiserExplorer(memory, linear, points, oracle=mixture)""",
+    "guidance": """\
+from tutorial_lib import features
+chosen = torch.cat([(glyphs.labels == c).nonzero()[:4, 0] for c in range(10)])
+real, asked = glyphs.images[chosen], glyphs.labels[chosen]
+drawn = {s: (real * s).clamp(-1, 1) + 0.1 for s in (0.2, 0.5, 1.0, 2.0, 3.0)}
+explorers.GuidanceExplorer(drawn, asked, judge=features.load_digit_classifier())""",
     "schedule": 'explorers.ScheduleExplorer(glyphs.images[3], {"mine": cosine}, t=250)',
     "forward": """\
 both = {"linear": linear, "cosine": cosine}
@@ -42,6 +48,7 @@ explorers.TrajectoryExplorer(memory, linear, (2, 1, 28, 28), **fewer)""",
 DRAGGED = {
     "denoiser": "timestep t",
     "denoiser-points": "timestep t",
+    "guidance": "guidance scale s",
     "schedule": "timestep t",
     "forward": "timestep t",
     "embedding": "timestep t",
@@ -52,6 +59,7 @@ DRAGGED = {
 ALONE = (
     "denoiser",
     "denoiser-points",
+    "guidance",
     "schedule",
     "forward",
     "embedding",

@@ -10,6 +10,7 @@ need no kernel also become a page of their own with ``explorer.save_html("page.h
 from tutorial_lib.explorers._denoiser import DenoiserExplorer
 from tutorial_lib.explorers._embedding import EmbeddingExplorer
 from tutorial_lib.explorers._forward import ForwardExplorer
+from tutorial_lib.explorers._guidance import GuidanceExplorer
 from tutorial_lib.explorers._playground import Playground
 from tutorial_lib.explorers._receptive import ReceptiveFieldExplorer
 from tutorial_lib.explorers._schedule import ScheduleExplorer
@@ -19,6 +20,7 @@ __all__ = [
     "DenoiserExplorer",
     "EmbeddingExplorer",
     "ForwardExplorer",
+    "GuidanceExplorer",
     "Playground",
     "ReceptiveFieldExplorer",
     "ScheduleExplorer",
