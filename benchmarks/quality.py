@@ -1,0 +1,123 @@
+"""How good are the digits: DDPM and DDIM at 10 to 1000 steps, each beside its floor.
+
+    python benchmarks/quality.py
+
+The checkpoint draws ``count`` digits for each row, image i from the same noise at the start. Their
+features (``features.DigitClassifier``) are measured against those of 5,000 real test images:
+Fréchet distance, kernel distance, precision and recall, each with its standard error. The floor is
+what as many real training images score against the same 5,000. DDPM takes the posterior variance;
+below 1000 steps its schedule is respaced. What is done is written after each row, and a row that
+is there, of the same count, seed and checkpoint, is not drawn again.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import report
+import torch
+from torch import Tensor
+
+from tutorial_lib import hardware
+from tutorial_lib.checkpoints import Checkpoint, load_checkpoint
+from tutorial_lib.features import load_digit_classifier, load_digit_reference
+from tutorial_lib.metrics import frechet_distance, kernel_distance, precision_recall, score
+from tutorial_lib.sampling import Recipe, draw
+
+MEASURES: dict[str, Callable[[Tensor, Tensor], float]] = {
+    "Fréchet": frechet_distance,
+    "kernel": kernel_distance,
+    "precision": lambda a, b: precision_recall(a, b).precision,
+    "recall": lambda a, b: precision_recall(a, b).recall,
+}
+
+
+def features_of(checkpoint: Checkpoint, recipe: Recipe, count: int) -> Tensor:
+    """Features (count, 64) of the images 0..count-1; no image is kept."""
+    judge = load_digit_classifier()
+    parts = torch.arange(count).split(recipe.batch)
+    return torch.cat([judge.features(draw(checkpoint, recipe, part.tolist())) for part in parts])
+
+
+def measured(samples: Tensor, reference: int, repeats: int, seed: int) -> dict[str, list[float]]:
+    """Each measure's value, error, floor and the floor's error."""
+    real = load_digit_reference()
+    test = real.test[:reference]
+    found = {}
+    for name, measure in MEASURES.items():
+        generator = torch.Generator().manual_seed(seed)
+        values = score(measure, samples, test, real.train, repeats=repeats, generator=generator)
+        found[name] = [round(value, 5) for value in values]
+    return found
+
+
+def shown(rows: list[dict[str, Any]]) -> str:
+    """The rows as a table: value ± error, and the floor in a row of its own."""
+    lines = []
+    for row in rows:
+        texts = {
+            name: f"{value:.3g} ± {error:.1g}" for name, (value, error, *_) in row["scores"].items()
+        }
+        seconds = {"ms an image": 1000 * row["seconds"] / row["count"]}
+        lines.append({"sampler": row["sampler"], "steps": row["steps"], **texts, **seconds})
+    floors = {
+        name: f"{floor:.3g} ± {error:.1g}"
+        for name, (_, _, floor, error) in rows[0]["scores"].items()
+    }
+    lines.append({"sampler": "real images", "steps": "", **floors, "ms an image": ""})
+    return report.table(lines)
+
+
+def rows_there(path: Path, same: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows that an earlier run has left, if it measured the same."""
+    if not path.exists():
+        return []
+    before = json.loads(path.read_text(encoding="utf-8"))
+    return before["rows"] if all(before.get(key) == value for key, value in same.items()) else []
+
+
+def main() -> None:
+    parser = report.parser(__doc__, __file__)
+    parser.add_argument("--checkpoint", default="mnist", help="of digits, file or folder")
+    parser.add_argument("--count", type=int, default=1000, help="digits of a row, 5000 at most")
+    parser.add_argument("--steps", type=int, nargs="+", default=[10, 20, 50, 1000])
+    parser.add_argument("--batch", type=int, default=100, help="images at once")
+    parser.add_argument("--repeats", type=int, default=20, help="of each error and each floor")
+    parser.add_argument("--reference", type=int, default=5000, help="real images, 5000 at most")
+    options = parser.parse_args()
+    if options.quick:
+        options.count, options.steps, options.batch, options.repeats = 20, [2], 20, 2
+        options.reference = 100
+    device = hardware.pick_device()
+    checkpoint = load_checkpoint(options.checkpoint, device=device)
+    same = {
+        "checkpoint": checkpoint.card["weights"]["sha256"],
+        "count": options.count,
+        "seed": options.seed,
+        "batch": options.batch,
+        "repeats": options.repeats,
+        "reference": options.reference,
+    }
+    result = {**report.about(options, __file__), **same}
+    rows = rows_there(options.json, same)
+    done = {(row["sampler"], row["steps"]) for row in rows}
+    walks = [(name, steps) for steps in options.steps for name in ("ddim", "ddpm")]
+    for sampler, steps in walks:
+        if (sampler.upper(), steps) in done:
+            continue
+        recipe = Recipe(sampler=sampler, steps=steps, seed=options.seed, batch=options.batch)
+        start = time.perf_counter()
+        features = features_of(checkpoint, recipe, options.count)
+        seconds = round(time.perf_counter() - start, 2)
+        row = {"sampler": sampler.upper(), "steps": steps, "count": options.count}
+        scores = measured(features, options.reference, options.repeats, options.seed)
+        rows.append({**row, "seconds": seconds, "scores": scores})
+        report.write(options, {**result, "rows": rows})
+        print(shown(rows[-1:]), flush=True)
+    print(shown(rows))
+
+
+if __name__ == "__main__":
+    main()
