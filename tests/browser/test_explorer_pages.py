@@ -103,7 +103,7 @@ def test_the_embedding_of_the_script_is_the_librarys(open_script, dim, base):
 def test_the_heat_map_shows_the_librarys_embedding(open_page):
     T, dim = 99, 16
     page = open_page(EmbeddingExplorer(T, dim=dim, max_period=1000))
-    left, top, right, bottom = 42, 6, 420, 178  # of the chart's axes
+    left, top, right, bottom = 42, 6, 386, 178  # of the chart's axes
     for t in (0, 60):
         set_slider(page, "timestep t", t)
         shown = pixels(page, 1)
@@ -122,11 +122,31 @@ def test_the_heat_map_shows_the_librarys_embedding(open_page):
     assert "t = 60" in label(page, 0)
 
 
+def test_the_heat_map_near_t_shows_a_row_for_each_step(open_page):
+    T, dim, t = 1000, 8, 640
+    page = open_page(EmbeddingExplorer(T, dim=dim, t=t))
+    page.get_by_label("only the 100 steps around t").check()
+    page.wait_for_function(
+        "() => document.querySelectorAll('canvas')[1].ariaLabel.includes('590 to 690')"
+    )
+    shown = pixels(page, 1)
+    left, top, right, bottom = 42, 6, 386, 178
+    table = timestep_embedding(torch.arange(T + 1), dim)
+    for step in (590, 600, 620, 660, 690):
+        y = int(bottom - (step - 590 + 0.5) / 101 * (bottom - top))
+        for entry in range(dim):
+            x = int(left + (entry + 0.5) / dim * (right - left))
+            # rows are 1.7 pixels high: the middle of one may fall on its neighbor
+            near = ramp((table[step - 1 : step + 2, entry] + 1) / 2)
+            assert (shown[y, x, :3] - near).abs().amax(1).min() <= 1
+    assert "similarity" in label(page, 2).lower()
+
+
 def test_bars_are_as_high_as_the_embedding(open_page):
     dim, t = 8, 77
     page = open_page(EmbeddingExplorer(500, dim=dim, t=t))
     shown = pixels(page, 0)
-    top, bottom, left, right = 6, 112, 42, 420
+    top, bottom, left, right = 6, 112, 42, 386
     embedding = timestep_embedding(torch.tensor([t]), dim)[0]
     paper = shown[bottom - 3, left + 1, :3]
     for entry, value in enumerate(embedding.tolist()):

@@ -130,6 +130,15 @@ def test_the_still_picture_follows_the_choice():
     assert "DDIM in 8 steps with eta = 1" in after["text/plain"]
 
 
+def test_only_what_was_walked_can_be_chosen():
+    made = explorer()
+    with pytest.raises(ValueError, match=r"steps must be one of \[5, 8\], got 7"):
+        made.steps = 7
+    with pytest.raises(ValueError, match=r"eta must be one of \[0.0, 0.5, 1.0\], got 0.2"):
+        made.eta = 0.2
+    assert (made.steps, made.eta) == (5, 0.0)
+
+
 @pytest.mark.plain_errors
 def test_too_much_is_refused_before_anything_is_sampled():
     def never(x_t: Tensor, t: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The trajectory explorer of lesson 6."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import traitlets
@@ -155,6 +155,15 @@ class TrajectoryExplorer(_base.Explorer, script="trajectory.js"):
             eta=dials[0],
             t=t,
         )
+
+    @traitlets.validate("steps", "eta")
+    def _precomputed(self, proposal: Any) -> Any:
+        """Only what was walked can be shown."""
+        name, value = proposal["trait"].name, proposal["value"]
+        options = {walk[1 if name == "steps" else 2] for walk in list(self._walks)[1:]}
+        if value not in options:
+            raise ValueError(f"{name} must be one of {sorted(options)}, got {value}")
+        return value
 
     def _check_size(self, start: Tensor, counts: list[int], frames: int) -> None:
         """A ValueError before the sampling, not after it, where the walks are too much to send."""

@@ -46,16 +46,16 @@ function render({ model, el }) {
   const box = stage.panels(), left = element("div"), right = element("div");
   box.append(left, right);
   const margins = [6, 10, 20, 42];
-  const bars = stage.chart({ width: 430, height: 132, place: left, x: [0, 64], y: [-1, 1],
+  const bars = stage.chart({ width: 396, height: 132, place: left, x: [0, 64], y: [-1, 1],
     yTicks: [-1, 0, 1], margins, caption: "the embedding of t: tips of the hands" });
-  const map = stage.chart({ width: 430, height: 212, place: left, x: [0, 64], y: [0, T],
+  const map = stage.chart({ width: 396, height: 212, place: left, x: [0, 64], y: [0, T],
     xLabel: "entry (fast hands first in each half)", margins: [6, 10, 34, 42],
     caption: "the embedding of every step, a row each: −1 dark, +1 light" });
-  const curve = stage.chart({ width: 430, height: 202, place: right, x: [0, T], y: [-1, 1],
+  const curve = stage.chart({ width: 396, height: 202, place: right, x: [0, T], y: [-1, 1],
     xLabel: "step s", caption: "similarity of step t to step s" });
-  const dials = stage.chart({ width: 430, height: 118, place: right, x: [0, DIALS], y: [0, 1],
+  const dials = stage.chart({ width: 396, height: 118, place: right, x: [0, DIALS], y: [0, 1],
     xTicks: [], yTicks: [], margins: [0, 0, 0, 0],
-    caption: "some of the hands, and the steps that a turn takes" });
+    caption: "some hands: number above, steps of a turn below" });
   const picture = offscreen(1, 1);
 
   let hands, similar, seen, key = "", painted = "";
@@ -168,7 +168,7 @@ function render({ model, el }) {
         dials.segment(c, x, y, x + (radius - 3) * sine, y - (radius - 3) * cosine);
         c.fillStyle = stage.theme.ink;
         c.textBaseline = "bottom";
-        c.fillText(`hand ${i}`, x, y - radius - 3);
+        c.fillText(String(i), x, y - radius - 3);
         c.textBaseline = "top";
         c.fillText(short(Number(((2 * Math.PI) / hands[i]).toPrecision(2)), 5), x, y + radius + 4);
       }

@@ -52,7 +52,8 @@ function render({ model, el }) {
   stage.controls.append(hint);
   const say = stage.line(), box = stage.panels();
 
-  const across = Math.min(280, Math.floor(820 / Math.min(3, names.length + 1)));
+  const columns = Math.min(3, names.length + 1); // side by side in a notebook's column
+  const across = Math.min(280, Math.floor((810 - 18 * (columns - 1)) / columns) - 2);
   const scale = Math.max(2, Math.floor(across / Math.max(h, w)));
   const flat = { width: w * scale + 2, height: h * scale + 2, place: box, x: [0, w], y: [h, 0],
     xTicks: [], yTicks: [], margins: [1, 1, 1, 1] };

@@ -54,7 +54,7 @@ function render({ model, el }) {
         caption: `${name}: x̂₀, the guess from there` }),
     };
   });
-  const chart = stage.chart({ width: 376, height: 2 * Math.max(110, h * scale) + 10, place: box,
+  const chart = stage.chart({ width: 310, height: 2 * Math.max(110, h * scale) + 10, place: box,
     x: [T, 0], y: [0, 1], xTicks: ticks(0, T), xLabel: "t, falling",
     caption: "how far x̂₀ is from where its walk ends (rms)" });
 
@@ -92,7 +92,7 @@ function render({ model, el }) {
             for (const [k, halt] of walk.t.entries()) chart.dot(c, halt, walk.settled[k], which, 2.5);
           }
         }
-        const places = both.map((walk) => reached(walk.t, 0.62 * T));
+        const places = both.map((walk) => reached(walk.t, 0.75 * T));
         const heights = both.map((walk, which) => walk.settled[places[which]]);
         for (const [which, walk] of both.entries()) { // the upper curve's name above it
           const upper = which ? heights[1] > heights[0] : heights[0] >= heights[1];
