@@ -25,6 +25,7 @@ from torch import nn
 import tutorial_lib
 from tutorial_lib.checks import lesson03
 from tutorial_lib.datasets import circles
+from tutorial_lib.explorers import Playground
 from tutorial_lib.forward import diffuse, posterior, predict_x0
 from tutorial_lib.hardware import describe_device, pick_device
 from tutorial_lib.losses import (
@@ -1182,6 +1183,30 @@ show(
 #
 # A weight moves a network's error from some steps to others. Whether that is better depends on what you
 # count, so say what you count.
+#
+# ## Play
+#
+# All of this lesson in one place, and a look ahead: draw points with the mouse (or move the cursor by its
+# sliders and press *Add points*), press *Train*, and watch 500 particles walk from noise back to your data.
+# How a walk is made is the topic of lesson 6; here it shows what a good guess of the noise is worth.
+
+# %%
+playground = Playground(schedule)
+playground
+
+# %% [markdown]
+# Three things to try:
+#
+# 1. Choose the *smiley*, train for 2 seconds, then for 10. The loss falls by a hair; now count the
+#    particles that end astray.
+# 2. Tick *exact oracle*. Walked by DDPM, its particles end on the crosses themselves, those of the network
+#    near them: a perfect memory beside a network too small for one. Then walk by DDIM in 5 steps. Every
+#    guess is still exact, and yet more than half of the particles miss: so the walk matters too.
+# 3. Clear, and draw two islands, one with many points and one with few. Does the network keep their shares?
+#    *New noise* tells chance from habit.
+#
+# Afterwards `playground.model` is your network: a denoiser like any other, to be put wherever this lesson
+# puts one, and `playground.points` is what you drew.
 #
 # ## Recap
 #
