@@ -38,6 +38,7 @@ nets = {"two levels": unet.TwoLevelUNet(1, width=8), "TinyUNet": unet.TinyUNet(1
 for parameter in nets["TinyUNet"].parameters():
     torch.nn.init.normal_(parameter, std=0.2)
 explorers.ReceptiveFieldExplorer(nets, datasets.load("glyphs", size=20).images[3])""",
+    "playground": "explorers.Playground()",
     "trajectory": """\
 memory = oracles.DatasetOracle(linear, glyphs.images[:40])
 fewer = {"steps": (5, 10, 20), "etas": (0.0, 1.0), "ddpm_steps": 100}
@@ -53,6 +54,7 @@ DRAGGED = {
     "forward": "timestep t",
     "embedding": "timestep t",
     "receptive": "row",
+    "playground": "timestep t",
     "trajectory": "timestep t",
 }
 

@@ -1,9 +1,10 @@
 """The playground: draw points, train a small network on them, watch particles flow back.
 
 Training runs in a thread of the kernel, so that the kernel goes on answering. What the browser
-asks for comes as a message and is answered from the kernel's main thread at once ("heard"); the
-thread sends what it has computed. Nobody waits for anybody: while the kernel runs another cell
-the browser says so, and a view that is closed or a kernel that ends stops the thread.
+asks for comes as a message and is answered at once ("heard"), by whichever thread the kernel gives
+to widgets; the playground's own thread sends what it has computed. Nobody waits for anybody: where
+the kernel is silent the browser says so, and a view that is closed, a playground that is closed or
+a kernel that ends stops the thread.
 """
 
 import atexit
@@ -220,7 +221,7 @@ class Playground(_base.Explorer, script="playground.js"):
             )
         return value
 
-    # What comes from the browser, in the kernel's main thread.
+    # What comes from the browser.
 
     def _hear(self, _: Any, content: dict, buffers: list) -> None:
         """Answers one message; a wrong one is refused in words."""

@@ -232,7 +232,7 @@ function render({ model, el }) {
   const line = stage.line(), box = stage.panels();
   const planes = { network: new Plane(stage, box, 0), oracle: new Plane(stage, box, 2) };
   const loss = stage.chart({ width: 190, height: 286, place: box, x: [0, 500], y: [0, 1.1],
-    xTicks: [0, 250, 500], xLabel: "training step", caption: "loss, and its floor (dashed)", margins: [6, 10, 34, 30] });
+    xTicks: [0, 250, 500], xLabel: "training step", caption: "loss, and its floor (dashed)", margins: [6, 18, 34, 30] });
   const eps = normalNumbers(4242, 2 * count);
   const none = new Float32Array(0);
   const xs = { network: new Float32Array(2 * count), oracle: new Float32Array(2 * count) };
