@@ -303,8 +303,7 @@ def test_a_live_plot_is_drawn_in_one_place(monkeypatch: pytest.MonkeyPatch):
         live.update(2, torch.tensor(1.0), random_images(6))
     assert len(notebook.places) == 1
     assert notebook.updates == 1
-    # weights 0.98 and 1 of the two losses
-    text = f"training: step 2 of 5, loss {(0.98 * 2 + 1) / 1.98:.4f}, 6 samples from step 2"
+    text = "training: step 2 of 5, loss 1.5000, 6 samples from step 2"  # the mean of both
     assert notebook.places[0]["text/plain"] == text
     with Image.open(io.BytesIO(base64.b64decode(notebook.places[0]["image/png"]))) as picture:
         assert picture.width == plots.WIDTH * plots._SHARPNESS
@@ -320,7 +319,7 @@ def test_a_live_plot_shows_curve_and_samples():
     live.draw()
     curve, grid = panels_of(live)
     assert curve.lines[0].get_xdata().tolist() == [0, 1, 2]
-    assert curve.lines[1].get_ydata()[1] == pytest.approx(3)  # NaN is left out of the mean
+    assert curve.lines[1].get_ydata()[1] == pytest.approx(2)  # NaN is left out of the mean
     seen = grid.images[0].get_array()
     assert np.array_equal(seen[:7, :9], to_bytes(images)[0])
     alone: Any
@@ -328,6 +327,18 @@ def test_a_live_plot_shows_curve_and_samples():
         live = plots.LivePlot(interval=0)
         live.update(0, **alone)
         assert len(panels_of(live)) == 1
+
+
+def test_the_smooth_line_of_a_live_plot_does_not_lag_behind():
+    live = plots.LivePlot(interval=1e6)
+    losses = [200.0 - step for step in range(101)]
+    for step, loss in enumerate(losses):
+        live.update(step, loss)
+    live.draw()
+    smooth = panels_of(live)[0].lines[1].get_ydata()
+    assert smooth[25:76] == pytest.approx(losses[25:76])
+    assert smooth[0] == pytest.approx(sum(losses[:26]) / 26)
+    assert smooth[-1] == pytest.approx(sum(losses[-26:]) / 26)
 
 
 def test_a_live_plot_leaves_the_time_to_the_training(

@@ -497,13 +497,18 @@ class LivePlot:
         return "training: " + ", ".join(parts)
 
     def _smoothed(self) -> np.ndarray:
-        """The losses so far, each averaged with those before it, mostly the last fifty."""
-        kept, total, means = 0.0, 0.0, []
-        for loss in self._losses:
-            if math.isfinite(loss):
-                kept, total = 0.98 * kept + 0.02 * loss, 0.98 * total + 0.02
-            means.append(kept / total if total else math.nan)
-        return np.array(means)
+        """The losses so far, each averaged with its neighbors, up to 25 on either side.
+
+        So the line runs through the losses, and not behind them where they fall fast.
+        """
+        losses = np.array(self._losses)
+        finite = np.isfinite(losses)
+        total = np.concatenate([[0.0], np.where(finite, losses, 0.0).cumsum()])
+        count = np.concatenate([[0], finite.cumsum()])
+        at = np.arange(len(losses))
+        low, high = np.maximum(at - 25, 0), np.minimum(at + 26, len(losses))
+        with np.errstate(invalid="ignore"):  # no finite loss near: NaN, which is not drawn
+            return (total[high] - total[low]) / (count[high] - count[low])
 
     def _figure(self) -> Figure:
         """The loss on the left, the samples on the right; either alone where there is no other."""
