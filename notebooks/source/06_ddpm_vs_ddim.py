@@ -25,6 +25,7 @@ import torch
 import tutorial_lib
 from tutorial_lib.checkpoints import load_checkpoint
 from tutorial_lib.checks import lesson06
+from tutorial_lib.explorers import TrajectoryExplorer
 from tutorial_lib.forward import posterior, predict_x0
 from tutorial_lib.hardware import pick_device
 from tutorial_lib.oracles import GaussianMixtureOracle
@@ -721,6 +722,23 @@ assert difference("DDIM 10", "DDIM 50") < difference("DDIM 5", "DDIM 50") < by_d
 # start does. DDIM makes the same digit in 5 steps and in 50: the noise *is* the digit, in another form.
 #
 # The time is what the network takes, and 50 steps ask it a twentieth as often as 1000.
+#
+# Now follow noises A and B down, halt by halt: press *Play*, or drag $t$. Watch $\hat x_0$, what the network
+# believes at each halt. (DDPM takes 200 steps here, on a shortened schedule, to save you the waiting.)
+#
+# 1. Which of the two walks changes its mind, and until when?
+# 2. Take 50 DDIM steps in place of 5. Another digit?
+# 3. Then turn $\eta$ to 1. Another digit now, and does the curve of DDIM still fall as early?
+
+# %%
+TrajectoryExplorer(
+    clipped, trained_for, noises[:2], steps=(5, 10, 50), etas=(0.0, 1.0), ddpm_steps=200
+)
+
+# %% [markdown]
+# Both begin with the same blur, the mean of many digits. Without dice the guess hardly does more than sharpen, in 5
+# steps and in 50 to the same digit. With dice it can still become another digit on the way, and the guess comes
+# near its end later: the curve says so for $\eta = 1$ as for DDPM.
 #
 # **And are the digits as good?** That needs a distance between sets of pictures, the Fréchet distance of lesson 7. Here is a
 # preview of what it says, too slow to run in a lesson: 128 digits for each of three seeds, from the same noises,
