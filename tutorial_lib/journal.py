@@ -148,7 +148,7 @@ class Journal:
         return seconds
 
     def show_picture(self, name: str, pixels: np.ndarray) -> None:
-        """Hands a picture, uint8 (H, W, C), to TensorBoard where that is in use."""
+        """Hands a picture, uint8 (H, W, 1 or 3), to TensorBoard where that is in use."""
         if self._board is not None:
             self._board.add_image(name, pixels, len(self.losses), dataformats="HWC")
 

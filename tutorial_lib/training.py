@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -358,7 +359,7 @@ class _Keeper:
             images.save_grid(drawn, path)
         except OSError as error:
             raise TrainingError(f"cannot write {path}: {error.strerror}") from error
-        self.journal.show_picture("samples", images.to_bytes(drawn))
+        self.journal.show_picture("samples", np.atleast_3d(np.asarray(images.to_pil(drawn))))
 
 
 def _check_finite(network: nn.Module, step: int) -> None:
