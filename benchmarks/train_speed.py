@@ -53,7 +53,7 @@ def example(options: argparse.Namespace, precision: str) -> Steps:
 
     With ``--use_ema``, as its README runs it; images are in memory instead of files.
     """
-    from accelerate import Accelerator
+    from accelerate import Accelerator  # pyright: ignore[reportMissingImports]
     from diffusers.optimization import get_scheduler
     from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
     from diffusers.training_utils import EMAModel
@@ -77,7 +77,7 @@ def example(options: argparse.Namespace, precision: str) -> Steps:
         def __len__(self) -> int:
             return len(self.pictures)
 
-        def __getitem__(self, index: int) -> dict[str, Tensor]:
+        def __getitem__(self, index: int) -> dict[str, Any]:
             return {"input": self.change(self.pictures[index])}
 
     accelerator = Accelerator(mixed_precision="bf16" if precision == "bf16" else "no")
@@ -106,7 +106,7 @@ def example(options: argparse.Namespace, precision: str) -> Steps:
             clean = next(stream)["input"].to(weight_dtype)
             noise = torch.randn(clean.shape, dtype=weight_dtype, device=clean.device)
             t = torch.randint(0, 1000, (len(clean),), device=clean.device).long()
-            noisy = scheduler.add_noise(clean, noise, t)
+            noisy = scheduler.add_noise(clean, noise, t)  # pyright: ignore[reportArgumentType]
             with accelerator.accumulate(model):
                 loss = F.mse_loss(model(noisy, t).sample.float(), noise.float())
                 accelerator.backward(loss)
@@ -124,7 +124,7 @@ def example(options: argparse.Namespace, precision: str) -> Steps:
 
 def their_trainer(options: argparse.Namespace, precision: str) -> Steps:
     """``Trainer`` of denoising-diffusion-pytorch; it reads PNG files in processes of its own."""
-    import denoising_diffusion_pytorch as ddp
+    import denoising_diffusion_pytorch as ddp  # pyright: ignore[reportMissingImports]
 
     folder = Path(tempfile.mkdtemp(dir=options.scratch))
     for number, image in enumerate(_data(options).images):
@@ -189,7 +189,7 @@ class FromZero(nn.Module):
 
 
 def _unet() -> nn.Module:
-    import denoising_diffusion_pytorch as ddp
+    import denoising_diffusion_pytorch as ddp  # pyright: ignore[reportMissingImports]
 
     return ddp.Unet(dim=32, dim_mults=(1, 2, 4))
 

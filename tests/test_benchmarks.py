@@ -63,7 +63,7 @@ def named(row: dict) -> list:
     return [row[key] for key in ("contender", "work", "sampler", "processes") if key in row]
 
 
-def test_the_roofline_counts_what_can_be_counted_by_hand(tmp_path: Path):
+def test_the_roofline_runs_and_says_what_binds(tmp_path: Path):
     done = run("roofline", tmp_path / "out.json")
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))

@@ -1,5 +1,6 @@
 """Images in shards: the same whatever the division, resumed after any end, refused if mixed up."""
 
+import errno
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from tutorial_lib import checkpoints, cli, sampling
+from tutorial_lib import _files, checkpoints, cli, sampling
 from tutorial_lib._random import Streams, normal_like
 from tutorial_lib.checkpoints import Checkpoint, load_checkpoint
 from tutorial_lib.sampling import MANIFEST, Recipe, draw, read_shards, write_shards
@@ -332,6 +333,25 @@ def test_wrong_arguments_are_named(checkpoint: Checkpoint, tmp_path: Path):
     assert not (tmp_path / "s").exists()
 
 
+def test_a_shard_that_cannot_be_written_is_named_and_those_before_it_stay(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write = _files.write_whole
+
+    def full(path: Path, content: bytes) -> None:
+        if path.name == "shard-00001.safetensors":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, content)
+
+    monkeypatch.setattr(_files, "write_whole", full)
+    message = r"cannot write .*shard-00001.safetensors: No space left on device; resume"
+    with pytest.raises(OSError, match=message):
+        write_shards(checkpoint, QUICK, tmp_path / "s", 12, shard=4)
+    monkeypatch.undo()
+    done = write_shards(checkpoint, QUICK, tmp_path / "s", 12, shard=4)
+    assert (done.found, done.drawn) == (1, 8)
+
+
 # --- the command line -----------------------------------------------------------------------------
 
 
@@ -399,6 +419,25 @@ def test_torchrun_shares_the_shards_out(run: Path, checkpoint: Checkpoint, tmp_p
     recipe = Recipe(steps=1, batch=256, precision="fp32")
     write_shards(checkpoint, recipe, tmp_path / "one", 3000)
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
+
+
+def test_ctrl_c_says_how_to_go_on(
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    seen = []
+
+    def stop(*args: object) -> Tensor:
+        seen.append(args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sampling, "draw", stop)
+    words = ["sample", str(run), "--count", "9", "--no-progress", "--shards", str(tmp_path / "s")]
+    assert cli.main(words) == 130
+    assert "are whole; the same command goes on" in capsys.readouterr().err
+    assert len(seen) == 1
 
 
 def test_global_random_state_is_left_alone(checkpoint: Checkpoint, tmp_path: Path):
