@@ -20,6 +20,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch._dynamo  # optimizers load it, which would take a second in every fork
@@ -76,7 +77,7 @@ class Plain(nn.Module):
         return self.last(h.relu())
 
 
-def run(out: Path, data: Dataset, network: type[nn.Module] = Net, **settings) -> None:
+def run(out: Path, data: Dataset, network: type[nn.Module] = Net, **settings: Any) -> None:
     """Trains in ``out``, from where the newest state there is."""
     torch.manual_seed(0)
     config = TrainConfig(**{**SETTINGS, **settings, "out": out, "resume": True})
@@ -150,7 +151,7 @@ def kill_at_random(folder: Path, data: Dataset, kills: int = 20) -> dict:
 def kill_at_calls(folder: Path, data: Dataset) -> dict:
     """Kills runs of few steps at the first, the second, ... call that changes a file."""
     log = folder / "log"
-    settings = {"checkpoint_every": 10, "log_every": 20, "keep": 2}
+    settings: dict[str, Any] = {"checkpoint_every": 10, "log_every": 20, "keep": 2}
     assert ended(fork(lambda: run(folder / "whole", data, **settings), log)) == 0
     whole, same, torn = left_behind(folder / "whole"), [], 0
     for call in range(1, 200):
