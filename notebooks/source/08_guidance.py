@@ -24,6 +24,7 @@ import torch
 import tutorial_lib
 from tutorial_lib.checkpoints import load_checkpoint
 from tutorial_lib.checks import lesson08
+from tutorial_lib.explorers import GuidanceExplorer
 from tutorial_lib.features import load_digit_classifier, load_digit_reference
 from tutorial_lib.forward import diffuse, predict_x0
 from tutorial_lib.guidance import LabelledMixture, condition, drop_labels, guide, guided, labelled
@@ -588,6 +589,16 @@ assert variety[7.5] < 0.75 * real_variety
 # At $s = 2$ it reaches the top and runs along it: nothing more can be gained in accuracy, and **each further step is paid in
 # variety**. The star is real handwriting: our model without guidance is a little too varied (some of that is bad drawing),
 # and from $s = 1.5$ on not varied enough.
+#
+# Now turn the dial yourself. Drag the scale and follow one digit on its way; what the judge reads as another digit has a
+# frame. Then choose a class, the *6* first and the *7* after it: who loses more of its variety on the way to $s = 12$?
+
+# %%
+GuidanceExplorer(drawn, asked, judge=judge, reference=reference)
+
+# %% [markdown]
+# The sixes lose more than half of their spread on the way from $s = 1$ (from 7.0 to 2.9), the sevens a fifth (from 3.9 to
+# 3.1): one scale is not equally much for every class. (Ten samples of each are few, so take these as two examples.)
 #
 # ### Question 8.C: more readable than handwriting
 #
