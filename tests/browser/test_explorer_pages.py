@@ -195,15 +195,16 @@ def test_a_click_and_a_drag_choose_the_output_pixel(open_page):
     assert box is not None
     page.mouse.move(box["x"] + 1 + 14 * 4.5, box["y"] + 1 + 14 * 2.5)
     page.mouse.down()
-    page.wait_for_function("() => document.querySelectorAll('input')[0].value === '2'")
+    page.wait_for_function("() => document.querySelectorAll('input')[1].value === '2'")
     assert page.get_by_role("slider", name="column").input_value() == "4"
     page.mouse.move(box["x"] + 1 + 14 * 9.5, box["y"] + 4000)  # past the edge: the last row
-    page.wait_for_function("() => document.querySelectorAll('input')[0].value === '19'")
+    page.wait_for_function("() => document.querySelectorAll('input')[1].value === '19'")
     page.mouse.up()
     page.mouse.move(box["x"] + 20, box["y"] + 20)  # no button is down
     page.wait_for_timeout(100)
     assert page.get_by_role("slider", name="column").input_value() == "9"
     assert "row 19, column 9" in label(page, 0)
+    assert page.get_by_role("slider", name="output pixel").input_value() == str(19 * 20 + 9)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -83,7 +83,9 @@ def test_what_it_says_and_sends():
     assert len(explorer.fields) == 2 * 120**2
     assert "row 3, column 0: one sees 1%, two sees 100%" in repr(explorer)
     data, _ = explorer._repr_mimebundle_()
-    explorer.row = 9
+    assert explorer.pixel == 3 * 10
+    explorer.pixel = 97
+    assert "row 9, column 7" in repr(explorer)
     assert explorer._repr_mimebundle_()[0]["image/png"] != data["image/png"]
 
 

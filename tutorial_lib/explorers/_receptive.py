@@ -75,7 +75,7 @@ def influence_bytes(fields: Fields) -> Tensor:
 
 
 class ReceptiveFieldExplorer(_base.Explorer, script="receptive.js"):
-    """Which input pixels reach an output pixel: click one, or move its row and column.
+    """Which input pixels reach an output pixel: click one, move its row and column, or play.
 
     Args:
         models: a network, or several by name, called as ``model(x_t, t)``. A network whose last
@@ -95,8 +95,7 @@ class ReceptiveFieldExplorer(_base.Explorer, script="receptive.js"):
     x_t = traitlets.Bytes().tag(sync=True)
     model_names = traitlets.List().tag(sync=True)
     shape = traitlets.List().tag(sync=True)
-    row = traitlets.Int(0, min=0).tag(sync=True)
-    column = traitlets.Int(0, min=0).tag(sync=True)
+    pixel = traitlets.Int(0, min=0).tag(sync=True)
 
     def __init__(
         self,
@@ -138,13 +137,13 @@ class ReceptiveFieldExplorer(_base.Explorer, script="receptive.js"):
             x_t=_base.gray_bytes(self._image),
             model_names=list(named),
             shape=list(self._image.shape[1:]),
-            row=row,
-            column=column,
+            pixel=row * width + column,
         )
 
     def _place(self) -> tuple[int, int]:
+        """Row and column of the output pixel: ``pixel`` counts along the rows."""
         height, width = self._image.shape[2:]
-        return min(self.row, height - 1), min(self.column, width - 1)
+        return divmod(min(self.pixel, height * width - 1), width)
 
     def _says(self) -> str:
         row, column = self._place()

@@ -44,12 +44,18 @@ function render({ model, el }) {
   const names = model.get("model_names"), shape = model.get("shape"), [, h, w] = shape;
   const plane = h * w;
 
-  stage.slider({ label: "row", name: "row", min: 0, max: h - 1, says: String,
-    reads: (v) => `row ${v} of 0 to ${h - 1}. ${sentence()}` });
-  stage.slider({ label: "column", name: "column", min: 0, max: w - 1, says: String,
-    reads: (v) => `column ${v} of 0 to ${w - 1}. ${sentence()}` });
+  stage.slider({ label: "output pixel", name: "pixel", min: 0, max: plane - 1, wide: true,
+    says: String, reads: (p) => `pixel ${p} of 0 to ${plane - 1}. ${sentence()}` });
+  stage.play({ name: "pixel", range: () => [0, plane - 1], seconds: 16 });
+  const second = stage.row();
+  stage.slider({ label: "row", name: "pixel", min: 0, max: h - 1, place: second,
+    toValue: (y) => y * w + column(), toPlace: () => row(), says: () => String(row()),
+    reads: () => `row ${row()} of 0 to ${h - 1}. ${sentence()}` });
+  stage.slider({ label: "column", name: "pixel", min: 0, max: w - 1, place: second,
+    toValue: (x) => row() * w + x, toPlace: () => column(), says: () => String(column()),
+    reads: () => `column ${column()} of 0 to ${w - 1}. ${sentence()}` });
   const hint = element("span", {}, "or click or drag on a picture");
-  stage.controls.append(hint);
+  second.append(hint);
   const say = stage.line(), box = stage.panels();
 
   const columns = Math.min(3, names.length + 1); // side by side in a notebook's column
@@ -57,7 +63,7 @@ function render({ model, el }) {
   const scale = Math.max(2, Math.floor(across / Math.max(h, w)));
   const flat = { width: w * scale + 2, height: h * scale + 2, place: box, x: [0, w], y: [h, 0],
     xTicks: [], yTicks: [], margins: [1, 1, 1, 1] };
-  const input = stage.chart({ ...flat, caption: "the input, and what the output pixel + sees" });
+  const input = stage.chart({ ...flat, caption: "the input, and what pixel + sees" });
   const charts = names.map((name) => stage.chart({ ...flat, caption: name }));
   const pictures = [input, ...charts].map(() => offscreen(w, h));
   paintImage(pictures[0].data, w, 0, 0, shape, 0, (p) => x_t[p] / 127.5 - 1);
@@ -78,10 +84,10 @@ function render({ model, el }) {
     context.imageSmoothingEnabled = false;
     context.drawImage(picture.canvas, left, top, right - left, bottom - top);
   }
-  const row = () => clamp(stage.get("row"), 0, h - 1);
-  const column = () => clamp(stage.get("column"), 0, w - 1);
+  const pixel = () => clamp(stage.get("pixel"), 0, plane - 1);
+  const row = () => Math.floor(pixel() / w), column = () => pixel() % w;
   function map(k) {
-    const from = (k * plane + row() * w + column()) * plane;
+    const from = (k * plane + pixel()) * plane;
     return fields.subarray(from, from + plane);
   }
   const says = (k) => {
@@ -98,8 +104,8 @@ function render({ model, el }) {
       const bounds = chart.canvas.getBoundingClientRect(); // may be narrower than drawn
       const x = ((event.clientX - bounds.left) / bounds.width) * chart.width - 1;
       const y = ((event.clientY - bounds.top) / bounds.height) * chart.height - 1;
-      stage.set("column", clamp(Math.floor(x / scale), 0, w - 1));
-      stage.set("row", clamp(Math.floor(y / scale), 0, h - 1));
+      const [i, j] = [clamp(Math.floor(y / scale), 0, h - 1), clamp(Math.floor(x / scale), 0, w - 1)];
+      stage.set("pixel", i * w + j);
     };
     stage.listen(chart.canvas, "pointerdown", (event) => {
       if (event.button) return;
@@ -140,7 +146,7 @@ function render({ model, el }) {
     c.strokeRect(left - 0.5, top - 0.5, right - left + 1, bottom - top + 1);
   }
 
-  stage.paints(["row", "column"], (anew) => {
+  stage.paints(["pixel"], (anew) => {
     const maps = names.map((_, k) => map(k));
     input.frame(anew, (c) => {
       blit(c, input, pictures[0]);
