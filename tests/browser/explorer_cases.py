@@ -53,7 +53,7 @@ DRAGGED = {
     "schedule": "timestep t",
     "forward": "timestep t",
     "embedding": "timestep t",
-    "receptive": "row",
+    "receptive": "output pixel",
     "playground": "timestep t",
     "trajectory": "timestep t",
 }
