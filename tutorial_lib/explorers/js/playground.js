@@ -231,6 +231,7 @@ function render({ model, el }) {
   const say = (text) => { told = text; if (state.textContent !== text) state.textContent = text; };
   const line = stage.line(), box = stage.panels();
   const planes = { network: new Plane(stage, box, 0), oracle: new Plane(stage, box, 2) };
+  planes.oracle.chart.describe("The plane of the exact oracle, not shown.");
   const loss = stage.chart({ width: 190, height: 286, place: box, x: [0, 500], y: [0, 1.1],
     xTicks: [0, 250, 500], xLabel: "training step", caption: "loss, and its floor (dashed)", margins: [6, 18, 34, 30] });
   const eps = normalNumbers(4242, 2 * count);
