@@ -693,9 +693,17 @@ def test_import_brings_no_plotting_and_no_widgets() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_step_on_cuda_never_waits_for_the_gpu(discs: Dataset) -> None:
+@pytest.mark.parametrize(
+    "settings", [{}, {"step_sampler": "importance"}, {"accumulate": 4}, {"pinned": True}], ids=str
+)
+def test_a_step_on_cuda_never_waits_for_the_gpu(
+    discs: Dataset, monkeypatch: pytest.MonkeyPatch, settings: dict
+) -> None:
     device = torch.device("cuda")
-    config = tiny(None, device="cuda", conditional=True)
+    if settings.get("pinned"):
+        monkeypatch.setattr(hardware, "fits", lambda size, device: False)
+        settings = {}
+    config = tiny(None, device="cuda", conditional=True, **settings)
     torch.manual_seed(0)
     network = training.new_network(config, discs)
     precision = Precision("bf16", torch.bfloat16, "a test")
