@@ -23,7 +23,13 @@ from torch import Tensor
 from tutorial_lib import hardware
 from tutorial_lib.checkpoints import Checkpoint, load_checkpoint
 from tutorial_lib.features import load_digit_classifier, load_digit_reference
-from tutorial_lib.metrics import frechet_distance, kernel_distance, precision_recall, score
+from tutorial_lib.metrics import (
+    bootstrap_error,
+    frechet_distance,
+    kernel_distance,
+    precision_recall,
+    real_floor,
+)
 from tutorial_lib.sampling import Recipe, draw
 
 MEASURES: dict[str, Callable[[Tensor, Tensor], float]] = {
@@ -41,33 +47,41 @@ def features_of(checkpoint: Checkpoint, recipe: Recipe, count: int) -> Tensor:
     return torch.cat([judge.features(draw(checkpoint, recipe, part.tolist())) for part in parts])
 
 
-def measured(samples: Tensor, reference: int, repeats: int, seed: int) -> dict[str, list[float]]:
-    """Each measure's value, error, floor and the floor's error."""
-    real = load_digit_reference()
-    test = real.test[:reference]
+def measured(samples: Tensor, real: Tensor, repeats: int, seed: int) -> dict[str, list[float]]:
+    """Each measure's value and its standard error."""
     found = {}
     for name, measure in MEASURES.items():
         generator = torch.Generator().manual_seed(seed)
-        values = score(measure, samples, test, real.train, repeats=repeats, generator=generator)
-        found[name] = [round(value, 5) for value in values]
+        error = bootstrap_error(measure, samples, real, repeats=repeats, generator=generator)
+        found[name] = [round(measure(samples, real), 5), round(error, 5)]
     return found
 
 
-def shown(rows: list[dict[str, Any]]) -> str:
+def floors(count: int, reference: int, repeats: int, seed: int) -> dict[str, list[float]]:
+    """What real images score by each measure, and how much that differs; the same for all rows."""
+    real, found = load_digit_reference(), {}
+    both = torch.cat([real.test[:reference], real.train])
+    for name, measure in MEASURES.items():
+        generator = torch.Generator().manual_seed(seed)
+        values = real_floor(measure, both, count, reference, repeats=repeats, generator=generator)
+        found[name] = [round(float(values.mean()), 5), round(float(values.std()), 5)]
+    return found
+
+
+def shown(rows: list[dict[str, Any]], floor: dict[str, list[float]]) -> str:
     """The rows as a table: value ± error, and the floor in a row of its own."""
     lines = []
     for row in rows:
-        texts = {
-            name: f"{value:.3g} ± {error:.1g}" for name, (value, error, *_) in row["scores"].items()
-        }
-        seconds = {"ms an image": 1000 * row["seconds"] / row["count"]}
-        lines.append({"sampler": row["sampler"], "steps": row["steps"], **texts, **seconds})
-    floors = {
-        name: f"{floor:.3g} ± {error:.1g}"
-        for name, (_, _, floor, error) in rows[0]["scores"].items()
-    }
-    lines.append({"sampler": "real images", "steps": "", **floors, "ms an image": ""})
+        time = {"ms an image": 1000 * row["seconds"] / row["count"]}
+        lines.append(
+            {"sampler": row["sampler"], "steps": row["steps"], **_texts(row["scores"]), **time}
+        )
+    lines.append({"sampler": "real images", "steps": "", **_texts(floor), "ms an image": ""})
     return report.table(lines)
+
+
+def _texts(scores: dict[str, list[float]]) -> dict[str, str]:
+    return {name: f"{value:.3g} ± {error:.1g}" for name, (value, error) in scores.items()}
 
 
 def rows_there(path: Path, same: dict[str, Any]) -> list[dict[str, Any]]:
@@ -101,6 +115,8 @@ def main() -> None:
         "reference": options.reference,
     }
     result = {**report.about(options, __file__), **same}
+    real = load_digit_reference().test[: options.reference]
+    floor = floors(options.count, options.reference, options.repeats, options.seed)
     rows = rows_there(options.json, same)
     done = {(row["sampler"], row["steps"]) for row in rows}
     walks = [(name, steps) for steps in options.steps for name in ("ddim", "ddpm")]
@@ -112,11 +128,12 @@ def main() -> None:
         features = features_of(checkpoint, recipe, options.count)
         seconds = round(time.perf_counter() - start, 2)
         row = {"sampler": sampler.upper(), "steps": steps, "count": options.count}
-        scores = measured(features, options.reference, options.repeats, options.seed)
+        scores = measured(features, real, options.repeats, options.seed)
         rows.append({**row, "seconds": seconds, "scores": scores})
-        report.write(options, {**result, "rows": rows})
-        print(shown(rows[-1:]), flush=True)
-    print(shown(rows))
+        report.write(options, {**result, "floors": floor, "rows": rows})
+        print(shown(rows, floor), flush=True)
+    if len(done) == len(walks):
+        print(shown(rows, floor))
 
 
 if __name__ == "__main__":
