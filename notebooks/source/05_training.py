@@ -510,7 +510,7 @@ plot.set(
     ylabel="loss on new pictures",
     yscale="log",
     xlim=(10, 390),
-    ylim=(0.06, 0.75),
+    ylim=(0.05, 0.75),
 )
 plot.set_xticks([50, 100, 150, 200, 250, 300])
 plot.set_yticks([0.1, 0.2, 0.4], ["0.1", "0.2", "0.4"])
