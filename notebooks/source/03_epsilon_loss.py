@@ -25,7 +25,7 @@ from torch import nn
 import tutorial_lib
 from tutorial_lib.checks import lesson03
 from tutorial_lib.datasets import circles
-from tutorial_lib.explorers import Playground
+from tutorial_lib.explorers import DenoiserExplorer, Playground
 from tutorial_lib.forward import diffuse, posterior, predict_x0
 from tutorial_lib.hardware import describe_device, pick_device
 from tutorial_lib.losses import (
@@ -567,6 +567,20 @@ assert excess_at[200] > 3 * excess_at[2000]
 # Left: what everybody looks at. Right: what happened meanwhile. For pictures no oracle is at hand, so
 # remember it as a rule: **a flat loss does not mean that training is over.** Compare losses at the same $t$
 # with each other, and judge by what the model draws.
+#
+# Where does it err? Below, the thin arrows are the network's $\hat\epsilon$ at each place, the thick lines
+# below them the exact answer. Drag $t$ slowly from right to left, and watch three things: how long do the
+# two agree, what becomes of the blue squares in the middle (the guesses $\hat\epsilon$, beside the true
+# $\epsilon$), and, at the very left, where do the arrows differ most? (*Model − oracle* shows that alone.)
+
+# %%
+DenoiserExplorer(net, schedule, draw_data(300, seeded(12)), oracle=oracle, t=40)
+
+# %% [markdown]
+# They agree down to about $t = 250$. The squares begin on top of the true noises and shrink to a small heap in
+# the middle: the less there is to be known, the shorter the best guess. And the errors are largest **where no
+# points are**, in the hole of the ring and far outside. There the network was never corrected, since the loss
+# only counts where training points come.
 #
 # ## A perfect memory
 #
