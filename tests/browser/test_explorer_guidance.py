@@ -36,9 +36,9 @@ def test_pixels_differ_by_one_gray_level_at_most(browser, tmp_path):
         assert f"s = {scale:g}" in (canvas.get_attribute("aria-label") or "")
         rgba = torch.tensor(canvas.evaluate(READ)).reshape(*size, 4)
         expected = torch.from_numpy(to_bytes(samples[scale])).int()
-        # Columns of six pixels a pixel below a head of 18, four pixels of gap: class 0, 1, 2
+        # Columns of six pixels a pixel below a head of 18, two pixels of gap: class 0, 1, 2
         for sample, column, row in ((0, 0, 0), (1, 0, 1), (2, 0, 2), (5, 1, 0), (3, 2, 0)):
-            top, left = 18 + row * 52 + 3, column * 52 + 3
+            top, left = 18 + row * 50 + 3, column * 50 + 3
             got = rgba[top : top + 48 : 6, left : left + 48 : 6, :3]
             assert (got - expected[sample]).abs().max() <= 1
     page.close()

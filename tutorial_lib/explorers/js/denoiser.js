@@ -177,7 +177,7 @@ const PICTURES = [
 
 function imagesOf(kit) {
   const { stage, data, shape, count, all, at, one, rates } = kit, [, h, w] = shape;
-  const box = stage.panels(), scale = Math.max(1, Math.floor(160 / Math.max(w, h)));
+  const box = stage.panels(), scale = Math.max(1, Math.floor(147 / Math.max(w, h)));
   const pictures = PICTURES.map(([which, caption]) => [which, caption,
     stage.pixels({ width: w, height: h, scale, place: box, caption })]);
   const losses = lossChart(kit, { width: 780, height: 190, place: stage.panels() });
@@ -203,16 +203,16 @@ function pointsOf(kit) {
   const each = arrows.model.length / kit.steps.length, across = Math.sqrt(each / 2);
   const grid = gridOfPoints(reach, across);
   const box = stage.panels();
-  const ground = stage.chart({ width: 372, height: 372, ...square, place: box,
+  const ground = stage.chart({ width: 340, height: 340, ...square, place: box,
     margins: [4, 4, 20, 28], caption: "arrows: ε̂ at each place; dots: the points x_t" });
   const side = element("div", { class: "tx-side" }), pair = element("div", { class: "tx-panels" });
   box.append(side);
   side.append(pair);
-  const small = { width: 249, height: 249, place: pair, margins: [4, 4, 20, 28] };
+  const small = { width: 213, height: 213, place: pair, margins: [4, 4, 20, 28] };
   const noises = stage.chart({ ...small, x: [-3.6, 3.6], y: [-3.6, 3.6],
     caption: "○ true ε, ■ ε̂; lines: the error" });
   const clean = stage.chart({ ...small, ...square, caption: "○ true x₀, ■ x̂₀" });
-  const losses = lossChart(kit, { width: 516, height: 126, place: side });
+  const losses = lossChart(kit, { width: 444, height: 130, place: side });
   const floats = { eps: new Float32Array(all), eps_hat: new Float32Array(all) };
 
   return (anew, said) => {

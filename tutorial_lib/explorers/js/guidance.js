@@ -1,6 +1,6 @@
 // Guidance explorer: samples that were drawn at several scales, and what a judge says of them.
 
-const EVERYONE = -1, ROOM = 604, HEAD = 18, GAP = 4;
+const EVERYONE = -1, ROOM = 580, HEAD = 18, GAP = 2;
 
 /** Where the shown samples stand: by class in columns, or those of one class in rows of five. */
 function places(owners, classes, chosen) {
@@ -54,8 +54,8 @@ function render({ model, el }) {
   const side = element("div", { class: "tx-side" });
   if (judged) box.append(side);
   const ticks = scales.map((scale, k) => [k, String(scale)]);
-  const room = { width: 276, height: 166, x: [-0.3, last + 0.3], xTicks: ticks, place: side,
-    xLabel: "scale s", margins: [10, 12, 34, 42] };
+  const room = { width: 204, height: 166, x: [-0.3, last + 0.3], xTicks: ticks, place: side,
+    xLabel: "scale s", margins: [10, 8, 34, 42] };
   const charts = judged && {
     accuracy: stage.chart({ ...room, y: [0, 1.08], caption: "accuracy: share read as ordered",
       yTicks: [[0, "0"], [0.5, "50 %"], [1, "100 %"]] }),
