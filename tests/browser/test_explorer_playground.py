@@ -60,6 +60,10 @@ def count(root: Locator) -> int:
     return int(found[1])
 
 
+def expect_points(root: Locator, number: int) -> None:
+    expect(plane(root)).to_have_attribute("aria-label", re.compile(f"^{number} data points"))
+
+
 def asked(notebook, code: str) -> str:
     """What the kernel prints for `code`."""
     return notebook.page.evaluate(
@@ -123,7 +127,7 @@ def test_trains_and_the_particles_flow_back_to_the_data(shown):
 def test_points_are_drawn_where_the_pointer_goes(shown, kind):
     notebook, root = shown
     press(root, "Clear")
-    expect(plane(root)).to_have_attribute("aria-label", re.compile("^0 data points"))
+    expect_points(root, 0)
     canvas = plane(root)
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
@@ -181,8 +185,8 @@ def test_the_keyboard_alone_draws_trains_and_stops(shown):
         "node => node === document.activeElement"
     )
     page.keyboard.press("Space")
-    page.wait_for_timeout(600)
-    assert count(root) == 50
+    expect_points(root, 50)
+    page.wait_for_timeout(600)  # the kernel hears of it once it has settled
     where = asked(notebook, "print(*playground.points.mean(0).tolist())").split()
     assert abs(float(where[0]) + 2.9) < 0.15
     assert abs(float(where[1]) - 1.0) < 0.1
@@ -217,7 +221,7 @@ def test_it_says_so_when_the_kernel_is_busy_and_goes_on_afterwards(shown):
     expect(root.get_by_role("button", name="Train")).to_have_attribute("aria-disabled", "true")
     before = count(root)
     press(root, "Add points")  # drawing needs no kernel
-    assert count(root) == before + 25
+    expect_points(root, before + 25)
     expect(status(root)).to_contain_text("Play, or drag t", timeout=60_000)
     expect(root.get_by_role("button", name="Train")).to_have_attribute("aria-disabled", "false")
 
@@ -253,11 +257,25 @@ def test_the_kernel_is_restarted_while_it_trains(shown):
     trained(root)
 
 
+def test_the_kernel_is_restarted_before_it_trains(shown):
+    notebook, root = shown
+    notebook.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
+    notebook.page.wait_for_timeout(2000)
+    press(root, "Train")
+    expect(status(root)).to_contain_text("No answer from the kernel", timeout=10_000)
+    before = count(root)
+    press(root, "Add points")  # drawing goes on
+    expect_points(root, before + 25)
+
+
 def test_the_page_is_reloaded_and_shows_what_was_trained(shown):
     notebook, root = shown
+    page = notebook.page
+    page.emulate_media(reduced_motion="reduce")
     choose(root, "walk back by", "DDIM, 10 steps")
     trained(root)
-    page = notebook.page
+    assert root.get_by_role("slider", name="timestep t").input_value() == "0"  # no motion unasked
+    expect(root.get_by_role("button", name="Play", exact=True)).to_be_visible()
     page.evaluate("() => jupyterapp.commands.execute('docmanager:save')")
     page.reload()
     root = page.locator(".tx").first
