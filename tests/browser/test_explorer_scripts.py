@@ -36,8 +36,21 @@ def test_schedules(open_script, family, steps):
     ratio = got / expected.alpha_bar
     assert (ratio - 1).abs().max() < 1e-8
     crossing = page.evaluate("(bars) => explorer.crossing(bars)", got.tolist())
+    betas = page.evaluate(
+        "([f, n, a, b]) => Array.from(explorer.betasOf(f, n, a, b)).slice(1)",
+        [family, steps, start, end],
+    )
+    assert (torch.tensor(betas, dtype=torch.float64) - expected.beta).abs().max() < 1e-12
     below = (expected.snr < 1).nonzero()
     assert crossing == (int(below[0]) if len(below) else steps + 1)
+
+
+def test_ends_that_leave_nothing_stay_numbers(open_script):
+    page = open_script(ScheduleExplorer._esm)
+    bars = page.evaluate("() => Array.from(explorer.alphaBar('linear', 2000, 0.5, 0.5))")
+    assert min(bars) == 1e-60
+    betas = page.evaluate("() => Array.from(explorer.betasOf('linear', 2000, 0.5, 0.5)).slice(1)")
+    assert set(betas) == {0.5}
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -53,3 +53,15 @@ def test_a_schedule_of_ones_own_travels_in_full_precision():
 def test_what_cannot_be_meant(arguments, error, words):
     with pytest.raises(error, match=words):
         ScheduleExplorer(**{"image": IMAGE, **arguments})
+
+
+@pytest.mark.parametrize("family", ["linear", "quadratic"])
+def test_ends_that_leave_nothing_are_still_drawn(family):
+    explorer = ScheduleExplorer(
+        IMAGE, family=family, num_steps=2000, beta_start=0.5, beta_end=0.5, t=2000
+    )
+    with pytest.raises(ValueError, match="alpha_bar"):
+        explorer.schedule()
+    assert "at t = 2000 alpha_bar is 1e-60" in repr(explorer)
+    data, _ = explorer._repr_mimebundle_()
+    assert "image/png" in data

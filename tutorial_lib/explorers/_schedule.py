@@ -10,7 +10,6 @@ from torch import Tensor
 from tutorial_lib import _validate, plots, schedules
 from tutorial_lib._random import normal_like
 from tutorial_lib.explorers import _base
-from tutorial_lib.forward import diffuse
 from tutorial_lib.schedules import NoiseSchedule
 
 FAMILIES = ("linear", "quadratic", "cosine")
@@ -93,7 +92,11 @@ class ScheduleExplorer(_base.Explorer, script="schedule.js"):
         )
 
     def schedule(self) -> NoiseSchedule:
-        """The schedule that the explorer shows now."""
+        """The schedule that the explorer shows now.
+
+        Raises:
+            ValueError: it leaves less than 1e-60 of the signal; see ``NoiseSchedule``.
+        """
         if self.family in self._own:
             return self._own[self.family]
         if self.family == "cosine":
@@ -101,20 +104,29 @@ class ScheduleExplorer(_base.Explorer, script="schedule.js"):
         make = {"linear": schedules.linear_schedule, "quadratic": schedules.quadratic_schedule}
         return make[self.family](self.num_steps, beta_start=self.beta_start, beta_end=self.beta_end)
 
+    def _alpha_bar(self) -> Tensor:
+        """alpha_bar as it is drawn, also where the ends and T leave too little for a schedule."""
+        try:
+            return self.schedule().alpha_bar
+        except ValueError:
+            power = 2 if self.family == "quadratic" else 1
+            ends = (self.beta_start ** (1 / power), self.beta_end ** (1 / power))
+            betas = torch.linspace(*ends, self.num_steps, dtype=torch.float64) ** power
+            left = (1 - betas).cumprod(0).clamp(min=schedules.SMALLEST_ALPHA_BAR)
+            return torch.cat([torch.ones(1, dtype=torch.float64), left])
+
     def _says(self) -> str:
-        schedule = self.schedule()
-        t = min(self.t, schedule.num_steps)
+        alpha_bar = self._alpha_bar()
+        last = len(alpha_bar) - 1
+        t = min(self.t, last)
         return (
-            f"One image along the {self.family} schedule of {schedule.num_steps} steps, and its "
-            f"beta, alpha_bar and signal-to-noise ratio; at t = {t} alpha_bar is "
-            f"{float(schedule.alpha_bar[t]):.3g}."
+            f"One image along the {self.family} schedule of {last} steps, and its beta, alpha_bar "
+            f"and signal-to-noise ratio; at t = {t} alpha_bar is {float(alpha_bar[t]):.3g}."
         )
 
     def _still(self) -> Figure:
-        schedule = self.schedule()
-        t = torch.linspace(0, schedule.num_steps, 9).round().long()
-        images = self._image.expand(len(t), -1, -1, -1)
-        eps = self._eps.expand(len(t), -1, -1, -1)
-        return plots.filmstrip(
-            [diffuse(schedule, images, t, eps)], labels=[f"t = {int(step)}" for step in t]
-        )
+        alpha_bar = self._alpha_bar()
+        steps = torch.linspace(0, len(alpha_bar) - 1, 9).round().long()
+        kept = alpha_bar[steps].float().reshape(-1, 1, 1, 1)
+        strip = kept.sqrt() * self._image + (1 - kept).sqrt() * self._eps
+        return plots.filmstrip([strip], labels=[f"t = {int(step)}" for step in steps])

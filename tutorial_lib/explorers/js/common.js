@@ -180,9 +180,10 @@ class Stage {
   /**
    * Play and pause: moves `name` from `low` to `high` in `seconds`, again from `low` at the end.
    * `range()` gives [low, high]. With less motion asked for it goes in ten leaps, one a second.
+   * Whoever moves the value by hand while it plays takes over: it stops.
    */
   play({ name, range, seconds = 8, place, backwards = false }) {
-    let since = 0, from = 0, timer = 0;
+    let since = 0, from = 0, timer = 0, placed = 0;
     const stop = () => {
       cancelAnimationFrame(timer);
       clearTimeout(timer);
@@ -192,12 +193,14 @@ class Stage {
     const next = (step) => (calm() ? setTimeout(() => step(performance.now()), 1000)
       : requestAnimationFrame(step));
     const step = (now) => {
+      if (this.get(name) !== placed) return stop();
       const [low, high] = range();
       let share = from + (now - since) / 1000 / (calm() ? 10 : seconds);
       if (calm()) share = Math.round(share * 10) / 10;
       share = Math.min(1, share);
       const place = backwards ? 1 - share : share;
-      this.set(name, Math.round(low + place * (high - low)));
+      placed = Math.round(low + place * (high - low));
+      this.set(name, placed);
       if (share >= 1) stop();
       else timer = next(step);
     };
@@ -207,6 +210,7 @@ class Stage {
       from = high > low ? (this.get(name) - low) / (high - low) : 0;
       if (backwards) from = 1 - from;
       if (from >= 1) from = 0;
+      placed = this.get(name);
       since = performance.now();
       button.textContent = "Pause";
       timer = next(step);

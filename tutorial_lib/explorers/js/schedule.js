@@ -1,18 +1,27 @@
 // Schedule explorer: alpha_bar is computed here, so T and the ends can be dragged.
 
-/** alpha_bar for t = 0..T, float64: Ho et al. 2020 (linear, quadratic), Nichol and Dhariwal 2021. */
-function alphaBar(family, steps, start, end, offset = 0.008, maxBeta = 0.999) {
-  const found = new Float64Array(steps + 1);
-  found[0] = 1;
+// Below it x_0 predicted back overflows float32: the library refuses such a schedule.
+const SMALLEST = 1e-60;
+
+/** beta for t = 1..T at index t, NaN at 0: Ho et al. 2020 (linear, quadratic), Nichol and Dhariwal 2021. */
+function betasOf(family, steps, start, end, offset = 0.008, maxBeta = 0.999) {
   const angle = (t) => Math.cos(((t / steps + offset) / (1 + offset)) * (Math.PI / 2)) ** 2;
+  const betas = new Float64Array(steps + 1).fill(NaN);
   for (let t = 1; t <= steps; t++) {
     const share = steps > 1 ? (t - 1) / (steps - 1) : 0;
-    let beta;
-    if (family === "linear") beta = start + share * (end - start);
+    if (family === "linear") betas[t] = start + share * (end - start);
     else if (family === "quadratic") {
-      beta = (Math.sqrt(start) + share * (Math.sqrt(end) - Math.sqrt(start))) ** 2;
-    } else beta = Math.min(maxBeta, 1 - angle(t) / angle(t - 1));
-    found[t] = found[t - 1] * (1 - beta);
+      betas[t] = (Math.sqrt(start) + share * (Math.sqrt(end) - Math.sqrt(start))) ** 2;
+    } else betas[t] = Math.min(maxBeta, 1 - angle(t) / angle(t - 1));
+  }
+  return betas;
+}
+
+/** alpha_bar for t = 0..T, float64, at least `SMALLEST`. */
+function alphaBar(...schedule) {
+  const betas = betasOf(...schedule), found = new Float64Array(betas.length).fill(1);
+  for (let t = 1; t < found.length; t++) {
+    found[t] = Math.max(SMALLEST, found[t - 1] * (1 - betas[t]));
   }
   return found;
 }
@@ -73,9 +82,9 @@ function render({ model, el }) {
   function compute() {
     const family = stage.get("family"), at = names.indexOf(family);
     steps = at < 0 ? stage.get("num_steps") : ownSteps;
-    bars = at < 0 ? alphaBar(family, steps, stage.get("beta_start"), stage.get("beta_end"))
-      : own.subarray(at * (steps + 1), (at + 1) * (steps + 1));
-    betas = bars.map((bar, t) => (t ? 1 - bar / bars[t - 1] : NaN));
+    const asked = [family, steps, stage.get("beta_start"), stage.get("beta_end")];
+    bars = at < 0 ? alphaBar(...asked) : own.subarray(at * (steps + 1), (at + 1) * (steps + 1));
+    betas = at < 0 ? betasOf(...asked) : bars.map((bar, t) => (t ? 1 - bar / bars[t - 1] : NaN));
     decibels = bars.map((bar) => 10 * Math.log10(bar / (1 - bar)));
     length.disabled = at >= 0;
     for (const end of ends) end.disabled = at >= 0 || family === "cosine";
@@ -112,7 +121,8 @@ function render({ model, el }) {
     const t = at(), bar = bars[t];
     const beta = t ? `β ${short(betas[t])}, ` : "";
     return `t = ${t} of ${steps}: ${beta}ᾱ ${short(bar)}, signal ${Math.sqrt(bar).toFixed(3)}, ` +
-      `noise ${Math.sqrt(1 - bar).toFixed(3)}, SNR ${t ? short(bar / (1 - bar)) : "∞"}`;
+      `noise ${Math.sqrt(1 - bar).toFixed(3)}, SNR ${t ? short(bar / (1 - bar)) : "∞"}` +
+      (bar > SMALLEST ? "" : ". Nothing is left: the library refuses such a schedule");
   }
   const inputs = ["family", "num_steps", "beta_start", "beta_end"];
   stage.refreshers.unshift(() => {  // before the slider asks for its sentence
@@ -144,5 +154,5 @@ function render({ model, el }) {
 }
 
 const widget = { render };
-export { alphaBar, crossing, noised };
+export { alphaBar, betasOf, crossing, noised };
 export default widget;
