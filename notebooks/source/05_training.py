@@ -37,6 +37,7 @@ import tutorial_lib
 from tutorial_lib.checkpoints import as_eps_model, load_checkpoint, save_checkpoint
 from tutorial_lib.checks import lesson05
 from tutorial_lib.datasets import circles
+from tutorial_lib.explorers import DenoiserExplorer
 from tutorial_lib.hardware import describe_device, in_precision, pick_device, pick_precision
 from tutorial_lib.losses import StratifiedSteps, epsilon_loss, epsilon_losses
 from tutorial_lib.metrics import disc_quality  # preview: lesson 7 asks how good samples are
@@ -1001,6 +1002,15 @@ assert by_bin[700][0] > 20 * by_bin[700][-1]
 # %% [markdown]
 # Look at the height: the curve spans orders of magnitude, so a mean over all $t$ shows its left end and little else. (The left end is high for a good reason: at small $t$ there is hardly any noise to be seen, and the floor of lesson 3 is high.) Between the dashed and the solid curve the middle falls to less than half,
 # and there, between frayed patches and discs, the shapes are decided. At the right end nothing happens any more: seeing noise in almost pure noise was learned in the first hundred steps.
+#
+# Now look at what stands behind each point of the solid curve. Drag $t$ from right to left: when does the disc appear in $\hat x_0$, when its color, when its edge? And what does the error look like on the way?
+
+# %%
+trained = as_eps_model(kept[700], trainer.schedule, config.target)
+DenoiserExplorer(trained, trainer.schedule, fresh[:3])
+
+# %% [markdown]
+# At $t = 1000$ it is a blur, the mean of all discs that the network knows. By $t = 550$ the disc stands where it belongs, in nearly the right color; what is left of the error lies within it and along its edge, where the shape is decided. At $t = 1$ the error is the noise itself: there is hardly any to be seen, and the network says hardly anything.
 #
 # Keep the result: save, load, draw.
 

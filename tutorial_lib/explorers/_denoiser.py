@@ -259,7 +259,7 @@ class DenoiserExplorer(_base.Explorer, script="denoiser.js"):
         return self._still_images() if self._images else self._still_field()
 
     def _still_images(self) -> Figure:
-        places = torch.linspace(0, len(self._steps) - 1, 6).round().long().unique()
+        places = torch.linspace(0, len(self._steps) - 1, 4).round().long().unique()
         one = min(self.chosen, len(self._x0) - 1)
         steps = torch.tensor(self._steps)[places]
         many = (len(steps), *self._x0.shape[1:])
