@@ -382,6 +382,17 @@ def test_a_wrong_message_is_refused_in_words(heard: Heard, wanted, points, messa
     assert not threads()
 
 
+def test_a_trained_network_walks_also_when_the_points_are_gone(heard: Heard):
+    heard.say("train")
+    heard.wait("idle")
+    for points in (b"", bytes(4)):  # an oracle that knows nothing has nowhere to go
+        heard.playground.drawn = points
+        heard.say("walk", noise=len(points) + 1, oracle=True)
+        heard.wait("idle", 2 + len(points) // 4)
+    assert not heard.of("refused")
+    assert [content["who"] for content, _ in heard.of("walk")] == ["network"] * 3
+
+
 # The widget.
 
 

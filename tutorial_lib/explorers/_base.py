@@ -187,8 +187,7 @@ def _replace_those_before(explorer: Explorer) -> None:
     Widgets live until they are closed: run fifty times, a cell would leave fifty explorers in the
     kernel, in the page, and in the notebook when it is saved.
     """
-    shell = get_ipython()
-    parent = shell.get_parent() if shell is not None and hasattr(shell, "get_parent") else None
+    parent = getattr(get_ipython(), "get_parent", dict)()  # a kernel has it, a terminal has not
     cell = parent and parent["metadata"].get("cellId")
     if not cell:
         return

@@ -163,7 +163,7 @@ class DenoiserExplorer(_base.Explorer, script="denoiser.js"):
             **heard,
             **self._fields(),
             x0=_base.gray_bytes(self._x0) if self._images else _base.float_bytes(self._x0),
-            alpha_bar=self._schedule.alpha_bar[self._steps].cpu().numpy().tobytes(),
+            alpha_bar=self._schedule.alpha_bar.cpu().double()[self._steps].numpy().tobytes(),
             timesteps=self._steps,
             shape=list(self._x0.shape),
             num_steps=self._last,

@@ -107,7 +107,7 @@ class GuidanceExplorer(_base.Explorer, script="guidance.js"):
 
     def __init__(
         self,
-        samples: Mapping[float, Tensor],
+        samples: Mapping[float, Tensor] | Mapping[int, Tensor],
         labels: Tensor,
         *,
         judge: Judge | None = None,

@@ -28,8 +28,8 @@ from tutorial_lib.oracles import DatasetOracle
 from tutorial_lib.samplers import ddim, evenly_spaced, last
 from tutorial_lib.schedules import NoiseSchedule, linear_schedule
 
-MOST_POINTS = 600
-"""Points that can be drawn: with more, the exact oracle's walks take too long."""
+FEWEST_POINTS, MOST_POINTS = 2, 600
+"""Points to train on, and that the exact oracle knows: with more its walks take too long."""
 PARTICLES = 500
 READY_POINTS = 400  # of a ready shape
 LONGEST = 60.0  # seconds of training that a message may ask for
@@ -245,11 +245,13 @@ class Playground(_base.Explorer, script="playground.js"):
     def _ask(self, kind: str, content: dict, buffers: list) -> None:
         """Notes what is wanted, and wakes the thread."""
         points = _as_bytes(buffers[0], self) if buffers else b""
-        drawn = _check_points(_decoded(points))
+        drawn = _decoded(points)
+        if kind == "train" or len(drawn) >= FEWEST_POINTS:
+            drawn = _check_points(drawn)
         wish = Wish(
             _validate.one_of("walk", content.get("walk"), _points.WALKS),
             _validate.whole_number("noise", content.get("noise"), at_least=0),
-            content.get("oracle") is True,
+            content.get("oracle") is True and len(drawn) >= FEWEST_POINTS,
             points,
         )
         course = None
@@ -486,9 +488,10 @@ def _check_schedule(schedule: NoiseSchedule | None) -> NoiseSchedule:
 def _check_points(points: Tensor) -> Tensor:
     """``points`` as (N, 2) float32 on the CPU, 2 to ``MOST_POINTS`` of them within the plane."""
     tensor = _validate.batch("points", points).detach().cpu().float()
-    if tensor.ndim != 2 or tensor.shape[1] != 2 or not 2 <= len(tensor) <= MOST_POINTS:
+    if tensor.ndim != 2 or tensor.shape[1] != 2 or not FEWEST_POINTS <= len(tensor) <= MOST_POINTS:
         shape = tuple(tensor.shape)
-        raise ValueError(f"points must have shape (N, 2) with N in 2..{MOST_POINTS}, got {shape}")
+        sizes = f"{FEWEST_POINTS}..{MOST_POINTS}"
+        raise ValueError(f"points must have shape (N, 2) with N in {sizes}, got {shape}")
     farthest = float(tensor.abs().max())
     if farthest > _points.EDGE:
         raise ValueError(f"points must lie in [-3, 3] x [-3, 3], got a coordinate of {farthest:g}")

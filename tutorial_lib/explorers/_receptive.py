@@ -125,10 +125,10 @@ class ReceptiveFieldExplorer(_base.Explorer, script="receptive.js"):
         )
         _validate.number("row", row, low=0, high=height - 1)
         _validate.number("column", column, low=0, high=width - 1)
-        # a model may live on another device than the picture came from
+        given = image.device
         self._maps = torch.stack(
             [
-                influence_bytes(receptive_fields(model, self._image.to(_device(model)), t))
+                influence_bytes(receptive_fields(model, self._image.to(_device(model, given)), t))
                 for model in named.values()
             ]
         )
@@ -187,8 +187,8 @@ def _named_models(models: Any) -> dict[str, EpsModel]:
     return {str(name): model for name, model in found.items()}
 
 
-def _device(model: EpsModel) -> torch.device:
-    """Where the first parameter of a network lives; the CPU for what has none."""
+def _device(model: EpsModel, given: torch.device) -> torch.device:
+    """Where a network's first parameter lives; for any other callable, where the image was."""
     parameters = model.parameters() if isinstance(model, torch.nn.Module) else iter(())
     first = next(parameters, None)
-    return torch.device("cpu") if first is None else first.device
+    return given if first is None else first.device

@@ -143,6 +143,93 @@ class Plane {
   }
 }
 
+/** Mouse, finger or pen: `drop(x, y, size)` along its way on the plane, `lifted()` at the end. */
+function drawsOn(stage, plane, drop, lifted) {
+  const { canvas } = plane.chart;
+  canvas.style.touchAction = "none";
+  canvas.style.cursor = "crosshair";
+  let pen = null;
+  const dropAt = (event, size) => {
+    const [x, y] = plane.at(event);
+    if (Math.max(Math.abs(x), Math.abs(y)) < EDGE) drop(x, y, size);
+  };
+  stage.listen(canvas, "pointerdown", (event) => {
+    if (event.button !== 0 || pen) return;
+    event.preventDefault();
+    canvas.setPointerCapture(event.pointerId);
+    pen = { id: event.pointerId, x: event.clientX, y: event.clientY };
+    dropAt(event, 3);
+  });
+  stage.listen(canvas, "pointermove", (event) => {
+    if (pen?.id !== event.pointerId) return;
+    const events = event.getCoalescedEvents?.() ?? [];
+    for (const one of events.length ? events : [event]) {
+      const far = Math.hypot(one.clientX - pen.x, one.clientY - pen.y);
+      const drops = Math.floor(far / EVERY), from = { ...pen };
+      for (let i = 1; i <= drops; i++) {  // along the line, also where the hand was fast
+        const share = (i * EVERY) / far;
+        pen.x = from.x + share * (one.clientX - from.x);
+        pen.y = from.y + share * (one.clientY - from.y);
+        dropAt({ clientX: pen.x, clientY: pen.y }, 2);
+      }
+    }
+  });
+  for (const type of ["pointerup", "pointercancel"]) {
+    stage.listen(canvas, type, (event) => {
+      if (pen?.id !== event.pointerId) return;
+      pen = null;
+      lifted();
+    });
+  }
+}
+
+/** The line to the kernel: what is asked, and whether anybody answers. */
+class Kernel {
+  constructor(stage, changed) {
+    this.model = stage.model;
+    this.stage = stage;
+    this.view = Math.random().toString(36).slice(2);
+    this.changed = changed;  // called when the kernel falls silent
+    this.running = "";       // "training", "walking" or nothing
+    this.silent = false;
+    this.timer = 0;
+  }
+
+  /** Sends a wish with all that it needs, and watches for an answer. */
+  ask(kind) {
+    if (this.silent) return this.changed();
+    const { model, stage, view } = this, content = { kind, view };
+    clearTimeout(stage.saving);  // the values go first
+    model.save_changes();
+    for (const name of ["walk", "noise", "oracle", "seconds"]) content[name] = model.get(name);
+    try {
+      const { buffer, byteOffset, byteLength } = model.get("drawn");
+      model.send(content, undefined, [buffer.slice(byteOffset, byteOffset + byteLength)]);
+    } catch {  // no kernel behind the page
+      this.silent = true;
+    }
+    this.wait();
+  }
+
+  wait() {
+    clearTimeout(this.timer);
+    if (this.silent) return this.changed();
+    const patience = this.running ? LONGER : PATIENCE;
+    this.timer = setTimeout(() => { this.silent = true; this.changed(); }, patience);
+  }
+
+  heard() {
+    clearTimeout(this.timer);
+    this.silent = false;
+  }
+
+  end() {
+    clearTimeout(this.timer);
+    const { model, view } = this;
+    try { model.send({ kind: "bye", view }); } catch { /* no kernel, nobody to tell */ }
+  }
+}
+
 const percent = (share) => `${Math.round(100 * share)} %`;
 const OWN = "drawn by hand";
 
@@ -152,9 +239,9 @@ function render({ model, el }) {
   const bars = numbers(model, "alpha_bar", Float32Array);
   const names = model.get("shape_names"), counts = model.get("shape_counts");
   const ready = numbers(model, "shapes", Int16Array);
-  const view = Math.random().toString(36).slice(2);
+  const kernel = new Kernel(stage, () => show()), ask = (kind) => kernel.ask(kind);
   const known = { walks: {}, losses: [], look: null, lookAt: 0 };  // what the kernel has told
-  let running = "", pending = 0, silent = false, wantsPlay = false, told = "";
+  let wantsPlay = false, told = "";
 
   // What one draws with.
   const points = () => numbers(model, "drawn", Int16Array);
@@ -203,7 +290,7 @@ function render({ model, el }) {
   // What the kernel does.
   const work = stage.row();
   const train = stage.button("Train", () => {
-    if (running === "training") return ask("stop");
+    if (kernel.running === "training") return ask("stop");
     if (points().length < 4) return say("Draw at least two points first.");
     wantsPlay = true;
     ask("train");
@@ -238,35 +325,15 @@ function render({ model, el }) {
   const none = new Float32Array(0);
   const xs = { network: new Float32Array(2 * count), oracle: new Float32Array(2 * count) };
 
-  /** Sends a wish with all that it needs, and watches for an answer. */
-  function ask(kind) {
-    if (silent && kind !== "hello") return wait();
-    clearTimeout(stage.saving);  // the values go first
-    model.save_changes();
-    const content = { kind, view, walk: model.get("walk"), noise: model.get("noise"),
-      oracle: model.get("oracle"), seconds: model.get("seconds") };
-    try {
-      const { buffer, byteOffset, byteLength } = model.get("drawn");
-      model.send(content, undefined, [buffer.slice(byteOffset, byteOffset + byteLength)]);
-    } catch {  // no kernel behind the page
-      silent = true;
-    }
-    wait();
-  }
-  function wait() {
-    clearTimeout(pending);
-    if (silent) return show();
-    pending = setTimeout(() => { silent = true; show(); }, running ? LONGER : PATIENCE);
-  }
   function changed() {
     if (model.get("oracle")) { wantsPlay = false; ask("walk"); }
   }
   /** The words and the buttons that depend on the kernel. */
   function show() {
-    train.textContent = running === "training" ? "Stop" : "Train";
-    for (const control of [train, anew]) control.setAttribute("aria-disabled", silent);
-    if (silent) {
-      say(running ? "No word from the kernel: it is busy, or was restarted (then run this cell again)."
+    train.textContent = kernel.running === "training" ? "Stop" : "Train";
+    for (const control of [train, anew]) control.setAttribute("aria-disabled", kernel.silent);
+    if (kernel.silent) {
+      say(kernel.running ? "No word from the kernel: it is busy, or was restarted (then run this cell again)."
         : "No answer from the kernel: it is busy with another cell, or there is none (then run this " +
           "cell). You can draw; training and walking wait.");
     } else if (told.startsWith("No ")) say("The kernel is there again.");
@@ -274,10 +341,9 @@ function render({ model, el }) {
   }
 
   stage.hear((content, buffers) => {
-    silent = false;
-    clearTimeout(pending);
+    kernel.heard();
     hear[content.kind]?.(content, buffers);
-    if (running) wait();  // it should go on talking
+    if (kernel.running) kernel.wait();  // it should go on talking
     show();
   });
   const about = ({ step, elapsed, seconds, floor }) => Object.assign(known, { step, elapsed, seconds,
@@ -295,15 +361,15 @@ function render({ model, el }) {
   const hear = {
     heard() {},
     state(content, [losses]) {
-      running = !content.running ? "" : content.training ? "training" : "walking";
+      kernel.running = !content.running ? "" : content.training ? "training" : "walking";
       known.losses = [];
       addLosses(losses);
       if (content.step !== undefined) { about(content); known.trained = !content.training; }
-      say(running ? "Working." : known.trained ? `Trained for ${known.step} steps.`
+      say(kernel.running ? "Working." : known.trained ? `Trained for ${known.step} steps.`
         : "Draw on the left plane, or choose points; then press Train.");
     },
     started(content) {
-      running = "training";
+      kernel.running = "training";
       Object.assign(known, { losses: [], look: null, trained: false });
       delete known.walks.network;
       loss.x = [0, 500];
@@ -321,12 +387,12 @@ function render({ model, el }) {
     trained(content) {
       about(content);
       known.trained = true;
-      running = "walking";
+      kernel.running = "walking";
       say(`Trained for ${content.step} steps in ${short(content.elapsed)} seconds` +
         `${content.stopped ? " (stopped)" : ""}. The particles are on their way.`);
     },
     walking({ who }) {
-      running = "walking";
+      kernel.running = "walking";
       say(`The particles of the ${who} are on their way.`);
     },
     walk({ who, walk: name, steps }, [states, points]) {
@@ -335,8 +401,8 @@ function render({ model, el }) {
       known.look = null;
     },
     idle() {
-      const worked = running;
-      running = "";
+      const worked = kernel.running;
+      kernel.running = "";
       if (worked && !told.startsWith("It did not")) say(summary());
       if (wantsPlay && worked) {
         if (calm()) stage.set("t", 0);
@@ -344,8 +410,8 @@ function render({ model, el }) {
       }
       wantsPlay = false;
     },
-    refused({ text }) { running = ""; say(`It did not work: ${text}.`); },
-    failed({ text }) { running = ""; say(`It did not work: ${text}.`); },
+    refused({ text }) { wantsPlay = false; say(`It did not work: ${text}.`); },  // the rest goes on
+    failed({ text }) { kernel.running = ""; say(`It did not work: ${text}.`); },
   };
   function summary() {
     const done = known.trained ? `Trained for ${known.step} steps in ${short(known.elapsed)} seconds. `
@@ -427,48 +493,12 @@ function render({ model, el }) {
     line(`${said}; ${learnt}${stale}`);
   });
 
-  // Mouse, finger or pen.
-  const canvas = planes.network.chart.canvas;
-  canvas.style.touchAction = "none";
-  canvas.style.cursor = "crosshair";
-  let pen = null;
-  const drop = (x, y, size) => {
-    if (Math.max(Math.abs(x), Math.abs(y)) < EDGE) draw(around(x, y, size, BRUSH));
-  };
-  stage.listen(canvas, "pointerdown", (event) => {
-    if (event.button !== 0 || pen) return;
-    event.preventDefault();
-    canvas.setPointerCapture(event.pointerId);
-    pen = { id: event.pointerId, x: event.clientX, y: event.clientY };
-    drop(...planes.network.at(event), 3);
-  });
-  stage.listen(canvas, "pointermove", (event) => {
-    if (pen?.id !== event.pointerId) return;
-    const events = event.getCoalescedEvents?.() ?? [];
-    for (const one of events.length ? events : [event]) {
-      const far = Math.hypot(one.clientX - pen.x, one.clientY - pen.y);
-      const drops = Math.floor(far / EVERY), from = { ...pen };
-      for (let i = 1; i <= drops; i++) {  // along the line, also where the hand was fast
-        const share = (i * EVERY) / far;
-        pen.x = from.x + share * (one.clientX - from.x);
-        pen.y = from.y + share * (one.clientY - from.y);
-        drop(...planes.network.at({ clientX: pen.x, clientY: pen.y }), 2);
-      }
-    }
-  });
-  for (const type of ["pointerup", "pointercancel"]) {
-    stage.listen(canvas, type, (event) => {
-      if (pen?.id !== event.pointerId) return;
-      pen = null;
-      changed();
-    });
-  }
+  drawsOn(stage, planes.network, (x, y, size) => draw(around(x, y, size, BRUSH)), changed);
 
   show();
   ask("hello");
   return () => {
-    clearTimeout(pending);
-    try { model.send({ kind: "bye", view }); } catch { /* no kernel, nobody to tell */ }
+    kernel.end();
     stage.end();
   };
 }
