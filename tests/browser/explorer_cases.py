@@ -27,7 +27,9 @@ chosen = torch.cat([(glyphs.labels == c).nonzero()[:4, 0] for c in range(10)])
 real, asked = glyphs.images[chosen], glyphs.labels[chosen]
 drawn = {s: (real * s).clamp(-1, 1) + 0.1 for s in (0.2, 0.5, 1.0, 2.0, 3.0)}
 explorers.GuidanceExplorer(drawn, asked, judge=features.load_digit_classifier())""",
-    "schedule": 'explorers.ScheduleExplorer(glyphs.images[3], {"mine": cosine}, t=250)',
+    "schedule": """\
+mine = schedules.cosine_schedule(offset=0.1)
+explorers.ScheduleExplorer(glyphs.images[3], {"mine": mine}, t=250)""",
     "forward": """\
 both = {"linear": linear, "cosine": cosine}
 explorers.ForwardExplorer(glyphs.images[:12], both)""",
