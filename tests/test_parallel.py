@@ -141,6 +141,7 @@ def test_shares_make_up_the_batch() -> None:
 def test_the_launch_command_is_the_one_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parallel.launch_words() == ["python", "-m"]
     for name, value in {
+        "RANK": "5",
         "WORLD_SIZE": "8",
         "LOCAL_WORLD_SIZE": "4",
         "GROUP_WORLD_SIZE": "2",
@@ -148,3 +149,25 @@ def test_the_launch_command_is_the_one_in_use(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv(name, value)
     words = ["torchrun", "--nnodes", "2", "--nproc-per-node", "4", "-m"]
     assert parallel.launch_words() == words
+
+
+def test_a_stale_environment_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One variable without the other comes from elsewhere: nobody has started other processes."""
+    for name, value in (("WORLD_SIZE", "4"), ("RANK", "3")):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            assert parallel.launched() == (0, 1)
+            assert parallel.is_first()
+            assert parallel.launch_words() == ["python", "-m"]
+            with parallel.processes(torch.device("cpu")) as ranks:
+                assert (ranks.rank, ranks.count) == (0, 1)
+
+
+@pytest.mark.parametrize(("rank", "count"), [("4", "4"), ("-1", "2"), ("0", "two"), ("0", "0")])
+def test_ranks_that_cannot_be_are_named(
+    monkeypatch: pytest.MonkeyPatch, rank: str, count: str
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", count)
+    with pytest.raises(ValueError, match=rf"0 <= RANK < WORLD_SIZE.* got RANK='{rank}'"):
+        parallel.launched()

@@ -3,16 +3,19 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -174,15 +177,66 @@ def test_another_batch_differs_by_rounding(checkpoint: Checkpoint, tmp_path: Pat
         assert (difference > 0).float().mean() < 0.001
 
 
-def test_no_more_than_a_shard_is_in_memory(
-    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """Images are drawn by the batch, written by the shard, and none is kept longer."""
-    seen = []
-    monkeypatch.setattr(sampling, "draw", lambda c, r, n: seen.append(len(n)) or draw(c, r, n))
-    write_shards(checkpoint, QUICK, tmp_path / "s", 30, shard=8)
-    assert set(seen) == {4}
-    assert max(len(shard.images) for shard in read_shards(tmp_path / "s")) == 8
+MEASURED = """
+import resource, sys, tempfile, torch
+from pathlib import Path
+from tutorial_lib import _files, sampling
+from tutorial_lib.checkpoints import Checkpoint
+from tutorial_lib.schedules import linear_schedule
+
+kept, leak = [], sys.argv[1]
+
+def keeping(work):
+    return lambda *words: kept.append(result := work(*words)) or result
+
+if leak == "batches":
+    sampling.draw = keeping(sampling.draw)
+elif leak == "files":  # a byte a number, the least that somebody could keep
+    write = _files.write_whole
+    _files.write_whole = lambda path, content: kept.append(content) or write(path, content)
+
+def peak():
+    if sys.platform == "linux":  # getrusage would count the process that has started this one
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) / 2**10 for line in lines if line.startswith("VmHWM"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+card = {"weights": {"sha256": "none"}, "dataset": {"image_shape": [3, 32, 32], "class_names": []}}
+network, schedule = torch.nn.Identity(), linear_schedule(10)
+model = lambda x_t, t: torch.zeros_like(x_t)
+checkpoint = Checkpoint(Path("none"), card, network, model, schedule)
+recipe, peaks = sampling.Recipe(steps=1, batch=64, precision="fp32"), []
+torch.set_num_threads(1)
+for count in (2048, 16384):
+    with tempfile.TemporaryDirectory() as folder:
+        sampling.write_shards(checkpoint, recipe, folder, count, shard=256)
+        for shard in sampling.read_shards(folder):
+            if leak == "shards":
+                kept.append(shard)
+    peaks.append(peak())
+print(*peaks)
+"""
+"""The most memory that a process has held after 2048 images and after 16384 more, in MiB."""
+ROOM = 16
+"""What the two may differ by, in MiB; 14336 images more are 42 MiB as bytes, 168 as float32."""
+
+
+def growth_of_memory(leak: str) -> float:
+    words = [sys.executable, "-c", MEASURED, leak]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    first, second = map(float, done.stdout.split())
+    return second - first
+
+
+def test_eight_times_the_images_take_no_more_memory():
+    assert growth_of_memory("none") < ROOM
+
+
+@pytest.mark.parametrize("leak", ["batches", "files", "shards"])
+def test_a_leak_of_images_would_be_seen(leak: str):
+    """The measurement of the test above, with somebody who keeps what goes by."""
+    assert growth_of_memory(leak) > 2 * ROOM
 
 
 # --- resumed --------------------------------------------------------------------------------------
@@ -217,7 +271,10 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bits(
     assert {k: v for k, v in kept.items() if ".tmp" not in k} == contents(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("how", ["empty", "cut", "flipped", "missing", "another", "not ours"])
+DAMAGES = ("empty", "cut", "flipped", "longer", "dtype", "shape", "another", "not ours")
+
+
+@pytest.mark.parametrize("how", DAMAGES)
 def test_a_damaged_shard_is_noticed_and_drawn_anew(
     checkpoint: Checkpoint, tmp_path: Path, how: str
 ):
@@ -227,23 +284,63 @@ def test_a_damaged_shard_is_noticed_and_drawn_anew(
     path = folder / "shard-00001.safetensors"
     content = path.read_bytes()
     damage(path, how, content)
-    with pytest.raises(ValueError, match=r"shard-00001.safetensors is (damaged|missing)"):
+    with pytest.raises(ValueError, match=r"shard-00001.safetensors is damaged; draw it with"):
         list(read_shards(folder))
-    done = write_shards(checkpoint, QUICK, folder, 12, shard=4)
+    with pytest.warns(UserWarning, match=r"shard-00001.safetensors is damaged and is drawn again"):
+        done = write_shards(checkpoint, QUICK, folder, 12, shard=4)
     assert (done.drawn, done.found) == (4, 2)
     assert contents(folder) == before
 
 
+def test_a_shard_is_known_to_be_damaged_by_any_of_its_bits(checkpoint: Checkpoint, tmp_path: Path):
+    """Header, numbers, checksum: each byte with one bit flipped, and each length it is cut to."""
+    write_shards(checkpoint, QUICK, tmp_path, 2, shard=2)
+    path = tmp_path / "shard-00000.safetensors"
+    content = path.read_bytes()
+    assert sampling._look(path, range(2))[0] == "whole"
+    header = 8 + int.from_bytes(content[:8], "little")
+    places = [*range(header), *range(header, len(content), 29), len(content) - 1]
+    for place in places:
+        flipped = content[place] ^ (1 << place % 8)
+        path.write_bytes(content[:place] + bytes([flipped]) + content[place + 1 :])
+        assert sampling._look(path, range(2)) == ("damaged", {}), f"byte {place}"
+        path.write_bytes(content[:place])
+        assert sampling._look(path, range(2)) == ("damaged", {}), f"cut to {place}"
+
+
+def test_a_shard_that_is_missing_or_incomplete_is_drawn_without_a_warning(
+    checkpoint: Checkpoint, tmp_path: Path
+):
+    write_shards(checkpoint, QUICK, tmp_path / "whole", 8, shard=4)
+    folder = tmp_path / "s"
+    write_shards(checkpoint, QUICK, folder, 6, shard=4)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({**manifest, "count": 8}, indent=2) + "\n")
+    with pytest.raises(ValueError, match=r"shard-00001.safetensors is incomplete; draw it with"):
+        list(read_shards(folder))
+    (folder / "shard-00000.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"shard-00000.safetensors is missing; draw it with"):
+        list(read_shards(folder))
+    assert write_shards(checkpoint, QUICK, folder, 8, shard=4).drawn == 8
+    assert contents(folder) == contents(tmp_path / "whole")
+
+
 def damage(path: Path, how: str, content: bytes) -> None:
-    if how == "missing":
-        path.unlink()
-    elif how == "another":
+    if how == "another":
         path.write_bytes((path.parent / "shard-00000.safetensors").read_bytes())
     elif how == "not ours":
         path.write_bytes(safetensors.torch.save({"weights": torch.zeros(3)}))
     else:
-        flipped = content[:-1] + bytes([content[-1] ^ 1])
-        path.write_bytes({"empty": b"", "cut": content[:-5], "flipped": flipped}[how])
+        damaged = {
+            "empty": b"",
+            "cut": content[:-5],
+            "flipped": content[:-1] + bytes([content[-1] ^ 1]),
+            "longer": content + b"0",
+            "dtype": content.replace(b'"U8"', b'"I8"'),  # of the same bytes
+            "shape": content.replace(b"[4,3,8,8]", b"[4,8,3,8]"),
+        }
+        assert damaged[how] != content
+        path.write_bytes(damaged[how])
 
 
 REFUSED = {
@@ -309,13 +406,15 @@ def test_a_folder_of_something_else_is_left_alone(checkpoint: Checkpoint, tmp_pa
         next(read_shards(tmp_path))
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 1}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"format": 2}', '{"format": 2, "count": "4", "shard": 1}']
+)
 def test_a_damaged_manifest_is_named(checkpoint: Checkpoint, tmp_path: Path, text: str):
     (tmp_path / MANIFEST).write_text(text)
     with pytest.raises(ValueError, match=r"samples.json is damaged"):
         write_shards(checkpoint, QUICK, tmp_path, 4)
-    (tmp_path / MANIFEST).write_text(json.dumps({"format": 2, "count": 4}))
-    with pytest.raises(ValueError, match="has format 2, this library reads 1"):
+    (tmp_path / MANIFEST).write_text(json.dumps({"format": 1, "count": 4}))
+    with pytest.raises(ValueError, match="has format 1, this library reads 2"):
         write_shards(checkpoint, QUICK, tmp_path, 4)
 
 
@@ -328,9 +427,44 @@ def test_wrong_arguments_are_named(checkpoint: Checkpoint, tmp_path: Path):
         draw(checkpoint, Recipe(label="pink"), [0])
     with pytest.raises(ValueError, match="numbers must hold at least one"):
         draw(checkpoint, QUICK, [])
-    with pytest.raises(ValueError, match="precision must be one of"):
-        Recipe(precision="fp8")
+    with pytest.raises(ValueError, match="label must be one of red"):
+        write_shards(checkpoint, Recipe(label="pink"), tmp_path / "s", 1)
     assert not (tmp_path / "s").exists()
+
+
+WRONG: list[tuple[str, object, str]] = [
+    ("precision", "fp8", "precision must be one of auto, fp32, bf16, fp16; got 'fp8'"),
+    ("precision", 16, "precision must be one of .* got 16"),
+    ("sampler", None, "sampler must be one of .* got None"),
+    ("variance", 1.0, "variance must be one of .* got 1.0"),
+    ("label", 7, "label must be a str, got int 7"),
+    ("clip", "no", "clip must be True or False, got str 'no'"),
+    ("steps", 4.0, "steps must be an int, got float 4.0"),
+    ("batch", "8", "batch must be an int, got str '8'"),
+    ("seed", None, "seed must be an int, got NoneType None"),
+    ("eta", "0", "eta must be a number, got str '0'"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "message"), WRONG)
+def test_wrong_fields_of_a_recipe_are_named(name: str, value: Any, message: str):
+    with pytest.raises((ValueError, TypeError), match=f"^{message}"):
+        Recipe(**{name: value})
+
+
+def test_numbers_of_numpy_are_numbers(checkpoint: Checkpoint, tmp_path: Path):
+    recipe = Recipe(steps=np.int64(4), batch=4, seed=np.uint8(0), eta=np.float32(0))  # pyright: ignore[reportArgumentType]
+    write_shards(checkpoint, recipe, tmp_path / "s", 4)
+    assert write_shards(checkpoint, Recipe(steps=4), tmp_path / "s", 4).found == 1
+
+
+def test_a_class_may_be_given_by_its_number(checkpoint: Checkpoint, tmp_path: Path):
+    names = checkpoint.class_names
+    for number, name in enumerate(names):
+        assert sampling.labels_of(checkpoint, Recipe(label=str(number)), [5, 7]) is not None
+        write_shards(checkpoint, Recipe(steps=1, label=name), tmp_path / name, 1)
+        again = Recipe(steps=1, label=str(number))
+        assert write_shards(checkpoint, again, tmp_path / name, 1).found == 1
 
 
 def test_a_shard_that_cannot_be_written_is_named_and_those_before_it_stay(
@@ -391,13 +525,64 @@ def test_many_images_go_to_shards_unasked(
 def test_several_processes_need_a_folder(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
+    monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert cli.main(["sample", str(run)]) == 1
     assert "shards must name a folder" in capsys.readouterr().err
-    monkeypatch.undo()
-    words = ["sample", str(run), "--shards", "a", "--tensors", "b.safetensors"]
-    assert cli.main(words) == 2
-    assert "tensors and shards must not both be given" in capsys.readouterr().err
+
+
+UNCLEAR = {
+    "--shards a --tensors b.safetensors": "tensors and shards must not both be given",
+    "--shards a --out b.png": "out and shards must not both be given",
+    "--shards a --columns 4": "columns needs a PNG, but 64 images go to shards in a; give out",
+    "--count 4097 --enlarge 2": "enlarge needs a PNG, but 4097 images go to shards in samples;",
+}
+
+
+@pytest.mark.parametrize("words", UNCLEAR)
+def test_nothing_asked_for_is_ignored(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["sample", *words.split()]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {UNCLEAR[words]}")
+    assert not os.listdir()
+
+
+def test_many_images_go_to_a_picture_that_is_named(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    words = ["sample", str(run), "--steps", "1", "--batch", "1024", "--no-progress"]
+    assert cli.main([*words, "--count", "4097", "--columns", "64", "--out", "many.png"]) == 0
+    assert os.listdir() == ["many.png"]
+    with Image.open("many.png") as file:
+        assert file.size[1] > 64 * 8  # 65 rows of 8 pixels, but for what lies between
+
+
+def test_a_left_over_world_size_takes_no_images_away(
+    run: Path, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Rank 0 of a WORLD_SIZE that nobody has started would leave out shards, and say nothing."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    write_shards(checkpoint, QUICK, tmp_path / "s", 12, shard=4)
+    assert len(images_in(tmp_path / "s")) == 12
+    assert cli.main(["sample", str(run), "--count", "4", "--steps", "1"]) == 0
+    assert (tmp_path / "samples.png").exists()
+
+
+@pytest.mark.parametrize("words", ["--label blu", "--label 6", "--steps 13"])
+def test_what_cannot_be_drawn_leaves_no_folder(
+    run: Path, tmp_path: Path, words: str, capsys: pytest.CaptureFixture[str]
+):
+    """A folder begun with a mistake would refuse the corrected command as another recipe."""
+    folder = tmp_path / "s"
+    ask = ["sample", str(run), "--device", "cpu", "--count", "4", "--shards", str(folder)]
+    assert cli.main([*ask, "--no-progress", *words.split()]) == 1
+    assert re.match(r"error: (label must be one of|steps must be at most)", capsys.readouterr().err)
+    assert not folder.exists()
+    assert cli.main([*ask, "--no-progress", "--label", "blue", "--steps", "2"]) == 0
 
 
 def test_torchrun_shares_the_shards_out(run: Path, checkpoint: Checkpoint, tmp_path: Path):

@@ -30,6 +30,22 @@ def test_what_is_no_whole_number_is_refused(value):
         _validate.whole_number("n", value, at_least=0)
 
 
+def test_what_is_no_truth_value_is_refused():
+    assert _validate.boolean("b", True) is True
+    for value in (1, "no", None, np.bool_(True), torch.tensor(True)):
+        with pytest.raises(
+            TypeError, match=f"^b must be True or False, got {type(value).__name__}"
+        ):
+            _validate.boolean("b", value)
+
+
+def test_what_is_no_text_is_refused():
+    assert _validate.text("s", "") == ""
+    for value in (7, None, b"seven", ["s"]):
+        with pytest.raises(TypeError, match=f"^s must be a str, got {type(value).__name__}"):
+            _validate.text("s", value)
+
+
 @given(st.integers(), st.integers())
 def test_whole_numbers_have_a_floor(value, floor):
     if value >= floor:

@@ -38,6 +38,20 @@ def number(name: str, value: object, *, low: float, high: float) -> float:
     return value
 
 
+def boolean(name: str, value: object) -> bool:
+    """``value`` if it is True or False; else a TypeError: "no" would count as True."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {describe(value)}")
+    return value
+
+
+def text(name: str, value: object) -> str:
+    """``value`` if it is a str; else a TypeError."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, got {describe(value)}")
+    return value
+
+
 def one_of(name: str, value: object, options: Iterable[str]) -> str:
     """``value`` if it is one of ``options``; else a ValueError that says the nearest one."""
     options = list(options)

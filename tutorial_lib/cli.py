@@ -48,17 +48,18 @@ class SampleConfig(Recipe):
     """How many images to draw (images)."""
     device: str = "auto"
     """Where to draw: auto, cpu, cuda or mps."""
-    out: Path = Path("samples.png")
-    """The PNG file to write; not written with shards."""
+    out: Path | None = None
+    """The PNG file to write, instead of shards; None means samples.png."""
     columns: int | None = None
     """Images in a row of the PNG (images); None makes the grid square."""
     enlarge: int = 1
-    """Each pixel becomes a square with sides of so many (pixels)."""
+    """Each pixel of the PNG becomes a square with sides of so many (pixels)."""
     tensors: Path | None = None
     """A .safetensors file for the images as numbers: float32 (N, C, H, W) in [-1, 1]."""
     shards: Path | None = None
     """A folder for the images as uint8 numbers, a file a thousand, in place of the PNG. The same
-    command goes on where it was ended. None means samples/ for more than 4,096 images."""
+    command goes on where it was ended. None means samples/ for more than 4,096 images where
+    neither out nor tensors is given."""
     progress: bool = True
     """Whether to show a progress bar while drawing into shards."""
 
@@ -68,17 +69,24 @@ class SampleConfig(Recipe):
             _validate.whole_number(name, getattr(self, name), at_least=1)
         if self.columns is not None:
             _validate.whole_number("columns", self.columns, at_least=1)
-        if self.out.suffix.lower() != ".png":
+        if self.out is not None and self.out.suffix.lower() != ".png":
             raise ValueError(f"out must end in .png, got {self.out}")
         if self.tensors is not None and self.tensors.suffix != ".safetensors":
             raise ValueError(f"tensors must end in .safetensors, got {self.tensors}")
         if self.tensors is not None and self.shards is not None:
             raise ValueError("tensors and shards must not both be given: shards hold numbers too")
+        if self.out is not None and self.shards is not None:
+            raise ValueError("out and shards must not both be given: shards are no PNG")
+        if self.folder is not None and (self.columns is not None or self.enlarge > 1):
+            name = "columns" if self.columns is not None else "enlarge"
+            instead = f"{self.count} images go to shards in {self.folder}"
+            raise ValueError(f"{name} needs a PNG, but {instead}; give out for a PNG")
 
     @property
     def folder(self) -> Path | None:
         """The folder of the shards; None where a picture is asked for."""
-        if self.shards is None and self.tensors is None and self.count > LARGEST_GRID:
+        picture = self.out is not None or self.tensors is not None
+        if self.shards is None and not picture and self.count > LARGEST_GRID:
             return Path("samples")
         return self.shards
 
@@ -170,9 +178,10 @@ def _train(config: TrainConfig) -> int:
 def _sample(config: SampleConfig) -> int:
     if config.folder is not None:
         return _sample_shards(config, config.folder)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if parallel.launched()[1] > 1:
         raise ValueError("shards must name a folder where several processes draw")
-    for path in (config.out, config.tensors):
+    out = config.out or Path("samples.png")
+    for path in (out, config.tensors):
         if path is not None:
             _check_place(path)
     checkpoint = load_checkpoint(config.checkpoint, device=hardware.pick_device(config.device))
@@ -182,7 +191,7 @@ def _sample(config: SampleConfig) -> int:
     ]
     images = torch.cat([sampling.draw(checkpoint, config, part) for part in parts])
     seconds = time.perf_counter() - start
-    contents = {config.out: png_bytes(images, config.columns, enlarge=config.enlarge)}
+    contents = {out: png_bytes(images, config.columns, enlarge=config.enlarge)}
     if config.tensors is not None:
         contents[config.tensors] = safetensors.torch.save({"images": images.contiguous()})
     try:
@@ -197,7 +206,7 @@ def _sample(config: SampleConfig) -> int:
 
 def _sample_shards(config: SampleConfig, folder: Path) -> int:
     device = hardware.pick_device(config.device)
-    if device.type == "cuda":  # a GPU for each process of torchrun
+    if device.type == "cuda" and parallel.launched()[1] > 1:  # a GPU for each process
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     checkpoint = load_checkpoint(config.checkpoint, device=device)
     try:

@@ -108,8 +108,7 @@ def processes(device: torch.device) -> Iterator[Ranks]:
     Raises:
         ParallelError: another rank has ended, or does not answer.
     """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1 or "RANK" not in os.environ:
+    if launched()[1] == 1:
         yield Ranks(device=device)
         return
     if device.type == "cuda":
@@ -130,9 +129,28 @@ def processes(device: torch.device) -> Iterator[Ranks]:
             dist.destroy_process_group()
 
 
+def launched() -> tuple[int, int]:
+    """The rank of this process and how many there are, as ``torchrun`` has told it.
+
+    Rank 0 of 1 where ``torchrun`` has not. One of its two variables without the other is left over
+    from something else: whoever believed it would wait for processes that nobody has started.
+
+    Raises:
+        ValueError: the two variables are no whole numbers, or RANK is not below WORLD_SIZE.
+    """
+    rank, count = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
+    if rank is None or count is None:
+        return 0, 1
+    if not (rank.isdecimal() and count.isdecimal() and int(rank) < int(count)):
+        expected = "whole numbers with 0 <= RANK < WORLD_SIZE, or not be set"
+        came = f"RANK={rank!r} and WORLD_SIZE={count!r}"
+        raise ValueError(f"RANK and WORLD_SIZE in the environment must be {expected}; got {came}")
+    return int(rank), int(count)
+
+
 def is_first() -> bool:
     """Whether this process is the one that speaks, by what ``torchrun`` has told it."""
-    return os.environ.get("RANK", "0") == "0"
+    return launched()[0] == 0
 
 
 def without_average(network: nn.Module) -> AbstractContextManager[None]:
@@ -145,7 +163,7 @@ def without_average(network: nn.Module) -> AbstractContextManager[None]:
 def launch_words() -> list[str]:
     """The words before ``tutorial_lib`` that start as many processes as are running here."""
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if launched()[1] == 1:
         return ["python", "-m"]
     machines = int(os.environ.get("GROUP_WORLD_SIZE", "1"))
     several = ["--nnodes", str(machines)] if machines > 1 else []

@@ -4,7 +4,8 @@
 
     samples.json                  what decides the images, see ``Recipe``, and whose they are
     shard-00000.safetensors, ...  ``images`` uint8 (N, C, H, W) as a PNG would hold them, 0 for -1
-                                  and 255 for 1, and ``labels`` int64 (N,) where they were chosen
+                                  and 255 for 1, and ``labels`` int64 (N,) where they were chosen;
+                                  in the header a checksum of the whole file
 
 Image i is decided by the recipe and by i. All its noise, at the start and on the way, comes from
 the stream (seed, i), so it is the same to the bit however the images are divided over batches,
@@ -17,21 +18,20 @@ too, whatever their number, the number of processes and the interruptions.
 import dataclasses
 import hashlib
 import json
-import os
 import re
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from tutorial_lib import _files, _validate, hardware, samplers
+from tutorial_lib import _files, _validate, hardware, parallel, samplers
 from tutorial_lib._random import Streams, normal_like
 from tutorial_lib._typing import EpsModel
 from tutorial_lib.checkpoints import Checkpoint, versions
@@ -42,7 +42,11 @@ SAMPLERS = ("ddim", "ddpm")
 MANIFEST = "samples.json"
 SHARD = 1024
 """Images in a shard: a megabyte of digits, 12 of 64 x 64 RGB. No more are held in memory."""
-_FORMAT = 1
+_FORMAT = 2
+_NO_SUM = b"0" * 64
+"""What stands in a shard in place of its checksum while that is computed."""
+_SUM = re.compile(rb'sha256\\": \\"([0-9a-f]{64})\\"')
+"""Where the checksum stands: in JSON that is a string of the header's JSON."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +64,15 @@ class Recipe:
     clip: bool = True
     """Whether to keep the predicted clean image in [-1, 1], where images live."""
     label: str | None = None
-    """Class to draw, its name or number; "none" leaves it to chance, by default the classes take
-    turns. For conditional networks only."""
+    """Class to draw: its name, or its number from 0 to the number of classes less 1; "none" leaves
+    it to chance. None lets the classes take turns. For conditional networks only."""
     seed: int = 0
     """Seed of the noise: image i has the same noise whatever the count, the batch, the device."""
     batch: int = 64
     """Images drawn at once (images); another batch gives the same images but for rounding."""
     precision: str = "auto"
-    """Number format of the network: auto, fp32 or bf16; auto is bf16 where it is native."""
+    """Number format of the network: auto, fp32, bf16 or fp16; auto is bf16 where it is native, fp16
+    on older CUDA GPUs with matrix units for it, fp32 elsewhere."""
 
     def __post_init__(self) -> None:
         _validate.one_of("sampler", self.sampler, SAMPLERS)
@@ -76,6 +81,9 @@ class Recipe:
         _validate.whole_number("batch", self.batch, at_least=1)
         _validate.seed("seed", self.seed)
         _validate.number("eta", self.eta, low=0.0, high=1.0)
+        _validate.boolean("clip", self.clip)
+        if self.label is not None:
+            _validate.text("label", self.label)
         if self.steps is not None:
             _validate.whole_number("steps", self.steps, at_least=1)
 
@@ -142,16 +150,28 @@ def labels_of(checkpoint: Checkpoint, recipe: Recipe, numbers: Sequence[int]) ->
     Raises:
         ValueError: a label that the network does not know.
     """
-    names, label = checkpoint.class_names, recipe.label
+    names, label = checkpoint.class_names, _class_name(checkpoint, recipe)
     if label is None and names:
         return torch.tensor([number % len(names) for number in numbers])
-    if label is None or (names and label == "none"):
+    if label in (None, "none"):
         return None
+    return torch.full((len(numbers),), names.index(label))
+
+
+def _class_name(checkpoint: Checkpoint, recipe: Recipe) -> str | None:
+    """The recipe's label, a class by its name also where it was given by its number.
+
+    Raises:
+        ValueError: a label that the network does not know.
+    """
+    names, label = checkpoint.class_names, recipe.label
+    if label is None or (names and label == "none"):
+        return label
     if not names:
         raise ValueError(f"label: {checkpoint.path.name} was trained without classes")
-    known = label not in names and label.isdecimal() and int(label) < len(names)
-    place = int(label) if known else names.index(_validate.one_of("label", label, [*names]))
-    return torch.full((len(numbers),), place)
+    if label not in names and label.isdecimal() and int(label) < len(names):
+        return names[int(label)]
+    return _validate.one_of("label", label, [*names, "none"])
 
 
 def write_shards(
@@ -167,8 +187,9 @@ def write_shards(
 
     No more than a shard is held in memory. A shard appears whole or not at all, so a run that was
     ended in any way is resumed by asking for the same again, at most one shard is lost, and a
-    shard that was damaged since is drawn anew. ``count`` may grow. Under ``torchrun`` each process
-    draws every WORLD_SIZE-th shard; they need not talk to each other.
+    shard that was damaged since, in any of its bytes, is drawn anew with a warning. ``count`` may
+    grow. Under ``torchrun`` each process draws every WORLD_SIZE-th shard; they need not talk to
+    each other. What cannot be drawn is refused before anything is written.
 
     Args:
         checkpoint: from ``load_checkpoint``; its device is where the images are drawn.
@@ -178,16 +199,23 @@ def write_shards(
         progress: whether to show a progress bar (in the first process).
 
     Raises:
-        ValueError: the folder holds something else; the message names what differs.
+        ValueError: the folder holds something else, the message names what differs; a label that
+            the network does not know; more steps than T.
         OSError: the folder or a shard cannot be written; the shards before it are whole.
     """
     count = _validate.whole_number("count", count, at_least=1)
     shard = _validate.whole_number("shard", shard, at_least=1)
-    rank, processes = _share()
+    rank, processes = parallel.launched()
     folder, start = Path(folder), time.perf_counter()
     _begin(folder, _manifest(checkpoint, recipe, count, shard), write=rank == 0)
     mine = list(_places(folder, count, shard))[rank::processes]
-    missing = [(path, numbers) for path, numbers in mine if not _is_whole(path, numbers)]
+    missing = []
+    for path, numbers in mine:
+        state, _ = _look(path, numbers)
+        if state == "damaged":
+            warnings.warn(f"{path} is damaged and is drawn again", stacklevel=2)
+        if state != "whole":
+            missing.append((path, numbers))
     todo = sum(len(numbers) for _, numbers in missing)
     with tqdm(total=todo, unit=" images", disable=not progress or rank > 0) as bar:
         for path, numbers in missing:
@@ -200,17 +228,16 @@ def read_shards(folder: Path | str) -> Iterator[Shard]:
     """The shards of a folder, in order, one at a time.
 
     Raises:
-        ValueError: no folder of samples, or a shard that is missing or damaged.
+        ValueError: no folder of samples, or a shard that is missing, incomplete or damaged.
     """
     folder = Path(folder)
     manifest = _read_manifest(folder)
     if manifest is None:
         raise ValueError(f"folder must hold samples, got {folder} without {MANIFEST}")
     for path, numbers in _places(folder, manifest["count"], manifest["shard"]):
-        if not _is_whole(path, numbers):
-            state = "damaged" if path.exists() else "missing"
+        state, tensors = _look(path, numbers)
+        if state != "whole":
             raise ValueError(f"{path} is {state}; draw it with the command that began the folder")
-        tensors = safetensors.torch.load_file(path)
         yield Shard(numbers.start, from_bytes(tensors["images"]), tensors.get("labels"))
 
 
@@ -230,36 +257,43 @@ def _write_shard(
     if labels is not None:
         tensors["labels"] = labels
     device = hardware.describe_device(checkpoint.schedule.alpha_bar.device)
-    notes = {"first": numbers.start, "sha256": _checksum(tensors)}
+    notes = {"first": numbers.start, "sha256": _NO_SUM.decode()}
     notes |= {"batch": recipe.batch, "device": device}
     # One entry: safetensors would write several in another order each time.
     content = safetensors.torch.save(tensors, metadata={"about": json.dumps(notes)})
+    content = content.replace(_NO_SUM, _checksum(content), 1)  # the header comes first
     try:
         _files.write_whole(path, content)
     except OSError as error:
         raise OSError(f"cannot write {path}: {error.strerror}; resume when it can be") from error
 
 
-def _is_whole(path: Path, numbers: range) -> bool:
-    """Whether the shard at ``path`` holds these images, unharmed."""
-    if not path.exists():
-        return False
+def _look(path: Path, numbers: range) -> tuple[str, dict[str, Tensor]]:
+    """Whether a shard is whole, incomplete, damaged or missing; if whole, what it holds.
+
+    An incomplete one was whole for a smaller ``count``.
+    """
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            notes = json.loads((file.metadata() or {}).get("about", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except safetensors.SafetensorError:
-        return False
-    if notes.get("first") != numbers.start or notes["sha256"] != _checksum(tensors):
-        return False
-    return len(tensors["images"]) == len(numbers)
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return "missing", {}
+    found = _SUM.search(content)
+    if found is None:
+        return "damaged", {}
+    start, stop = found.span(1)
+    if _checksum(content[:start] + _NO_SUM + content[stop:]) != found[1]:
+        return "damaged", {}
+    size = int.from_bytes(content[:8], "little")  # of the header, which is JSON
+    notes = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["about"])
+    tensors = safetensors.torch.load(content)
+    missing = len(numbers) - len(tensors["images"])
+    if notes["first"] != numbers.start or missing < 0:  # whole, but another's
+        return "damaged", {}
+    return ("incomplete" if missing else "whole"), tensors
 
 
-def _checksum(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(tensors[name].numpy().tobytes())
-    return digest.hexdigest()
+def _checksum(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 def _places(folder: Path, count: int, shard: int) -> Iterator[tuple[Path, range]]:
@@ -275,6 +309,7 @@ def _manifest(checkpoint: Checkpoint, recipe: Recipe, count: int, shard: int) ->
         "checkpoint": checkpoint.card["weights"]["sha256"],
         **{field.name: getattr(recipe, field.name) for field in dataclasses.fields(Recipe)},
         "steps": _steps(checkpoint, recipe),
+        "label": _class_name(checkpoint, recipe),
         "precision": hardware.pick_precision(recipe.precision, device).name,
         "shard": shard,
     }
@@ -312,9 +347,10 @@ def _begin(folder: Path, manifest: dict[str, Any], *, write: bool) -> None:
         counts = f"{before['count']}, now it is {manifest['count']}"
         raise ValueError(f"count may only grow: the samples in {folder} are {counts}")
     if write and (before is None or before["count"] < manifest["count"]):
+        text = json.dumps(manifest, indent=2, default=lambda number: number.item())  # NumPy's
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _files.write_whole(folder / MANIFEST, json.dumps(manifest, indent=2).encode() + b"\n")
+            _files.write_whole(folder / MANIFEST, text.encode() + b"\n")
         except OSError as error:
             raise OSError(f"cannot write {folder / MANIFEST}: {error.strerror}") from error
     elif not write:
@@ -337,17 +373,14 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         manifest = json.loads(path.read_bytes())
-        known = manifest["format"] == _FORMAT and isinstance(manifest["count"], int)
+        known = manifest["format"] == _FORMAT
+        for name in ("count", "shard") if known else ():
+            _validate.whole_number(name, manifest[name], at_least=1)
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     if not known:
         raise ValueError(f"{path} has format {manifest['format']}, this library reads {_FORMAT}")
     return manifest
-
-
-def _share() -> tuple[int, int]:
-    """Which process this is and how many there are, as ``torchrun`` says."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _model(checkpoint: Checkpoint, recipe: Recipe, labels: Tensor | None) -> EpsModel:
