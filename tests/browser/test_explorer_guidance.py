@@ -42,3 +42,32 @@ def test_pixels_differ_by_one_gray_level_at_most(browser, tmp_path):
             got = rgba[top : top + 48 : 6, left : left + 48 : 6, :3]
             assert (got - expected[sample]).abs().max() <= 1
     page.close()
+
+
+def test_without_spread_there_is_no_chart_of_it(browser, tmp_path):
+    samples = {s: torch.full((3, 1, 8, 8), s - 0.5) for s in (0.0, 1.0)}
+    labels = torch.arange(3)
+    explorer = GuidanceExplorer(samples, labels, judge=Bright())
+    page = browser.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(explorer.save_html(tmp_path / "page.html").as_uri())
+    page.locator(".tx[data-frames]").wait_for()
+    page.get_by_role("slider").press("End")
+    page.wait_for_timeout(200)
+    named = [c.get_attribute("aria-label") or "" for c in page.locator("canvas").all()]
+    assert len(named) == 2
+    assert all("s = 1: 3 samples, 33.3 % read as ordered" in name for name in named)
+    assert "spread" not in page.locator(".tx").inner_text().lower()
+    page.close()
+    assert errors == []
+
+
+class Bright:
+    """Reads bright images as class 1 and the others as class 0."""
+
+    def probabilities(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.one_hot((images.mean((1, 2, 3)) > 0).long(), 3).float()
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        return images.flatten(1)

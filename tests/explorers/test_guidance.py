@@ -86,6 +86,13 @@ def test_the_judge_of_the_course_and_its_reference():
     assert abs(real[10] - real[:10].mean()) < 1e-5
 
 
+def test_one_sample_of_a_class_has_no_spread():
+    samples = {s: images[[0, 3, 5]] for s, images in SAMPLES.items()}
+    explorer = GuidanceExplorer(samples, LABELS[[0, 3, 5]], judge=Stub())
+    assert floats(explorer.spread).isnan().all()
+    assert "read as ordered." in repr(explorer)
+
+
 def test_it_draws_what_guided_ddim_draws():
     schedule = schedules.cosine_schedule(100)
     world = LabelledMixture(

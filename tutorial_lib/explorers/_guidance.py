@@ -215,10 +215,8 @@ class GuidanceExplorer(_base.Explorer, script="guidance.js"):
         if self._measures is None:
             return f"{shown}."
         accuracy, spread = (float(values[now, -1]) for values in self._measures)
-        return (
-            f"{shown}; at s = {self._scales[now]:g} {accuracy:.0%} are read as ordered, and the "
-            f"spread within a class is {spread:.2f}."
-        )
+        wide = f", and the spread within a class is {spread:.2f}" if spread == spread else ""
+        return f"{shown}; at s = {self._scales[now]:g} {accuracy:.0%} are read as ordered{wide}."
 
     def _still(self) -> Figure:
         firsts = [(self._labels == label).nonzero()[0, 0] for label in self.classes[:12]]

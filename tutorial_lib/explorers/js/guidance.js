@@ -59,8 +59,12 @@ function render({ model, el }) {
   const charts = judged && {
     accuracy: stage.chart({ ...room, y: [0, 1.08], caption: "accuracy: share read as ordered",
       yTicks: [[0, "0"], [0.5, "50 %"], [1, "100 %"]] }),
-    spread: stage.chart({ ...room, y: [0, 1], caption: "diversity: spread within a class" }),
   };
+  if (spread.some(Number.isFinite)) { // it takes two samples of a class
+    const top = Math.max(...spread.filter(Number.isFinite), ...real.filter(Number.isFinite));
+    charts.spread = stage.chart({ ...room, y: [0, 1.1 * (top || 1)],
+      caption: "diversity: spread within a class" });
+  }
 
   let pixels, seen, full;
   /** Sizes the canvas for the samples that are to be shown. */
@@ -132,13 +136,10 @@ function render({ model, el }) {
     const xs = scales.map((_, i) => i);
     for (const [chart, values, line] of [[charts.accuracy, accuracy, NaN],
       [charts.spread, spread, real.length ? real[k] : NaN]]) {
+      if (!chart) continue;
       if (chart.shown !== k) {
         chart.shown = k;
         const ys = xs.map((i) => values[i * kinds + k]);
-        if (chart === charts.spread) {
-          const top = Math.max(...spread.filter(Number.isFinite), ...real.filter(Number.isFinite));
-          chart.y = [0, top * 1.1];
-        }
         chart.still = (c) => {
           if (Number.isFinite(line)) {
             chart.curve(c, chart.x, [line, line], 1);
@@ -156,7 +157,7 @@ function render({ model, el }) {
       });
     }
     charts.accuracy.describe(`Share of samples read as ordered, over the scale. ${said}`);
-    charts.spread.describe(`Spread of samples within a class, over the scale. ${said}`);
+    charts.spread?.describe(`Spread of samples within a class, over the scale. ${said}`);
   });
   return () => stage.end();
 }
