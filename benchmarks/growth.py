@@ -8,6 +8,7 @@ two steps of a small network. Each row is a process of its own, so that its memo
 rows take turns, and the median of the rounds counts.
 """
 
+import argparse
 import json
 import resource
 import statistics
@@ -63,8 +64,10 @@ def sampling(count: int, checkpoint: str, seed: int) -> dict[str, float]:
 
 def _peak() -> float:
     """The most memory that this process has held, in MiB."""
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, kilobytes on Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    if sys.platform == "linux":  # getrusage would count the process that has started this one
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) / 2**10 for line in lines if line.startswith("VmHWM"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS
 
 
 def small_checkpoint(folder: Path, seed: int) -> Path:
@@ -109,17 +112,27 @@ def main() -> None:
     if options.quick:
         options.training, options.sampling = [100], [100, 200]
         options.steps, options.rounds = 2, 1
-    result = report.about(options, __file__)
+    result = report.about(options, __file__, device="cpu") | {"batch": BATCH}
     found: dict[tuple[str, int], list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = str(small_checkpoint(Path(folder), options.seed))
-        for _ in range(options.rounds):
+        for done in range(1, options.rounds + 1):
             for count in options.training:
                 row = apart("training", count, str(options.steps), str(options.seed))
                 found.setdefault(("training", count), []).append(row)
             for count in options.sampling:
                 row = apart("sampling", count, checkpoint, str(options.seed))
                 found.setdefault(("sampling", count), []).append(row)
+            rows = rows_of(found, options)
+            raw = [{"work": w, "images": n, "runs": runs} for (w, n), runs in found.items()]
+            report.write(options, {**result, "rounds": done, "rows": rows, "runs": raw})
+    print(report.table(rows_of(found, options)))
+
+
+def rows_of(
+    found: dict[tuple[str, int], list[dict[str, float]]], options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """The medians of the rounds so far, each beside that of the fewest images."""
     rows: list[dict[str, Any]] = []
     for (work, count), runs in found.items():
         first = found[work, getattr(options, work)[0]]
@@ -138,9 +151,7 @@ def main() -> None:
                 - statistics.median(memory[1]),
             }
         )
-    print(report.table(rows))
-    raw = [{"work": work, "images": count, "runs": runs} for (work, count), runs in found.items()]
-    report.write(options, {**result, "batch": BATCH, "rows": rows, "runs": raw})
+    return rows
 
 
 if __name__ == "__main__":

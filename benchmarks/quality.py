@@ -6,8 +6,11 @@ The checkpoint draws ``count`` digits for each row, image i from the same noise 
 features (``features.DigitClassifier``) are measured against those of 5,000 real test images:
 Fréchet distance, kernel distance, precision and recall, each with its standard error. The floor is
 what as many real training images score against the same 5,000. DDPM takes the posterior variance;
-below 1000 steps its schedule is respaced. What is done is written after each row, and a row that
-is there, of the same count, seed and checkpoint, is not drawn again.
+below 1000 steps its schedule is respaced. Where the network knows classes they take turns.
+
+What is done is written after each row, and a row that is there, of the same count, seed,
+checkpoint, device and versions, is not drawn again. Another checkpoint than the one that ships,
+``--checkpoint runs/long``, has a file of its own among the results: ``quality-long.json``.
 """
 
 import json
@@ -32,6 +35,8 @@ from tutorial_lib.metrics import (
 )
 from tutorial_lib.sampling import Recipe, draw
 
+USUAL = "mnist"
+"""The checkpoint that comes with the course."""
 MEASURES: dict[str, Callable[[Tensor, Tensor], float]] = {
     "Fréchet": frechet_distance,
     "kernel": kernel_distance,
@@ -84,17 +89,25 @@ def _texts(scores: dict[str, list[float]]) -> dict[str, str]:
     return {name: f"{value:.3g} ± {error:.1g}" for name, (value, error) in scores.items()}
 
 
-def rows_there(path: Path, same: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows that an earlier run has left, if it measured the same."""
-    if not path.exists():
+def rows_there(path: Path | None, same: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows that an earlier run has left, if it measured the same; else it says what differs."""
+    if path is None or not path.exists():
         return []
     before = json.loads(path.read_text(encoding="utf-8"))
-    return before["rows"] if all(before.get(key) == value for key, value in same.items()) else []
+    other = [key for key, value in same.items() if before.get(key) != value]
+    if other:
+        print(f"{path} is begun anew, its rows are of another {', '.join(other)}", flush=True)
+    return [] if other else before["rows"]
+
+
+def file_words(checkpoint: str) -> list[str]:
+    """What the name of the results says about the checkpoint: nothing where it is the usual one."""
+    return [] if checkpoint == USUAL else [Path(checkpoint).name.removesuffix(".safetensors")]
 
 
 def main() -> None:
     parser = report.parser(__doc__, __file__)
-    parser.add_argument("--checkpoint", default="mnist", help="of digits, file or folder")
+    parser.add_argument("--checkpoint", default=USUAL, help="of digits, file or folder")
     parser.add_argument("--count", type=int, default=1000, help="digits of a row, 5000 at most")
     parser.add_argument("--steps", type=int, nargs="+", default=[10, 20, 50, 1000])
     parser.add_argument("--batch", type=int, default=100, help="images at once")
@@ -106,7 +119,9 @@ def main() -> None:
         options.reference = 100
     device = hardware.pick_device()
     checkpoint = load_checkpoint(options.checkpoint, device=device)
+    result = report.about(options, __file__)
     same = {
+        **{key: result[key] for key in ("device", "precision", "versions")},
         "checkpoint": checkpoint.card["weights"]["sha256"],
         "count": options.count,
         "seed": options.seed,
@@ -114,10 +129,11 @@ def main() -> None:
         "repeats": options.repeats,
         "reference": options.reference,
     }
-    result = {**report.about(options, __file__), **same}
+    result |= {"checkpoint_asked_for": options.checkpoint, **same}
+    words = file_words(options.checkpoint)
     real = load_digit_reference().test[: options.reference]
     floor = floors(options.count, options.reference, options.repeats, options.seed)
-    rows = rows_there(options.json, same)
+    rows = rows_there(report.place(options, result, *words), same)
     done = {(row["sampler"], row["steps"]) for row in rows}
     walks = [(name, steps) for steps in options.steps for name in ("ddim", "ddpm")]
     for sampler, steps in walks:
@@ -128,11 +144,13 @@ def main() -> None:
         features = features_of(checkpoint, recipe, options.count)
         seconds = round(time.perf_counter() - start, 2)
         row = {"sampler": sampler.upper(), "steps": steps, "count": options.count}
+        row |= {"command": result["command"]}
         scores = measured(features, real, options.repeats, options.seed)
         rows.append({**row, "seconds": seconds, "scores": scores})
-        report.write(options, {**result, "floors": floor, "rows": rows})
+        rows.sort(key=lambda row: (row["steps"], row["sampler"]))
+        report.write(options, {**result, "floors": floor, "rows": rows}, *words)
         print(shown(rows, floor), flush=True)
-    if len(done) == len(walks):
+    if done.issuperset((name.upper(), steps) for name, steps in walks):
         print(shown(rows, floor))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from tutorial_lib import hardware
+from tutorial_lib import _files, hardware
 from tutorial_lib.checkpoints import versions
 
 RESULTS = Path(__file__).parent / "results"
@@ -28,26 +28,36 @@ def parser(doc: str | None, script: str) -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
     found.add_argument("--quick", action="store_true", help="tiny sizes: does it run at all?")
     found.add_argument("--seed", type=int, default=0, help="of weights, data and noise")
-    place = RESULTS / f"{Path(script).stem}.json"
-    found.add_argument("--json", type=Path, default=place, help=f"the numbers (default {place})")
+    usual = f"{RESULTS / Path(script).stem}.json on a CPU, with --quick none"
+    found.add_argument("--json", type=Path, help=f"file for the numbers (default {usual})")
     return found
 
 
-def about(options: argparse.Namespace, script: str, *packages: str) -> dict[str, Any]:
-    """Machine, versions, seed and command: what a number means nothing without."""
-    device = hardware.pick_device()
+def about(
+    options: argparse.Namespace, script: str, *packages: str, device: str = "auto"
+) -> dict[str, Any]:
+    """Machine, versions, seed and command: what a number means nothing without.
+
+    Args:
+        packages: what else the numbers depend on; their versions are stated too.
+        device: where the numbers are measured.
+    """
+    where = hardware.pick_device(device)
+    cpu = torch.device("cpu")
+    about_gpu = {"cuda": str(torch.version.cuda)} if where.type == "cuda" else {}
     return {
         "benchmark": Path(script).stem,
         "command": shlex.join(["python", f"benchmarks/{Path(script).name}", *sys.argv[1:]]),
         "seed": options.seed,
         "quick": options.quick,
-        "device": hardware.describe_device(device),
-        "precision": hardware.pick_precision("auto", device).name,
+        "device": hardware.describe_device(where),
+        "precision": hardware.pick_precision("auto", where).name,
+        "cpu": hardware.describe_device(cpu),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),
         "load_before": round(os.getloadavg()[0], 2),
-        "versions": versions() | {name: _version(name) for name in packages},
+        "versions": versions() | {name: _version(name) for name in packages} | about_gpu,
     }
 
 
@@ -61,11 +71,32 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
-def write(options: argparse.Namespace, result: dict[str, Any]) -> None:
-    """Writes the numbers to ``options.json``."""
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(f"written: {options.json}")
+def place(options: argparse.Namespace, result: dict[str, Any], *words: str) -> Path | None:
+    """Where the numbers go: ``options.json``, else the file of this benchmark among the results.
+
+    Each kind of device has a file of its own there: ``growth.json``, ``growth-cuda.json``. The tiny
+    sizes of ``--quick`` measure nothing that would be worth a place there.
+
+    Args:
+        result: begun by ``about``.
+        words: more for the name of the file, where a benchmark has several results.
+    """
+    if options.json is not None or options.quick:
+        return options.json
+    device = result["device"].partition(" ")[0]
+    parts = [result["benchmark"], *words, *([] if device == "cpu" else [device])]
+    return RESULTS / f"{'-'.join(parts)}.json"
+
+
+def write(options: argparse.Namespace, result: dict[str, Any], *words: str) -> None:
+    """Writes the numbers, all or none of them, to their place if they have one."""
+    path = place(options, result, *words)
+    if path is None:
+        print("not written: --quick without --json")
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _files.write_whole(path, json.dumps(result, indent=2).encode() + b"\n")
+    print(f"written: {path}")
 
 
 def synchronize(device: torch.device) -> None:

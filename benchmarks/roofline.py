@@ -162,7 +162,8 @@ def main() -> None:
     limits = {"matrix_flops_per_second": rates, "bytes_per_second": width}
     shares = {"of_matrix_rate": by_matrix / step["seconds"]}
     shares["of_bandwidth"] = by_memory / step["seconds"]
-    sizes = {key: getattr(options, key) for key in ("batch", "widths", "steps", "compile")}
+    keys = ("batch", "widths", "steps", "repeats", "copy", "compile")
+    sizes = {key: getattr(options, key) for key in keys}
     report.write(
         options,
         {**result, **sizes, "limits": limits, "step": step, "shares": shares, "binds": binds},

@@ -12,6 +12,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import report
 import torch
@@ -82,25 +83,33 @@ def main() -> None:
     for run in contenders.values():  # the first call sets things up
         run()
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(options.rounds):
+    sizes = {"batch": options.batch, "steps": options.steps}
+    for done in range(1, options.rounds + 1):
         for name, run in contenders.items():
             start = time.perf_counter()
             run()
             report.synchronize(hardware.pick_device())
             seconds[name].append(time.perf_counter() - start)
+        about = {**result, **sizes, "rounds": done}
+        report.write(
+            options, {**about, "seconds": seconds, "rows": rows_of(seconds, options.batch)}
+        )
+    print(report.table(rows_of(seconds, options.batch)))
+
+
+def rows_of(seconds: dict[str, list[float]], batch: int) -> list[dict[str, Any]]:
+    """The medians of the rounds so far."""
     rows = []
     for name, spent in seconds.items():
         ratios = [them / us for them, us in zip(spent, seconds["ours"], strict=True)]
         rows.append(
             {
                 "contender": name,
-                "images/s": options.batch / statistics.median(spent),
+                "images/s": batch / statistics.median(spent),
                 "ours is faster by": statistics.median(ratios),
             }
         )
-    print(report.table(rows))
-    sizes = {"batch": options.batch, "steps": options.steps, "rounds": options.rounds}
-    report.write(options, {**result, **sizes, "seconds": seconds, "rows": rows})
+    return rows
 
 
 if __name__ == "__main__":

@@ -277,10 +277,20 @@ def main() -> int:
         for worker in workers:
             stack.callback(worker.end)
             worker.run(options.steps)
-        for _ in range(options.rounds):
+        sizes = {key: getattr(options, key) for key in ("batch", "images", "steps", "compile")}
+        for done in range(1, options.rounds + 1):
             for worker in workers:
                 spent.setdefault(worker.name, []).append(worker.run(options.steps))
-    images, rows = options.steps * options.batch, []
+            rows = rows_of(spent, options.steps * options.batch)
+            about = {**result, **sizes, "rounds": done}
+            report.write(options, {**about, "seconds": spent, "rows": rows})
+    print(report.table(rows_of(spent, options.steps * options.batch)))
+    return 0
+
+
+def rows_of(spent: dict[str, list[float]], images: int) -> list[dict[str, Any]]:
+    """The medians of the rounds so far, of ``images`` images each."""
+    rows = []
     for network, names in GROUPS.items():
         for name in names:
             pairs = zip(spent[name], spent[names[-1]], strict=True)
@@ -292,12 +302,7 @@ def main() -> int:
                     "ours is faster by": statistics.median(them / us for them, us in pairs),
                 }
             )
-    print(report.table(rows))
-    sizes: dict[str, Any] = {
-        key: getattr(options, key) for key in ("batch", "images", "steps", "rounds", "compile")
-    }
-    report.write(options, {**result, **sizes, "seconds": spent, "rows": rows})
-    return 0
+    return rows
 
 
 if __name__ == "__main__":

@@ -14,8 +14,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import report
+import torch
 
 WARM = 10
 """Steps that are not timed, also the steps between two lines of the metrics."""
@@ -50,13 +52,22 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick:
         options.batch, options.steps, options.rounds = 4, WARM, 1
-    result = report.about(options, __file__) | {"threads": 1}
+    torch.set_num_threads(1)  # as in the runs, for what is said about them
+    result = report.about(options, __file__, device="cpu")
     rates: dict[int, list[float]] = {1: [], 2: []}
-    for _ in range(options.rounds):
+    sizes = {"batch": options.batch, "steps": options.steps}
+    for done in range(1, options.rounds + 1):
         for processes, found in rates.items():
             found.append(rate(processes, options.batch, options.steps, options.seed))
+        about = {**result, **sizes, "rounds": done}
+        report.write(options, {**about, "images_per_second": rates, "rows": rows_of(rates)})
+    print(report.table(rows_of(rates)))
+
+
+def rows_of(rates: dict[int, list[float]]) -> list[dict[str, Any]]:
+    """The medians of the rounds so far."""
     ratios = [two / one for one, two in zip(rates[1], rates[2], strict=True)]
-    rows = [
+    return [
         {"processes": 1, "images/s": statistics.median(rates[1]), "ratio": 1.0},
         {
             "processes": 2,
@@ -64,9 +75,6 @@ def main() -> None:
             "ratio": statistics.median(ratios),
         },
     ]
-    print(report.table(rows))
-    sizes = {"batch": options.batch, "steps": options.steps, "rounds": options.rounds}
-    report.write(options, {**result, **sizes, "images_per_second": rates, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,7 +31,7 @@ KNOWN = {
 }
 PEERS = ("accelerate", "denoising_diffusion_pytorch")
 MISSING = [name for name in PEERS if importlib.util.find_spec(name) is None]
-BESIDE = ("benchmark", "command", "seed", "device", "precision", "threads", "versions")
+BESIDE = ("benchmark", "command", "seed", "device", "precision", "cpu", "threads", "versions")
 
 
 def run(script: str, out: Path) -> subprocess.CompletedProcess[str]:
@@ -61,6 +63,124 @@ def test_a_benchmark_runs_and_says_under_which_conditions(script: str, tmp_path:
 def named(row: dict) -> list:
     """The value that tells a row from the others."""
     return [row[key] for key in ("contender", "work", "sampler", "processes") if key in row]
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """Loads a benchmark as a module."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module
+
+
+def test_quick_numbers_stay_out_of_the_results(scripts: Callable[[str], Any], tmp_path: Path):
+    report = scripts("report")
+    parser = report.parser("About.", "growth.py")
+    about = {"benchmark": "growth", "device": "cpu (some, 2 cores)"}
+    assert report.place(parser.parse_args([]), about) == FOLDER / "results" / "growth.json"
+    quick = parser.parse_args(["--quick"])
+    assert report.place(quick, about) is None
+    report.write(quick, about)
+    out = tmp_path / "folder" / "out.json"
+    asked = parser.parse_args(["--quick", "--json", str(out)])
+    report.write(asked, about)
+    assert json.loads(out.read_text()) == about
+    assert os.listdir(out.parent) == ["out.json"]
+
+
+def test_devices_and_checkpoints_have_results_of_their_own(scripts: Callable[[str], Any]):
+    report, quality = scripts("report"), scripts("quality")
+    options = report.parser("About.", "quality.py").parse_args([])
+    names = {
+        report.place(
+            options,
+            {"benchmark": "quality", "device": device},
+            *quality.file_words(checkpoint),
+        ).name
+        for device in ("cpu (some, 2 cores)", "cuda (some, 80 GiB)")
+        for checkpoint in ("mnist", "runs/long", "runs/long.safetensors/", "short.safetensors")
+    }
+    stems = ("quality", "quality-long", "quality-short")
+    assert names == {f"{stem}{device}.json" for stem in stems for device in ("", "-cuda")}
+
+
+def test_rows_of_another_device_or_checkpoint_are_not_taken_over(
+    scripts: Callable[[str], Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    quality, path = scripts("quality"), tmp_path / "quality.json"
+    same = {"checkpoint": "a", "device": "cpu", "versions": {"torch": "1"}}
+    assert quality.rows_there(None, same) == quality.rows_there(path, same) == []
+    path.write_text(json.dumps({**same, "rows": [1, 2]}))
+    assert quality.rows_there(path, same) == [1, 2]
+    assert capsys.readouterr().out == ""
+    for key, value in {"checkpoint": "b", "device": "cuda", "versions": {"torch": "2"}}.items():
+        assert quality.rows_there(path, {**same, key: value}) == []
+        assert f"begun anew, its rows are of another {key}\n" in capsys.readouterr().out
+
+
+def test_the_rounds_before_an_interruption_are_kept(
+    scripts: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    benchmark, rates = scripts("two_processes"), iter([10.0, 18.0, 11.0])
+
+    def rate(*_: object) -> float:
+        try:
+            return next(rates)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    monkeypatch.setattr(benchmark, "rate", rate)
+    out = tmp_path / "out.json"
+    monkeypatch.setattr(sys, "argv", ["two_processes.py", "--rounds", "3", "--json", str(out)])
+    with pytest.raises(KeyboardInterrupt):
+        benchmark.main()
+    result = json.loads(out.read_text())
+    assert result["rounds"] == 1
+    assert [row["ratio"] for row in result["rows"]] == [1.0, 1.8]
+
+
+def test_training_speeds_are_compared_round_by_round(
+    scripts: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Without the peers: contenders of known speed, the last round cut off."""
+    benchmark = scripts("train_speed")
+    rounds = [4.0, 2.0, 3.0]  # the first warms up
+
+    class Contender:
+        def __init__(self, name: str, options: object) -> None:
+            self.name, self.seconds = name, iter(rounds)
+
+        def run(self, steps: int) -> float:
+            slower = 1 if self.name.startswith("ours") else 2 if "bf16" in self.name else 3
+            if (seconds := next(self.seconds, None)) is None:
+                raise KeyboardInterrupt
+            return slower * seconds
+
+        def end(self) -> None: ...
+
+    monkeypatch.setattr(benchmark, "Worker", Contender)
+    monkeypatch.setattr(benchmark, "PEERS", ())
+    out = tmp_path / "out.json"
+    words = ["--rounds", "3", "--steps", "10", "--batch", "16", "--json", str(out)]
+    monkeypatch.setattr(sys, "argv", ["train_speed.py", *words])
+    with pytest.raises(KeyboardInterrupt):
+        benchmark.main()
+    result = json.loads(out.read_text())
+    assert result["rounds"] == 2
+    assert [row["contender"] for row in result["rows"]] == KNOWN["train_speed"]
+    assert [row["ours is faster by"] for row in result["rows"]] == 2 * [3.0, 2.0, 1.0]
+    assert result["rows"][2]["images/s"] == 16 * 10 / 2.5
+
+
+def test_the_peak_is_that_of_the_process_alone():
+    """On Linux, getrusage also counts what the process that started it held at that moment."""
+    code = f"import sys; sys.path.insert(0, {str(FOLDER)!r}); import growth; print(growth._peak())"
+    peaks, ballast = [], []
+    for _ in range(2):
+        words = [sys.executable, "-c", code]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        peaks.append(float(done.stdout))
+        ballast = ballast or [b"1" * 2**29]  # 512 MiB, held when the second is started
+    assert abs(peaks[1] - peaks[0]) < 50, peaks
 
 
 def test_the_roofline_runs_and_says_what_binds(tmp_path: Path):
