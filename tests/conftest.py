@@ -17,8 +17,14 @@ os.environ["OMP_NUM_THREADS"] = "1"  # read when torch loads, so it is set befor
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "agg"
 
+import contextlib
+import json
+import signal
 import socket
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import hypothesis
 import jaxtyping
@@ -46,6 +52,42 @@ def _shapes(request: pytest.FixtureRequest) -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", plain)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def program() -> Callable[..., str]:
+    """Runs a command and returns what it printed; it must end well, and within ``seconds``.
+
+    It leads a group of processes, which is killed as a whole where it does not: a child that goes
+    on would hold the pipes open, and the tests would wait for it.
+    """
+
+    def run(*command: str | Path, seconds: float = 400.0) -> str:
+        process = subprocess.Popen(
+            [str(word) for word in command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            printed, said = process.communicate(timeout=seconds)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            raise
+        assert process.returncode == 0, said[-3000:]
+        return printed
+
+    return run
+
+
+@pytest.fixture
+def forked(program: Callable[..., str]) -> Callable[[str, Path], dict]:
+    """Runs a part of ``forks.py`` in a folder and returns what it found."""
+    script = Path(__file__).with_name("forks.py")
+    return lambda what, folder: json.loads(program(sys.executable, script, what, folder))
 
 
 @pytest.fixture(autouse=True)

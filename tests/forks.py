@@ -4,9 +4,13 @@
     python tests/forks.py calls FOLDER     kills runs at every call that changes a file
     python tests/forks.py ranks FOLDER     the same run in one process and in two
     python tests/forks.py death FOLDER     kills one of two processes of a run
+    python tests/forks.py begin FOLDER     two processes that begin from different things
 
 The runs are forked off this process, which has loaded torch and never computed with it: a fork
 takes milliseconds, where a new Python takes seconds. What came of them is printed as JSON.
+
+Nothing waits for ever: what has not come after ``PATIENCE`` seconds ends the program, and all
+processes with it.
 """
 
 import contextlib
@@ -26,10 +30,12 @@ import torch
 import torch._dynamo  # optimizers load it, which would take a second in every fork
 from torch import Tensor, nn
 
-from tutorial_lib import _files, datasets, run_state
+from tutorial_lib import _files, datasets, hardware, parallel, run_state
 from tutorial_lib.datasets import Dataset
+from tutorial_lib.trainer import Trainer, data_home
 from tutorial_lib.training import TrainConfig, train
 
+PATIENCE = 120.0
 CHILDREN: list[int] = []
 STEPS = 40
 SETTINGS = {
@@ -105,9 +111,34 @@ def fork(work: Callable[[], object], log: Path) -> int:
 
 def ended(number: int) -> int:
     """Waits for a process: its exit code, or minus the signal that killed it."""
-    status = os.waitpid(number, 0)[1]
+    found: list[int] = []
+
+    def is_over() -> bool:
+        found[:] = os.waitpid(number, os.WNOHANG)
+        return found[0] == number
+
+    wait_until(is_over, f"the end of process {number}")
     CHILDREN.remove(number)
-    return os.waitstatus_to_exitcode(status)
+    return os.waitstatus_to_exitcode(found[1])
+
+
+def wait_until(holds: Callable[[], bool], what: str) -> None:
+    """Returns as soon as ``holds()``; after ``PATIENCE`` it gives up."""
+    last = time.perf_counter() + PATIENCE
+    while not holds():
+        if time.perf_counter() > last:
+            raise TimeoutError(f"waited {PATIENCE:.0f} s for {what}")
+        time.sleep(0.002)
+
+
+def wait_for_state(out: Path, step: int) -> None:
+    """Returns when the run in ``out`` has saved its state at ``step`` or later."""
+
+    def is_there() -> bool:  # that of the step itself may have come and gone
+        names = [path.stem for path in (out / "state").glob("step-*.safetensors")]
+        return any(int(name.removeprefix("step-")) >= step for name in names)
+
+    wait_until(is_there, f"a state of {out.name}")
 
 
 def left_behind(out: Path) -> dict:
@@ -234,8 +265,7 @@ def compare_ranks(folder: Path, data: Dataset) -> dict:
         found[name] = _difference(one, two)
     whole, parts = folder / "muon 2", folder / "parts"
     killed = together(lambda _: run(parts, data, Plain), log)
-    while not (parts / "state" / "step-00000008.safetensors").exists():
-        time.sleep(0.002)
+    wait_for_state(parts, 8)
     for number in killed:
         os.kill(number, signal.SIGTERM)
     codes = [ended(number) for number in killed]
@@ -263,8 +293,7 @@ def kill_a_rank(folder: Path, data: Dataset) -> dict:
     for victim in (0, 1):
         out, log = folder / f"run-{victim}", folder / f"log-{victim}"
         pair = together(lambda _, out=out: run(out, data, Plain, steps=10**6), log)
-        while not (out / "state" / "step-00000008.safetensors").exists():
-            time.sleep(0.002)
+        wait_for_state(out, 8)
         os.kill(pair[victim], signal.SIGKILL)
         start = time.perf_counter()
         ended(pair[victim])
@@ -274,12 +303,120 @@ def kill_a_rank(folder: Path, data: Dataset) -> dict:
     return {"survivors": found}
 
 
+def begin_apart(folder: Path, data: Dataset) -> dict:
+    """What becomes of two ranks that would go different ways, were each to decide by itself."""
+    found: dict[str, Any] = {}
+    for name, work in {
+        "weights": _begin_with_other_weights,
+        "state": _begin_with_a_damaged_state,
+        "failing": _let_the_first_fail,
+        "home": _see_less_memory,
+        "turns": _take_turns,
+        "agreement": _ask_for_another_run,
+    }.items():
+        place = folder / name
+        place.mkdir()
+        pair = together(lambda rank, work=work, place=place: work(rank, place, data), place / "log")
+        codes = [ended(number) for number in pair]
+        said = [path.read_text() for path in sorted(place.glob("said-*"))]
+        found[name] = {"codes": codes, "said": said, "log": (place / "log").read_text()}
+    return found
+
+
+def _say(place: Path, rank: int, what: object) -> None:
+    (place / f"said-{rank}").write_text(str(what))
+
+
+def _begin_with_other_weights(rank: int, place: Path, data: Dataset) -> None:
+    torch.manual_seed(rank)
+    config = TrainConfig(**{**SETTINGS, "steps": 3, "out": place / "run"})
+    came = train(config, data=data, model=Plain())
+    both = (came.network, came.ema_network)
+    _say(place, rank, [p.tolist() for network in both for p in network.parameters()])
+
+
+def _begin_with_a_damaged_state(rank: int, place: Path, data: Dataset) -> None:
+    """Rank 0 cannot read the newest state of a run, rank 1 can."""
+    run(place / "run", data, Plain, steps=11)
+    if rank == 0:
+        real = run_state.read_state
+
+        def read(path: Path) -> run_state.State:
+            if path.stem == "step-00000011":
+                raise run_state.CheckpointError(f"{path} is damaged: says this disk")
+            return real(path)
+
+        run_state.read_state = read
+    began = []
+    real_step = Trainer.step
+
+    def step(trainer: Trainer) -> Tensor:
+        began.append(trainer.steps_done)
+        return real_step(trainer)
+
+    Trainer.step = step  # type: ignore[method-assign]
+    run(place / "run", data, Plain, steps=14)
+    _say(place, rank, began)
+
+
+def _let_the_first_fail(rank: int, place: Path, data: Dataset) -> None:
+    """Only rank 0 looks at the folder, and finds it taken."""
+    (place / "run").mkdir(exist_ok=True)
+    (place / "run" / "thesis.txt").write_text("mine")
+    run(place / "run", data, Plain)
+
+
+def _see_less_memory(rank: int, place: Path, data: Dataset) -> None:
+    """The images fit on the GPU of rank 0 alone."""
+    hardware.fits = lambda size, device: rank == 0
+    with parallel.processes(torch.device("cpu")) as ranks:
+        _say(place, rank, data_home(1, torch.device("cuda"), ranks))
+
+
+def _take_turns(rank: int, place: Path, data: Dataset) -> None:
+    """Only rank 0 downloads; then rank 0 fails to, and nobody waits for it."""
+    datasets.is_here = lambda name, root=None: (place / "mnist").exists()
+    loaded = []
+
+    def load(name: str, **_: object) -> Dataset:
+        if not datasets.is_here(name):
+            assert rank == 0, "it downloads what another is downloading"
+            time.sleep(0.3)
+            (place / "mnist").write_text("here")
+            loaded.append("downloaded")
+        else:
+            loaded.append("read")
+        return data
+
+    datasets.load = load
+    config = TrainConfig(**{**SETTINGS, "dataset": "mnist", "steps": 2, "out": place / "run"})
+    train(config, model=Plain())
+    _say(place, rank, loaded)
+    (place / "mnist").unlink(missing_ok=True)
+
+    def fail(name: str, **_: object) -> Dataset:
+        raise FileNotFoundError("mnist: the download failed")
+
+    datasets.load = fail
+    datasets.is_here = lambda name, root=None: False
+    train(config, model=Plain())
+
+
+def _ask_for_another_run(rank: int, place: Path, data: Dataset) -> None:
+    shown = data if rank == 0 else Dataset(data.images, data.labels.flip(0), data.class_names)
+    run(place / "run", shown, Plain, lr=0.1 * (rank + 1))
+
+
 def end_all(*_: object) -> None:
     """Leaves no process behind when this one is told to end."""
+    kill_children()
+    os._exit(1)
+
+
+def kill_children() -> None:
     for number in CHILDREN:
         with contextlib.suppress(ProcessLookupError):
             os.kill(number, signal.SIGKILL)
-    os._exit(1)
 
 
 def main() -> None:
@@ -288,15 +425,17 @@ def main() -> None:
     torch.set_num_threads(1)
     os.fsync = lambda handle: None  # waits for the disk, which only a power cut would show
     data = datasets.circles(64, size=8, seed=0)
-    if what == "random":
-        came = kill_at_random(folder, data)
-    elif what == "calls":
-        came = kill_at_calls(folder, data)
-    elif what == "ranks":
-        came = compare_ranks(folder, data)
-    else:
-        came = kill_a_rank(folder, data)
-    print(json.dumps(came))
+    programs: dict[str, Callable[[Path, Dataset], dict]] = {
+        "random": kill_at_random,
+        "calls": kill_at_calls,
+        "ranks": compare_ranks,
+        "death": kill_a_rank,
+        "begin": begin_apart,
+    }
+    try:
+        print(json.dumps(programs[what](folder, data)))
+    finally:
+        kill_children()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from tutorial_lib import checkpoints, cli, hardware, train_config
+from tutorial_lib import checkpoints, cli, hardware, run_state, train_config
 from tutorial_lib.training import TrainConfig
 
 pytestmark = pytest.mark.plain_errors
@@ -92,6 +92,33 @@ def test_every_field_of_a_config_survives_the_command_line() -> None:
         check=True,
     )
     assert cli._parse(shell.stdout.splitlines()[3:]) == config
+
+
+def test_resume_keeps_what_the_words_leave_out_and_takes_what_they_change(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["--size", "8", "--seed", "3", "--decay", "constant", "--warmup", "0", "--keep", "2"]
+    assert cli.main(["train", *QUICK, *words, "--out", "run"]) == 0
+    assert cli.main(["train", "--out=run", "--resume", "--steps", "5", "--log-every", "1"]) == 0
+    state = run_state.newest_state(Path("run"))
+    assert state is not None
+    now, card = state.facts["config"], checkpoints.load_checkpoint("run").card
+    assert (card["steps"], now["steps"], now["log_every"]) == (5, 5, 1)
+    assert (now["seed"], now["keep"], now["widths"], now["batch_size"]) == (3, 2, [8, 8], 8)
+    # the next time these are what was asked for before
+    assert cli.main(["train", "--resume", "--out", "run"]) == 0
+    assert json.loads(Path("run/config.json").read_text())["steps"] == 5
+    capsys.readouterr()
+    for name, value in {"seed": "0", "batch-size": "32", "size": "16"}.items():
+        assert cli.main(["train", "--out", "run", "--resume", f"--{name}", value]) == 1
+        assert_one_line(capsys, f"{name.replace('-', '_')} must be .*, as in the run to resume")
+    assert cli.main(["train", "--out", "run", "--resume", "--steps", "4"]) == 1
+    assert_one_line(capsys, "steps must be at least 5, which the run has done; got 4")
+    assert cli.main(["train", "--out", "run", "--resume", "--stepps", "9"]) == 2
+    assert_one_line(capsys, "Unrecognized options: --stepps, 9; did you mean --steps")
+    Path("run/config.json").write_text("{")
+    assert cli.main(["train", "--out", "run", "--resume"]) == 2
+    assert_one_line(capsys, "config.json is damaged: ")
 
 
 def test_sample_draws_a_grid_and_numbers(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -282,7 +309,7 @@ USAGE = {
     "sampel": "command must be one of train, .*; got 'sampel'; did you mean 'sample'",
     "sample --seed -1": "seed must be at least 0, got -1",
     f"sample --seed {2**63}": "seed must be below 2.63, got 9223372036854775808",
-    f"train --seed {2**64}": "seed must be below 2.63, got 18446744073709551616",
+    f"train --seed {2**32}": "seed must be below 2.32, got 4294967296",
     "sample --stps 3": "Unrecognized options: --stps, 3; did you mean --steps?",
     "sample --sampler dimm": "sampler must be one of ddim, ddpm; .* did you mean 'ddim'",
     "sample --count 0": "count must be at least 1, got 0",

@@ -1,26 +1,25 @@
 """Several processes, and a batch in parts: the same training but for the order of additions."""
 
-import json
 import os
 import re
 import shutil
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from tutorial_lib import datasets, parallel, training
 from tutorial_lib.checkpoints import load_checkpoint
 from tutorial_lib.datasets import Dataset
 from tutorial_lib.parallel import Ranks
-from tutorial_lib.training import TrainConfig, train
+from tutorial_lib.training import TrainConfig, TrainingError, train
 
-FORKS = Path(__file__).with_name("forks.py")
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-QUIET = {**os.environ, "OMP_NUM_THREADS": "1"}
+Forked = Callable[[str, Path], dict]
 
 
 @pytest.fixture(scope="module")
@@ -33,15 +32,8 @@ def config_of(out: Path | None, **settings) -> TrainConfig:
     return TrainConfig(**{**quick, "widths": (8,), "progress": False, "out": out, **settings})
 
 
-def forked(what: str, folder: Path) -> dict:
-    command = [sys.executable, str(FORKS), what, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=QUIET)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout)
-
-
 @needs_fork
-def test_two_processes_train_as_one(tmp_path: Path) -> None:
+def test_two_processes_train_as_one(tmp_path: Path, forked: Forked) -> None:
     """40 steps each; fp32 differs by the rounding of sums, fp16 by its own roundings too.
 
     Largest differences seen, weights and losses: 3e-7 and 3e-8 in fp32, 3e-3 and 4e-5 in fp16.
@@ -55,35 +47,53 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     assert came["stopped"] == [1, 1]
     assert came["resumed"]
     assert re.search(
-        r"stopped and saved at step \d+ of 40; to go on: torchrun --nproc-per-node 2 -m "
-        r"tutorial_lib train .* --resume",
+        r"stopped and saved at step \d+ of 40; to go on in each process: "
+        r"training.resume\('.*/parts', data=data, model=model\)",
         came["log"],
     )
 
 
 @needs_fork
-def test_a_process_that_dies_ends_the_run_with_an_error(tmp_path: Path) -> None:
+def test_a_process_that_dies_ends_the_run_with_an_error(tmp_path: Path, forked: Forked) -> None:
     for survivor in forked("death", tmp_path)["survivors"]:
         assert survivor["code"] == 1
         assert survivor["seconds"] < 60, "it hung"
         assert "ParallelError: another process of this run has ended" in survivor["said"]
 
 
-def test_torchrun_from_the_command_line(tmp_path: Path) -> None:
+@needs_fork
+def test_processes_begin_alike(tmp_path: Path, forked: Forked) -> None:
+    came = forked("begin", tmp_path)
+    # handed-in networks differ, as do their averages: those of rank 0 count
+    assert came["weights"]["codes"] == [0, 0], came["weights"]["log"]
+    assert came["weights"]["said"][0] == came["weights"]["said"][1]
+    # rank 0 finds the newest state damaged: both go on from the one before, at step 8
+    assert came["state"]["codes"] == [0, 0], came["state"]["log"]
+    assert [said.endswith("8, 9, 10, 11, 12, 13]") for said in came["state"]["said"]] == [True] * 2
+    assert "going on from step-00000008" in came["state"]["log"]
+    # what rank 0 alone finds out is raised on both, at once
+    assert came["failing"]["codes"] == [1, 1]
+    assert "ValueError: out must be a new or an empty folder" in came["failing"]["log"]
+    assert "ParallelError: the first process of this run has ended: " in came["failing"]["log"]
+    # the images go where all ranks can have them
+    assert came["home"]["said"] == ["cpu", "cpu"], came["home"]["log"]
+    # one downloads, then the other reads; where it cannot, nobody waits
+    assert came["turns"]["said"] == ["['downloaded']", "['read']"], came["turns"]["log"]
+    assert came["turns"]["codes"] == [1, 1]
+    assert "FileNotFoundError: mnist: the download failed" in came["turns"]["log"]
+    assert "another process of this run could not read what it needs" in came["turns"]["log"]
+    assert came["agreement"]["codes"] == [1, 1]
+    assert "ValueError: lr, data must be the same in all proc" in came["agreement"]["log"]
+
+
+def test_torchrun_from_the_command_line(tmp_path: Path, program: Callable[..., str]) -> None:
     torchrun = shutil.which("torchrun", path=str(Path(sys.executable).parent)) or "torchrun"
     words = ["--size", "8", "--widths", "8", "--steps", "3", "--device", "cpu", "--no-progress"]
     words += ["--precision", "fp32", "--batch-size", "8", "--sample-every", "3", "--out"]
     several = [torchrun, "--nproc-per-node", "2", "-m", "tutorial_lib", "train"]
-    done = subprocess.run(
-        [*several, *words, str(tmp_path / "two")],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        env=QUIET,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert re.search(r"^3 steps in [\d.]+ s, \d+ images/s\n", done.stdout)
-    assert done.stdout.count("checkpoint: ") == 1, "one process speaks"
+    printed = program(*several, *words, tmp_path / "two")
+    assert re.search(r"^3 steps in [\d.]+ s, \d+ images/s\n", printed)
+    assert printed.count("checkpoint: ") == 1, "one process speaks"
     one = train(config_of(tmp_path / "one", steps=3, sample_every=3))
     two = load_checkpoint(tmp_path / "two")
     for ours, theirs in zip(one.ema_network.parameters(), two.network.parameters(), strict=True):
@@ -147,8 +157,36 @@ def test_the_launch_command_is_the_one_in_use(monkeypatch: pytest.MonkeyPatch) -
         "GROUP_WORLD_SIZE": "2",
     }.items():
         monkeypatch.setenv(name, value)
-    words = ["torchrun", "--nnodes", "2", "--nproc-per-node", "4", "-m"]
-    assert parallel.launch_words() == words
+    words = "torchrun --nnodes 2 --rdzv-backend c10d --rdzv-endpoint HOST:29500 --nproc-per-node 4"
+    assert parallel.launch_words() == [*words.split(), "-m"]
+
+
+SILENT = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer"
+
+
+@pytest.mark.parametrize(
+    ("error", "about_others"),
+    [
+        (RuntimeError(f"{SILENT} [127.0.0.1]:15771"), True),
+        (RuntimeError("[gloo/transport/tcp/pair.cc:538] Read error: reset by peer"), True),
+        (RuntimeError("[gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 6ms"), True),
+        (dist.DistBackendError("ncclRemoteError: remote process exited"), True),
+        (dist.DistStoreError("Timed out after 601 seconds, 1/2 clients joined."), True),
+        (dist.DistBackendError("Duplicate GPU detected : rank 1 and rank 0 both on 1B000"), False),
+        (dist.DistBackendError("ncclUnhandledCudaError: out of memory"), False),
+        (dist.DistNetworkError("The server socket has failed to listen: EADDRINUSE"), False),
+        (TrainingError("cannot write /data/gloo/run/metrics.jsonl: timed out"), False),
+        (TrainingError(f"cannot write {SILENT}"), False),
+        (RuntimeError("the loader of process group 3: connection closed by peer"), False),
+        (RuntimeError("enforce fail at ../gloo/allreduce.cc op.preamble.length 8 vs 4"), False),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+    ],
+    ids=str,
+)
+def test_only_the_silence_of_others_is_blamed_on_them(
+    error: RuntimeError, about_others: bool
+) -> None:
+    assert parallel.is_about_others(error) is about_others
 
 
 def test_a_stale_environment_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,6 @@ import os
 import pickle
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,7 +22,6 @@ from tutorial_lib.interrupts import Interrupted, Interrupts
 from tutorial_lib.train_config import MAY_CHANGE
 from tutorial_lib.training import TrainConfig, TrainingError, train
 
-FORKS = Path(__file__).with_name("forks.py")
 SETTINGS = {"size": 8, "batch_size": 8, "steps": 11, "precision": "fp32", "device": "cpu"}
 SETTINGS |= {"progress": False, "log_every": 3, "num_steps": 5}
 
@@ -128,22 +126,18 @@ def test_stopped_and_resumed_is_the_run_unstopped(
     assert len(run.losses) == 11
 
 
-def forked(what: str, folder: Path) -> dict:
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(FORKS), what, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=env)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout)
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_killed_at_random_moments_it_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+def test_killed_at_random_moments_it_goes_on_to_the_same_bits(
+    tmp_path: Path, forked: Callable[[str, Path], dict]
+) -> None:
     came = forked("random", tmp_path)
     assert came == {"killed": 20, "same": [True] * 20}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_killed_at_every_change_of_a_file_it_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+def test_killed_at_every_change_of_a_file_it_goes_on_to_the_same_bits(
+    tmp_path: Path, forked: Callable[[str, Path], dict]
+) -> None:
     """In the middle of each write, before each move, each removal and each new folder."""
     came = forked("calls", tmp_path)
     assert came["calls"] >= 40
@@ -194,8 +188,11 @@ def test_a_stop_in_a_notebook_is_a_keyboard_interrupt(
     tmp_path: Path, discs: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop_at(2, monkeypatch, signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt, match=r"step 2 of 11; to go on: .* --resume"):
+    call = rf"training.resume\('{tmp_path / 'run'}', data=data, model=model\)"
+    with pytest.raises(KeyboardInterrupt, match=rf"step 2 of 11; to go on: {call}$"):
         train(config_of(tmp_path / "run"), data=discs, model=net())
+    with pytest.raises(KeyboardInterrupt, match=r"to go on: training.resume\('.*', data=data\)$"):
+        train(config_of(tmp_path / "tiny"), data=discs)
 
 
 # --- damage ---------------------------------------------------------------------------------------
@@ -354,6 +351,9 @@ def test_a_change_that_matters_is_refused_by_name(tmp_path: Path, discs: Dataset
         training.resume(tmp_path / "run", data=discs, model=net(), precision="bf16")
     with pytest.raises(ValueError, match=r"data must be .*as in the run to resume"):
         training.resume(tmp_path / "run", data=datasets.circles(41, size=8), model=net())
+    relabelled = Dataset(discs.images, (discs.labels + 1) % 6, discs.class_names)
+    with pytest.raises(ValueError, match=r"data must be .*: labels_crc32 was \d+, is \d+"):
+        training.resume(tmp_path / "run", data=relabelled, model=net())
     with pytest.raises(CheckpointError, match="is for another network than this TinyUNet"):
         training.resume(tmp_path / "run", data=discs)
     with pytest.raises(ValueError, match="steps must be at least 2, which the run has done; got 1"):
@@ -386,6 +386,48 @@ def test_a_longer_run_says_what_becomes_of_the_rate(tmp_path: Path, discs: Datas
     assert lines[6]["lr"] == pytest.approx(0.02 * (1 - 6.5 / 12))
     again = training.resume(tmp_path / "run", data=discs, model=net(), steps=12)
     assert len(again.losses) == 12, "a run that is over stays as it is"
+
+
+def test_what_is_changed_is_what_the_next_resume_goes_on_with(
+    tmp_path: Path, discs: Dataset
+) -> None:
+    flat = {"decay": "constant", "warmup": 0.0}
+    run = train(config_of(tmp_path / "run", steps=4, **flat), data=discs, model=net()).path
+    training.resume(run, data=discs, model=net(), steps=6, checkpoint_every=5, keep=1)
+    assert [path.stem for path in run.glob("step-*.safetensors")] == ["step-00000006"]
+    assert training.asked_for(run) == config_of(
+        run, steps=6, checkpoint_every=5, keep=1, resume=True, **flat
+    )
+    assert training.resume(run, data=discs, model=net()).config.keep == 1
+    # where nothing is done so far, everything may be another, and is written down
+    for state in (run / "state").iterdir():
+        state.unlink()
+    training.resume(run, data=discs, model=net(), seed=1)
+    assert training.asked_for(run).seed == 1
+    (run / "config.json").write_text("[1]")
+    with pytest.raises(ValueError, match=r"config.json is damaged: it holds no fields"):
+        training.resume(run, data=discs, model=net())
+
+
+@pytest.mark.parametrize("began", ["cpu", "elsewhere"])
+def test_the_order_goes_on_where_it_began(tmp_path: Path, discs: Dataset, began: str) -> None:
+    """Images that did not fit on the device then may fit now, and the reverse.
+
+    Here the device is the CPU, so it is the state that says where the images were.
+    """
+    train(config_of(tmp_path / "run", steps=2), data=discs, model=net())
+    state = run_state.newest_state(tmp_path / "run")
+    assert state is not None
+    assert state.facts["data_on"] == "cpu"
+    trainer = training.Trainer(
+        config_of(tmp_path / "run", steps=2),
+        *(net(), discs, torch.device("cpu"), hardware.pick_precision("fp32", torch.device("cpu"))),
+    )
+    state.facts["data_on"] = began
+    trainer.restore(state)
+    assert (trainer.order.generator is trainer.generator) == (began == "cpu")
+    assert torch.equal(trainer.order.rest, state.tensors["order"])
+    assert torch.equal(trainer.order.generator.get_state(), state.tensors["random.order"])
 
 
 def test_resume_without_a_state_begins(tmp_path: Path, discs: Dataset) -> None:

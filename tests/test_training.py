@@ -449,6 +449,17 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path, discs: Datase
         ({"label_drop": -0.1}, "label_drop must be .* got -0.1"),
         ({"num_steps": 0}, "num_steps must be at least 1, got 0"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"seed": 2**32}, r"seed must be below 2\^32, got 4294967296"),
+        ({"seed": True}, "seed must be an int, got bool True"),
+        ({"steps": True}, "steps must be an int, got bool True"),
+        ({"keep": False}, "keep must be an int, got bool False"),
+        ({"blocks": "2"}, "blocks must be an int, got str '2'"),
+        ({"lr": True}, "lr must be a number, got bool True"),
+        ({"conditional": "yes"}, "conditional must be True or False, got str 'yes'"),
+        ({"resume": 1}, "resume must be True or False, got int 1"),
+        ({"progress": None}, "progress must be True or False, got NoneType None"),
+        ({"out": 3}, "out must be a path, got int 3"),
+        ({"root": b"data"}, "root must be a path, got bytes b'data'"),
         ({"widths": ()}, "widths must be .* got tuple"),
         ({"widths": (8, 0)}, "widths must be at least 1, got 0"),
         ({"dataset": ""}, "dataset must be a name"),
@@ -456,7 +467,17 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path, discs: Datase
 )
 def test_config_names_the_field_that_cannot_be_meant(settings: dict, message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
-        tiny(None, **settings)
+        TrainConfig(**{**SETTINGS, **settings})
+
+
+@pytest.mark.plain_errors
+def test_config_takes_words_for_paths_and_numbers_of_numpy() -> None:
+    given = {"steps": np.int64(3), "lr": np.float32(0.5), "warmup": 0, "widths": (np.int32(8),)}
+    config = TrainConfig(out="runs/a", root="data", **given)  # type: ignore[arg-type]
+    assert (config.out, config.root) == (Path("runs/a"), Path("data"))
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+    assert [type(v) for v in (config.steps, config.lr, config.warmup)] == [int, float, float]
+    assert TrainConfig(seed=2**32 - 1).seed == 2**32 - 1
 
 
 @pytest.mark.plain_errors
@@ -595,18 +616,19 @@ def test_data_stay_where_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_images_read_from_memory_are_the_same_images(
-    discs: Dataset, monkeypatch: pytest.MonkeyPatch
+    discs: Dataset,
 ) -> None:
     index = torch.tensor([3, 60, 3])
-    here = batches.Store(discs.images, discs.labels, CPU)
-    monkeypatch.setattr(hardware, "fits", lambda size, device: False)
-    elsewhere = batches.Store(discs.images, discs.labels, CPU)
-    for store in (here, elsewhere):
-        x0, labels = store.pick(index)
-        assert torch.equal(x0, discs.images[index])
-        assert labels is not None
-        assert torch.equal(labels, discs.labels[index])
-        assert x0.is_contiguous(memory_format=torch.channels_last)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    for home in {device, CPU}:
+        store = batches.Store(discs.images, discs.labels, device, home)
+        for numbers in (index, index.to(device)):
+            x0, labels = store.pick(numbers)
+            assert x0.device.type == device.type
+            assert torch.equal(x0.cpu(), discs.images[index])
+            assert labels is not None
+            assert torch.equal(labels.cpu(), discs.labels[index])
+            assert x0.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, while it loads itself

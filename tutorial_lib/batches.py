@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-from tutorial_lib import hardware
-
 
 class Shuffled:
     """The numbers 0..count-1 in a new random order, again and again.
@@ -39,7 +37,7 @@ class Shuffled:
 
 
 class Store:
-    """Images and labels, on the device where they fit, else in this machine's own memory.
+    """Images and labels, on the device or in this machine's own memory.
 
     From there a batch travels through pinned memory, which the GPU reads by itself: the step
     does not wait for it.
@@ -48,14 +46,14 @@ class Store:
         images: (N, C, H, W).
         labels: int64 (N,); None where nobody asks for them.
         device: where the batches go.
-
-    Attributes:
-        home: the device that holds them, and that numbers for ``pick`` must be on.
+        home: the device that holds them: ``device`` or the CPU. Numbers for ``pick`` should be
+            there too; others have to be fetched, which waits.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor | None, device: torch.device) -> None:
-        self.device = device
-        self.home = device if hardware.fits(images.nbytes, device) else torch.device("cpu")
+    def __init__(
+        self, images: Tensor, labels: Tensor | None, device: torch.device, home: torch.device
+    ) -> None:
+        self.device, self.home = device, home
         self.images = images.to(self.home)
         self.labels = None if labels is None else labels.to(self.home)
 
@@ -64,6 +62,7 @@ class Store:
 
     def pick(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
         """The images (B, C, H, W), channels last, and labels (B,) of the given numbers (B,)."""
+        index = index.to(self.home)
         x0 = self._sent(self.images[index]).contiguous(memory_format=torch.channels_last)
         return x0, None if self.labels is None else self._sent(self.labels[index])
 

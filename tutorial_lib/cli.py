@@ -7,6 +7,7 @@ in the environment shows where an error came from.
 
 import contextlib
 import io
+import itertools
 import os
 import re
 import sys
@@ -27,7 +28,14 @@ from tutorial_lib.images import png_bytes
 from tutorial_lib.interrupts import Interrupted
 from tutorial_lib.parallel import ParallelError
 from tutorial_lib.sampling import Recipe
-from tutorial_lib.training import TrainConfig, Trainer, TrainingError, new_network, train
+from tutorial_lib.training import (
+    TrainConfig,
+    Trainer,
+    TrainingError,
+    asked_for,
+    new_network,
+    train,
+)
 
 LARGEST_GRID = 4096
 """Images of one PNG, unless asked for by name; more go to shards."""
@@ -349,10 +357,36 @@ def _parse(argv: list[str]) -> Any:
 
 
 def _ask_tyro(argv: list[str]) -> Any:
+    before = _run_to_resume(argv)
+    if before is not None:
+        prog = "python -m tutorial_lib train"
+        return tyro.cli(TrainConfig, default=before, prog=prog, args=argv[1:])
     commands = {name: config for name, (config, _) in COMMANDS.items()}
     return tyro.extras.subcommand_cli_from_dict(
         commands, prog="python -m tutorial_lib", description=DESCRIPTION, args=argv
     )
+
+
+def _run_to_resume(argv: list[str]) -> TrainConfig | None:
+    """What a run to go on with was asked for: fields that the words leave out stay as they were.
+
+    None where the words are about no such run.
+
+    Raises:
+        UsageError: its config.json cannot be read.
+    """
+    if argv[:1] != ["train"] or "--resume" not in argv:
+        return None
+    # the last one counts, as it does for tyro
+    joined = [word.removeprefix("--out=") for word in argv if word.startswith("--out=")]
+    apart = [value for word, value in itertools.pairwise(argv) if word == "--out"]
+    for out in [*joined, *apart][-1:]:
+        if (Path(out) / "config.json").exists():
+            try:
+                return asked_for(out)
+            except (ValueError, TypeError) as error:
+                raise UsageError(error) from error
+    return None
 
 
 @contextlib.contextmanager

@@ -8,8 +8,10 @@ of one process, but for the order in which numbers are added.
 import contextlib
 import datetime
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -17,7 +19,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 PATIENCE = datetime.timedelta(minutes=10)
-"""How long a rank waits for the others before it gives up; saving and sampling must fit in."""
+"""How long a rank waits for the others; a download, saving and sampling must fit in, each."""
+
+
+PORT = 29500
+"""Where processes on several machines meet, in the command that goes on with their run."""
+
+T = TypeVar("T")
 
 
 class ParallelError(RuntimeError):
@@ -31,10 +39,19 @@ class Ranks:
         rank: the number of this process, 0 for the one that writes the files.
         count: how many there are.
         device: where this process computes.
+        on_machine: the number of this process among those of its machine.
     """
 
-    def __init__(self, rank: int = 0, count: int = 1, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        rank: int = 0,
+        count: int = 1,
+        device: torch.device | str = "cpu",
+        *,
+        on_machine: int = 0,
+    ) -> None:
         self.rank, self.count, self.device = rank, count, torch.device(device)
+        self.on_machine = on_machine
 
     @property
     def writes(self) -> bool:
@@ -81,17 +98,54 @@ class Ranks:
         dist.all_reduce(together, dist.ReduceOp.MAX)
         return together.tolist()
 
-    def first_says(self, text: str) -> str:
-        """``text`` as rank 0 has it."""
+    def all(self, holds: bool) -> bool:
+        """Whether ``holds`` is true on every rank."""
+        return not self.largest(float(not holds))[0]
+
+    def first_does(self, work: Callable[[], str]) -> str:
+        """What ``work`` comes to on rank 0, the only one that does it.
+
+        Raises:
+            ParallelError: it failed there; rank 0 itself raises what ``work`` raised.
+        """
         if self.count == 1:
-            return text
-        box = [text]
+            return work()
+        box: list[Any] = ["", ""]
+        failure = None
+        if self.rank == 0:
+            try:
+                box[0] = work()
+            except Exception as error:  # raised below, when the others know of it
+                failure, box[1] = error, f"{type(error).__name__}: {error}"
         dist.broadcast_object_list(box, src=0, device=self.device)
+        if failure is not None:
+            raise failure
+        if box[1]:
+            raise ParallelError(f"the first process of this run has ended: {box[1]}")
         return box[0]
 
-    def wait(self) -> None:
-        """Returns when every rank has come here."""
-        self.largest(0.0)
+    def in_turns(self, work: Callable[[], T]) -> T:
+        """What ``work`` comes to here: first on rank 0, then on the first rank of every other
+        machine, then on all others. So each finds what those before it have put on a disk.
+
+        Raises:
+            ParallelError: it failed on another rank; there, what ``work`` raised is raised.
+        """
+        own = 0 if self.rank == 0 else 1 if self.on_machine == 0 else 2
+        results: list[T] = []
+        for turn in range(3):
+            failure = None
+            if turn == own:
+                try:
+                    results.append(work())
+                except Exception as error:  # raised below, when the others know of it
+                    failure = error
+            everywhere = self.all(failure is None)
+            if failure is not None:
+                raise failure
+            if not everywhere:
+                raise ParallelError("another process of this run could not read what it needs")
+        return results[0]
 
 
 ALONE = Ranks()
@@ -119,11 +173,14 @@ def processes(device: torch.device) -> Iterator[Ranks]:
         if ours:
             backend = "nccl" if device.type == "cuda" else "gloo"
             dist.init_process_group(backend, timeout=PATIENCE)
-        yield Ranks(dist.get_rank(), dist.get_world_size(), device)
+        here = int(os.environ.get("LOCAL_RANK", str(dist.get_rank())))
+        yield Ranks(dist.get_rank(), dist.get_world_size(), device, on_machine=here)
     except RuntimeError as error:
-        if not _is_about_others(error):
+        if not is_about_others(error):
             raise
-        raise ParallelError("another process of this run has ended or does not answer") from error
+        message = "another process of this run has ended or does not answer"
+        why = str(error).strip().partition("\n")[0]
+        raise ParallelError(f"{message} ({why})") from error
     finally:
         if ours and dist.is_initialized():
             dist.destroy_process_group()
@@ -161,16 +218,40 @@ def without_average(network: nn.Module) -> AbstractContextManager[None]:
 
 
 def launch_words() -> list[str]:
-    """The words before ``tutorial_lib`` that start as many processes as are running here."""
+    """The words before ``tutorial_lib`` that start as many processes as are running here.
+
+    Where there are several machines, the same words are for each; HOST stands for one of them.
+    """
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if launched()[1] == 1:
         return ["python", "-m"]
-    machines = int(os.environ.get("GROUP_WORLD_SIZE", "1"))
-    several = ["--nnodes", str(machines)] if machines > 1 else []
+    several = []
+    if (machines := machine_count()) > 1:  # torchrun tells its processes no place to meet again
+        several = ["--nnodes", str(machines), "--rdzv-backend", "c10d"]
+        several += ["--rdzv-endpoint", f"HOST:{PORT}"]
     return ["torchrun", *several, "--nproc-per-node", str(here), "-m"]
 
 
-def _is_about_others(error: RuntimeError) -> bool:
-    """Whether an error came from the talk between processes, not from this one's own work."""
-    words = ("gloo", "nccl", "connection closed by peer", "process group")
-    return isinstance(error, dist.DistError) or any(w in str(error).lower() for w in words)
+def machine_count() -> int:
+    """How many machines take part, by what ``torchrun`` has told this process."""
+    return int(os.environ.get("GROUP_WORLD_SIZE", "1"))
+
+
+_SILENCE = re.compile(
+    r"(closed|reset) by peer|broken pipe|remote ?error|timed? ?out|clients joined"
+    r"|connection (was )?(closed|lost|refused)|failed to (recv|send)|(recv|send)\w* failed",
+    re.IGNORECASE,
+)
+
+
+def is_about_others(error: RuntimeError) -> bool:
+    """Whether ``error`` says that another process is silent, and nothing about this one's work.
+
+    gloo raises plain RuntimeErrors that begin with a place in its own source. NCCL and the store
+    have a class of errors, which also hold mistakes of this process: two ranks on one GPU, a port
+    that is taken.
+    """
+    talked = isinstance(error, dist.DistError) or (
+        type(error) is RuntimeError and "gloo/transport/" in str(error)
+    )
+    return talked and _SILENCE.search(str(error)) is not None

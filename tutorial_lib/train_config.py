@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import os
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ DECAYS: dict[str, Callable[[float], float]] = {
 }
 OPTIMIZERS = ("muon", "adamw")
 
+LARGEST_SEED = 2**32 - 1
+"""Torch's generator on the CPU looks at 32 bits: with more, different seeds would be the same."""
+
 MAY_CHANGE = {
     *("root", "device", "precision", "compile", "accumulate"),  # compared as they turn out
     *("steps", "max_seconds"),  # see ``resume``
@@ -44,6 +48,9 @@ MAY_CHANGE = {
     *("progress", "tensorboard", "resume"),
 }
 """Fields of a config that may be others when a run is resumed."""
+
+OF_ONE_PROCESS = {"root", "device", "out", "progress", "tensorboard"}
+"""Fields that may differ from one process of a run to another; ``out`` is that of the first."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class TrainConfig:
     root: Path | None = None
     """Folder of downloaded data sets; None means TUTORIAL_DATA, else data/."""
     seed: int = 0
-    """Seed of everything random: first weights, order of the images, t and noise."""
+    """Seed of everything random: first weights, order of the images, t and noise; below 2^32."""
 
     schedule: str = "cosine"
     """Noise schedule: linear, quadratic or cosine."""
@@ -134,7 +141,14 @@ class TrainConfig:
     """Whether to write the metrics and grids for TensorBoard too, which must be installed."""
 
     def __post_init__(self) -> None:
+        for name in ("root", "out"):
+            object.__setattr__(self, name, _path(name, getattr(self, name)))
         _check_config(self)
+        for field in dataclasses.fields(self):  # NumPy's numbers are welcome; JSON has only its own
+            kind, value = _NUMBERS.get(field.type), getattr(self, field.name)
+            if kind is not None and value is not None:
+                object.__setattr__(self, field.name, kind(value))
+        object.__setattr__(self, "widths", tuple(map(int, self.widths)))
 
     def command(self) -> str:
         """The command line that asks for this config; fields at their defaults are left out."""
@@ -174,6 +188,18 @@ def weight_of(config: TrainConfig) -> losses.Weight | None:
     return WEIGHTS[config.weight]
 
 
+def _path(name: str, value: object) -> Path | None:
+    """``value`` as a path; TypeError where it can be none."""
+    if value is None:
+        return None
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be a path, got {_validate.describe(value)}")
+    return Path(os.fspath(value))
+
+
+_NUMBERS: dict[Any, type] = {int: int, int | None: int, float: float, float | None: float}
+
+
 def _check_config(config: TrainConfig) -> None:
     """Raises for the first field that cannot be meant, naming it."""
     if not isinstance(config.dataset, str) or not config.dataset:
@@ -190,7 +216,12 @@ def _check_config(config: TrainConfig) -> None:
     }
     for name, options in names.items():
         _validate.one_of(name, getattr(config, name), options)
-    _validate.seed("seed", config.seed)
+    if _validate.whole_number("seed", config.seed, at_least=0) > LARGEST_SEED:
+        raise ValueError(f"seed must be below 2^32, got {config.seed}")
+    for name in ("conditional", "compile", "resume", "progress", "tensorboard"):
+        if not isinstance(getattr(config, name), bool):
+            came = _validate.describe(getattr(config, name))
+            raise TypeError(f"{name} must be True or False, got {came}")
     for name in ("num_steps", "batch_size", "blocks", "patch", "accumulate", "log_every"):
         _validate.whole_number(name, getattr(config, name), at_least=1)
     if config.batch_size % config.accumulate:

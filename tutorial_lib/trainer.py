@@ -80,22 +80,26 @@ class Trainer:
         self.network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.schedule = SCHEDULES[config.schedule](config.num_steps).to(device)
         self.step_sampler = STEP_SAMPLERS[config.step_sampler](config.num_steps)
-        self.store = Store(data.images, data.labels if config.conditional else None, device)
+        home = data_home(data.images.nbytes, device, ranks)
+        self.store = Store(data.images, data.labels if config.conditional else None, device, home)
         self.no_class = len(data.class_names)
         # On the device, so that drawing t, noise and images never waits for the CPU.
         self.generator = torch.Generator(device).manual_seed(config.seed)
-        same_home = self.store.home == device
-        picks = self.generator if same_home else torch.Generator().manual_seed(config.seed)
-        self.order = Shuffled(len(data.images), picks)
+        self._draw_order(with_noise=home == device)
         self._check_answer()
         self.network.train()
-        self.ema = AveragedModel(self.network)
+        self._wrapped = ranks.wrap(self.network)
+        self.ema = AveragedModel(self.network)  # of the weights that all ranks have by now
         self.steps_done, self.seconds = 0, 0.0
         self.optimizers = _optimizers(config, self.network, device)
         self.scaler = hardware.grad_scaler(device, precision)
-        self._wrapped = ranks.wrap(self.network)
         self._forward = hardware.compiled(self._wrapped) if config.compile else self._wrapped
         self.update_lr()
+
+    def _draw_order(self, *, with_noise: bool) -> None:
+        """Draws the order of the images where the noise is drawn, or else on the CPU."""
+        own = torch.Generator().manual_seed(self.config.seed)
+        self.order = Shuffled(len(self.store), self.generator if with_noise else own)
 
     def step(self) -> Tensor:
         """One training step; its loss, a scalar that stays on the device."""
@@ -223,6 +227,7 @@ class Trainer:
             kept = self.step_sampler.state_dict()
             tensors.update({f"step_sampler.{name}": value for name, value in kept.items()})
         facts = {"steps": self.steps_done, "seconds": self.seconds}
+        facts["data_on"] = self.order.generator.device.type  # as the run began: the order is its
         return tensors, {**facts, "scaler": self.scaler.state_dict()}
 
     def restore(self, state: State) -> None:
@@ -236,6 +241,8 @@ class Trainer:
         run_state.fill_module(state, "ema.", self.ema)
         run_state.fill_optimizers(self.optimizers, tensors)
         self.scaler.load_state_dict(facts["scaler"])
+        # the order of before, also where the memory for the images is another now
+        self._draw_order(with_noise=facts["data_on"] == self.device.type)
         self.order.generator.set_state(tensors["random.order"])
         self.order.go_on_with(tensors["order"])
         self.generator.set_state(tensors["random.run"])
@@ -257,6 +264,15 @@ class Trainer:
             raise TrainingError(
                 f"gradients overflow at every scale by step {self.steps_done}: {advice}"
             )
+
+
+def data_home(size: int, device: torch.device, ranks: Ranks) -> torch.device:
+    """Where data of ``size`` bytes stay: on ``device`` where they fit there on every rank.
+
+    The order of the images is drawn where they are, so all ranks must have them on the same kind
+    of device: else each would go through an order of its own.
+    """
+    return device if ranks.all(hardware.fits(size, device)) else torch.device("cpu")
 
 
 class _Together:

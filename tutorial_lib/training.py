@@ -36,10 +36,11 @@ from tutorial_lib.checkpoints import as_eps_model, save_checkpoint
 from tutorial_lib.datasets import Dataset
 from tutorial_lib.interrupts import Interrupted, Interrupts
 from tutorial_lib.journal import Journal, TrainingError, check_tensorboard
+from tutorial_lib.parallel import Ranks
 from tutorial_lib.predictions import clip_x0
 from tutorial_lib.run_state import State
 from tutorial_lib.schedules import NoiseSchedule
-from tutorial_lib.train_config import MAY_CHANGE, TrainConfig
+from tutorial_lib.train_config import MAY_CHANGE, OF_ONE_PROCESS, TrainConfig
 from tutorial_lib.trainer import Trainer, ema_decay, lr_factor, new_network, update_ema
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "TrainConfig",
     "Trainer",
     "TrainingError",
+    "asked_for",
     "ema_decay",
     "lr_factor",
     "new_network",
@@ -108,7 +110,8 @@ def train(
 
     Raises:
         ValueError: a data set, device or folder that is not there or cannot be used, a model whose
-            answer has not the shape of the images, a run to resume that was another one.
+            answer has not the shape of the images, a run to resume that was another one, processes
+            that were asked for different runs.
         TrainingError: the loss or a weight is no longer finite.
         CheckpointError: a checkpoint or state cannot be written, or no state can be read.
         Interrupted: the run was asked to stop, and is saved.
@@ -117,15 +120,19 @@ def train(
     if config.tensorboard:
         check_tensorboard()
     device = hardware.pick_device(config.device)
-    if data is None:
-        data = datasets.load(config.dataset, size=config.size, root=config.root, seed=config.seed)
-    with parallel.processes(device) as ranks, _own_randomness(config.seed, ranks.device):
-        precision = hardware.pick_precision(config.precision, ranks.device)
-        network = model if model is not None else new_network(config, data)
-        _seed_dropout(config.seed + ranks.rank, ranks.device)
-        trainer = Trainer(config, network, data, ranks.device, precision, ranks)
-        folder = Path(ranks.first_says(str(_run_folder(config) if ranks.writes else "")))
-        return _run(trainer, data, folder)
+    given = (("data", data), ("model", model))
+    handed_in = [name for name, value in given if value is not None]
+    with parallel.processes(device) as ranks:
+        if data is None:
+            data = _load(config, ranks)
+        _check_agreement(config, data, ranks)
+        precision = _precision(config, ranks)
+        with _own_randomness(config.seed, ranks.device):
+            network = model if model is not None else new_network(config, data)
+            _seed_dropout(config.seed + ranks.rank, ranks.device)
+            trainer = Trainer(config, network, data, ranks.device, precision, ranks)
+            folder = Path(ranks.first_does(lambda: str(_run_folder(config))))
+            return _run(trainer, data, folder, handed_in)
 
 
 def resume(
@@ -149,19 +156,56 @@ def resume(
         ValueError, TypeError: no run there, or a change to a field that decided the steps so far.
         See also ``train``.
     """
-    config_path = Path(run) / "config.json"
-    try:
-        fields = json.loads(config_path.read_bytes())
-    except OSError as error:
-        raise ValueError(
-            f"run must be the folder of a run: {config_path}: {error.strerror}"
-        ) from error
-    fields = {**fields, "out": str(run), "resume": True}
-    config = dataclasses.replace(TrainConfig.from_dict(fields), **changes)
+    config = dataclasses.replace(asked_for(run), **changes)
     return train(config, data=data, model=model)
 
 
-def _run(trainer: Trainer, data: Dataset, folder: Path) -> Run:
+def asked_for(run: Path | str) -> TrainConfig:
+    """The config of the run in the folder ``run``, set to go on there.
+
+    Raises:
+        ValueError, TypeError: there is none, or none that can be meant.
+    """
+    path = Path(run) / "config.json"
+    try:
+        fields = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ValueError(f"run must be the folder of a run: {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(fields, dict):
+        raise ValueError(f"{path} is damaged: it holds no fields")
+    return TrainConfig.from_dict({**fields, "out": str(run), "resume": True})
+
+
+def _load(config: TrainConfig, ranks: Ranks) -> Dataset:
+    """The data set; where one has to be downloaded, that is done once on each machine."""
+
+    def load() -> Dataset:
+        return datasets.load(config.dataset, size=config.size, root=config.root, seed=config.seed)
+
+    missing = config.dataset in datasets.NAMES and not datasets.is_here(config.dataset, config.root)
+    return load() if ranks.all(not missing) else ranks.in_turns(load)
+
+
+def _precision(config: TrainConfig, ranks: Ranks) -> hardware.Precision:
+    """That of the first rank, for all: where GPUs differ, ``auto`` would say different things."""
+    own = hardware.pick_precision(config.precision, ranks.device)
+    return hardware.pick_precision(ranks.first_does(lambda: own.name), ranks.device)
+
+
+def _check_agreement(config: TrainConfig, data: Dataset, ranks: Ranks) -> None:
+    """Raises ValueError, on all ranks, where they are about to train different things."""
+    fields = {k: v for k, v in config.as_dict().items() if k not in OF_ONE_PROCESS}
+    said = json.dumps({**fields, "data": _fingerprint(data)})
+    own, first = json.loads(said), json.loads(ranks.first_does(lambda: said))
+    other = [name for name, value in own.items() if first[name] != value]
+    if not ranks.all(not other):
+        which = ", ".join(other) or "config and data"
+        raise ValueError(f"{which} must be the same in all processes of a run")
+
+
+def _run(trainer: Trainer, data: Dataset, folder: Path, handed_in: list[str]) -> Run:
     """Steps until the time or the steps are spent; saves what is due on the way."""
     config, ranks = trainer.config, trainer.ranks
     journal = Journal(
@@ -173,7 +217,7 @@ def _run(trainer: Trainer, data: Dataset, folder: Path) -> Run:
         tensorboard=config.tensorboard,
         ranks=ranks,
     )
-    keeper = _Keeper(trainer, journal, data, folder)
+    keeper = _Keeper(trainer, journal, data, folder, handed_in)
     if config.resume:
         keeper.take_up()
     read_every = _read_every(trainer.device)
@@ -208,8 +252,16 @@ def _run(trainer: Trainer, data: Dataset, folder: Path) -> Run:
 class _Keeper:
     """Writes what a run leaves, when it is due: checkpoints, states, grids of samples."""
 
-    def __init__(self, trainer: Trainer, journal: Journal, data: Dataset, folder: Path) -> None:
+    def __init__(
+        self,
+        trainer: Trainer,
+        journal: Journal,
+        data: Dataset,
+        folder: Path,
+        handed_in: list[str],
+    ) -> None:
         self.trainer, self.journal, self.data, self.folder = trainer, journal, data, folder
+        self.handed_in = handed_in
         self.config, self.ranks = trainer.config, trainer.ranks
         self.stopped_by = 0
         self._saved_at = time.perf_counter()
@@ -247,24 +299,28 @@ class _Keeper:
         return checkpoint
 
     def how_to_go_on(self) -> str:
-        """A sentence with the command that resumes the run."""
-        trainer, again = (
-            self.trainer,
-            dataclasses.replace(self.config, out=self.folder, resume=True),
-        )
-        where = f"step {trainer.steps_done}"
+        """A sentence with what resumes the run: a command, if one can, else a call."""
+        where = f"step {self.trainer.steps_done}"
         if self.config.steps is not None:
             where += f" of {self.config.steps}"
-        return f"stopped and saved at {where}; to go on: {again.command()}"
+        again = dataclasses.replace(self.config, out=self.folder, resume=True).command()
+        on_each = " on each machine (HOST is one of them)" if parallel.machine_count() > 1 else ""
+        if self.handed_in:  # no command can hand these in
+            same = "".join(f", {name}={name}" for name in self.handed_in)
+            again = f"training.resume({str(self.folder)!r}{same})"
+            on_each = " in each process" if self.ranks.count > 1 else ""
+        return f"stopped and saved at {where}; to go on{on_each}: {again}"
 
     def take_up(self) -> None:
         """Goes on where the newest state of the folder is; from the start where there is none.
 
+        From then on config.json says what was asked for this time.
+
         Raises:
-            ValueError: it is the state of another run.
+            ValueError: it is the state of another run, or config.json cannot be written.
             CheckpointError: there are states, and none can be read.
         """
-        state = run_state.newest_state(self.folder)
+        state = self._newest_state()
         losses_so_far: list[float] = []
         facts: dict[str, Any] = {}
         if state is not None:
@@ -272,6 +328,28 @@ class _Keeper:
             self.trainer.restore(state)
             losses_so_far, facts = state.tensors["losses"].tolist(), state.facts["journal"]
         self.journal.go_on(losses_so_far, facts, self.trainer.seconds)
+        if not self.ranks.writes:
+            return
+        try:
+            _write_config(self.config, self.folder)
+        except OSError as error:
+            raise ValueError(f"out cannot be written: {self.folder}: {error.strerror}") from error
+
+    def _newest_state(self) -> State | None:
+        """The newest whole state, by the word of rank 0: all go on from the same step.
+
+        On its own each might find another: one disk may fail to read what another does.
+        """
+        found: list[State] = []
+
+        def newest() -> str:
+            found.extend(filter(None, [run_state.newest_state(self.folder)]))
+            return found[0].path.name if found else ""
+
+        name = self.ranks.first_does(newest)
+        if name and not found:
+            found.append(run_state.read_state(self.folder / run_state.FOLDER / name))
+        return found[0] if found else None
 
     def state(self) -> None:
         """Writes the state of the run.
@@ -374,20 +452,21 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _fingerprint(data: Dataset) -> dict[str, Any]:
-    """Enough of the data to notice another set: shapes, classes, a checksum of 256 images."""
+    """Enough of the data to notice another set: shapes, classes, checksums of 256 images and of
+    all labels."""
     every = max(1, len(data.images) // 256)
     some = data.images[::every].contiguous().cpu().numpy()
     return {
         "images": list(data.images.shape),
         "class_names": list(data.class_names),
         "crc32": zlib.crc32(some.tobytes()),
+        "labels_crc32": zlib.crc32(data.labels.contiguous().cpu().numpy().tobytes()),
     }
 
 
 def _circumstances(trainer: Trainer) -> dict[str, Any]:
     """What ``auto`` came to; the random numbers and the rounding depend on it."""
-    home = trainer.store.home.type
-    return {"device": trainer.device.type, "precision": trainer.precision.name, "data_on": home}
+    return {"device": trainer.device.type, "precision": trainer.precision.name}
 
 
 def _check_same_run(trainer: Trainer, data: Mapping[str, Any], state: State) -> None:
@@ -398,16 +477,21 @@ def _check_same_run(trainer: Trainer, data: Mapping[str, Any], state: State) -> 
         if field.name not in MAY_CHANGE and then != now[field.name]:
             message = f"{field.name} must be {then!r}, as in the run to resume"
             raise ValueError(f"{message}; got {now[field.name]!r}")
-    for name, value in {**_circumstances(trainer), "data": dict(data)}.items():
+    for name, value in _circumstances(trainer).items():
         if facts[name] != value:
             raise ValueError(f"{name} must be {facts[name]}, as in the run to resume; got {value}")
+    for name, value in facts["data"].items():
+        if data[name] != value:
+            message = f"data must be the same as in the run to resume: {name} was {value}"
+            raise ValueError(f"{message}, is {data[name]}")
     steps, done = trainer.config.steps, facts["steps"]
     if steps is not None and steps < done:
         raise ValueError(f"steps must be at least {done}, which the run has done; got {steps}")
-    before = facts["config"]["steps"]
-    if steps != before and (trainer.config.decay != "constant" or trainer.config.warmup):
-        message = f"steps was {before} and is {steps}: from step {done + 1} on"
-        warnings.warn(f"{message} the learning rate is that of the new length", stacklevel=2)
+    for name in ("steps", "max_seconds"):
+        before, wanted = facts["config"][name], now[name]
+        if wanted != before and (trainer.config.decay != "constant" or trainer.config.warmup):
+            message = f"{name} was {before} and is {wanted}: from step {done + 1} on"
+            warnings.warn(f"{message} the learning rate is that of the new length", stacklevel=2)
 
 
 def _read_every(device: torch.device) -> int:
@@ -452,19 +536,29 @@ def _run_folder(config: TrainConfig) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         asked = folder / "config.json"
-        if config.resume and asked.exists():
+        if config.resume and asked.exists():  # it is rewritten once the state is seen to fit
             return folder
         cut_off = {_files.temporary(asked)} if config.resume else set()  # before it had begun
         if set(folder.iterdir()) - cut_off:
             raise ValueError(f"out must be a new or an empty folder, got {folder}")
-        content = json.dumps(config.as_dict(), indent=2) + "\n"
-        _files.write_whole(asked, content.encode())
+        _write_config(config, folder)
     except OSError as error:
         if not there_before:
             with contextlib.suppress(OSError):  # it may not have come to be
                 folder.rmdir()
         raise ValueError(f"out cannot be written: {folder}: {error.strerror}") from error
     return folder
+
+
+def _write_config(config: TrainConfig, folder: Path) -> None:
+    """Writes what was asked for into config.json, unless it says so already.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path, content = folder / "config.json", json.dumps(config.as_dict(), indent=2) + "\n"
+    if not path.exists() or path.read_bytes() != content.encode():
+        _files.write_whole(path, content.encode())
 
 
 def _free_folder(dataset: str) -> Path:
