@@ -176,3 +176,23 @@ def test_a_quantity_has_one_name(path: Path):
         node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)
     }
     assert not [name for name in names if re.fullmatch(SYNONYMS, name)]
+
+
+def local_links(text: str) -> list[str]:
+    """The files that Markdown links to or shows, without the web and without places in a page."""
+    found = re.findall(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"", text)
+    links = [one or other for one, other in found]
+    return [link.split("#")[0] for link in links if not re.match(r"[a-z]+:|#", link)]
+
+
+@by_path(sorted(path for path in tracked_files() if path.suffix == ".md"))
+def test_what_a_page_links_to_is_there(path: Path):
+    missing = [
+        link for link in local_links(path.read_text("utf-8")) if not (path.parent / link).exists()
+    ]
+    assert missing == []
+
+
+def test_links_are_found():
+    text = '[a](b.md#c) ![d](e.png) <img src="f.png"> [g](https://h.i) [j](#k)'
+    assert local_links(text) == ["b.md", "e.png", "f.png"]

@@ -24,6 +24,7 @@ import torch
 import tutorial_lib
 from tutorial_lib import hardware
 from tutorial_lib.checkpoints import load_checkpoint
+from tutorial_lib.explorers import ForwardExplorer
 from tutorial_lib.forward import diffuse
 from tutorial_lib.plots import filmstrip, image_grid, show
 from tutorial_lib.predictions import clip_x0
@@ -92,6 +93,14 @@ show(
 # %% [markdown]
 # Look at $t = 500$: you can still guess the digit. At $t = 1000$ nothing is left to guess from.
 #
+# Now drown them yourself: drag $t$ with the mouse, or click on the slider and hold an arrow key. Up to
+# which step can you still read all twelve? *New noise* throws the dice again. (The curve and the two
+# bars wait for lesson 2.)
+
+# %%
+ForwardExplorer(digits[:12], schedule, t=300)
+
+# %% [markdown]
 # ## And comes back
 #
 # Now the other way. We take the picture at $t = 600$ and let the model lead it back, this time without

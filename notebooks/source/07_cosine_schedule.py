@@ -27,7 +27,8 @@ import torch.nn.functional as F
 
 import tutorial_lib
 from tutorial_lib.checks import lesson07
-from tutorial_lib.datasets import load
+from tutorial_lib.datasets import glyphs, load
+from tutorial_lib.explorers import ScheduleExplorer
 from tutorial_lib.features import load_digit_classifier
 from tutorial_lib.hardware import describe_device, pick_device
 from tutorial_lib.metrics import frechet_distance, kernel_distance, real_floor
@@ -159,6 +160,13 @@ show(
 # %% [markdown]
 # Look at the right side: the blue points keep their distance, the orange ones crowd where there is only noise.
 #
+# What that does to a picture you can try by hand. Stop at $t = 700$ and switch the *schedule* between linear and cosine: which of
+# the two still shows the digit? Then look at where each crosses SNR = 1, and at how much of the strip is left for the eye.
+
+# %%
+ScheduleExplorer(glyphs(5).images[4], family="cosine", t=700)
+
+# %% [markdown]
 # ## Betas, and why they must be cut
 #
 # A schedule made of steps needs betas. Step $t$ keeps the share $\alpha_t = \bar\alpha_t/\bar\alpha_{t-1}$, so

@@ -50,13 +50,13 @@ function render({ model, el }) {
   const rows = Math.ceil(count / columns);
   const wide = columns * (w + gap) - gap, high = rows * (h + gap) - gap;
   const grid = stage.pixels({ width: wide, height: high, place: box, caption: "x_t",
-    scale: Math.max(1, Math.min(8, Math.floor(400 / Math.max(wide, high)))) });
-  const chart = stage.chart({ width: 290, height: 210, place: box, x: [LOW, HIGH], y: [0, 1],
+    scale: Math.max(1, Math.min(8, Math.floor(Math.min(366 / wide, 400 / high)))) });
+  const chart = stage.chart({ width: 250, height: 210, place: box, x: [LOW, HIGH], y: [0, 1],
     xLabel: "value of a pixel", caption: "pixels of x_t (filled) and N(0, 1) (dashed)",
     margins: [10, 14, 34, 34] });
-  const rates = stage.chart({ width: 200, height: 210, place: box, x: [0, 2], y: [0, 1.12],
-    yTicks: [0, 0.5, 1], xTicks: [[0.5, "signal √ᾱ"], [1.5, "noise √(1−ᾱ)"]],
-    margins: [10, 8, 34, 34], caption: "the two weights" });
+  const rates = stage.chart({ width: 180, height: 210, place: box, x: [0, 2], y: [0, 1.12],
+    yTicks: [0, 0.5, 1], xTicks: [[0.5, "signal"], [1.5, "noise"]],
+    margins: [10, 8, 34, 34], caption: "the weights √ᾱ and √(1−ᾱ)" });
   const centres = Float64Array.from({ length: 161 }, (_, i) => LOW + (i / 160) * (HIGH - LOW));
   const normal = centres.map((v) => Math.exp((-v * v) / 2) / Math.sqrt(2 * Math.PI));
 

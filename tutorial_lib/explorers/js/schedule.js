@@ -52,17 +52,17 @@ function render({ model, el }) {
     says: String, reads: (v) => `${v} noise steps` });
   const logarithmic = { min: -5, max: -0.3, step: 0.02,
     toValue: (x) => 10 ** x, toPlace: (v) => Math.log10(v), says: (v) => short(v, 2) };
+  const betaRow = stage.row(), row = stage.row();
   const ends = [
-    stage.slider({ label: "first β", name: "beta_start", ...logarithmic }),
-    stage.slider({ label: "last β", name: "beta_end", ...logarithmic }),
+    stage.slider({ label: "first β", name: "beta_start", place: betaRow, ...logarithmic }),
+    stage.slider({ label: "last β", name: "beta_end", place: betaRow, ...logarithmic }),
   ];
-  const row = stage.row();
   const slider = stage.slider({ label: "timestep t", name: "t", min: 0, max: 1000, wide: true,
     place: row, says: String, reads: () => sentence() });
   stage.play({ name: "t", range: () => [0, last()], place: row });
   const say = stage.line();
 
-  const box = stage.panels(), size = { width: 280, height: 190, place: box };
+  const box = stage.panels(), size = { width: 264, height: 190, place: box };
   const time = { x: [0, 1000], xLabel: "t" };
   const charts = {
     beta: stage.chart({ ...size, ...time, y: [0, 0.02], caption: "β: noise added at each step" }),
