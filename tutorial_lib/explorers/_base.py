@@ -188,8 +188,7 @@ def _replace_those_before(explorer: Explorer) -> None:
     kernel, in the page, and in the notebook when it is saved.
     """
     parent = getattr(get_ipython(), "get_parent", dict)()  # a kernel has it, a terminal has not
-    cell = parent and parent["metadata"].get("cellId")
-    if not cell:
+    if not parent or not (cell := parent["metadata"].get("cellId")):
         return
     run = parent["header"]["msg_id"]
     if _OF_CELL.get(cell, ("", []))[0] != run:
