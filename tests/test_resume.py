@@ -195,6 +195,26 @@ def test_a_stop_in_a_notebook_is_a_keyboard_interrupt(
         train(config_of(tmp_path / "tiny"), data=discs)
 
 
+def test_a_stop_on_several_machines_says_what_each_has_to_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_at(2, monkeypatch)
+    real = training._Keeper.how_to_go_on
+
+    def as_on_two_machines(keeper: training._Keeper) -> str:
+        counts = {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "2"}
+        for name, value in {"RANK": "1", **counts}.items():
+            monkeypatch.setenv(name, value)
+        return real(keeper)
+
+    monkeypatch.setattr(training._Keeper, "how_to_go_on", as_on_two_machines)
+    command = "torchrun --nnodes 2 --rdzv-backend c10d --rdzv-endpoint HOST:29500 "
+    command += "--nproc-per-node 2 -m tutorial_lib train --size 8 .* --resume"
+    message = rf"to go on, on each machine \(HOST is one of them\): {command}"
+    with pytest.raises(Interrupted, match=message):
+        train(config_of(tmp_path / "run"))
+
+
 # --- damage ---------------------------------------------------------------------------------------
 
 

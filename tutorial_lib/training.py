@@ -304,11 +304,11 @@ class _Keeper:
         if self.config.steps is not None:
             where += f" of {self.config.steps}"
         again = dataclasses.replace(self.config, out=self.folder, resume=True).command()
-        on_each = " on each machine (HOST is one of them)" if parallel.machine_count() > 1 else ""
+        on_each = ", on each machine (HOST is one of them)" if parallel.machine_count() > 1 else ""
         if self.handed_in:  # no command can hand these in
             same = "".join(f", {name}={name}" for name in self.handed_in)
             again = f"training.resume({str(self.folder)!r}{same})"
-            on_each = " in each process" if self.ranks.count > 1 else ""
+            on_each = ", in each process" if self.ranks.count > 1 else ""
         return f"stopped and saved at {where}; to go on{on_each}: {again}"
 
     def take_up(self) -> None:
