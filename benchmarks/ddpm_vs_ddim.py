@@ -10,7 +10,9 @@ the same 5000. Every sampler starts from the same noise. Results so far are kept
 
 import argparse
 import json
+import shlex
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +85,7 @@ def main() -> None:
     result: dict = {
         "count": options.count,
         "seeds": options.seeds,
+        "command": shlex.join(["python", *sys.argv]),
         "device": hardware.describe_device(device),
         "precision": hardware.pick_precision("auto", device).name,
         "versions": versions(),

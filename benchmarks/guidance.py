@@ -11,6 +11,8 @@ distance to 5000 real test images, ``contrast`` the standard deviation of the pi
 
 import argparse
 import json
+import shlex
+import sys
 from pathlib import Path
 
 import torch
@@ -67,6 +69,7 @@ def main() -> None:
         "columns": options.columns,
         "seeds": options.seeds,
         "steps": STEPS,
+        "command": shlex.join(["python", *sys.argv]),
         "device": hardware.describe_device(device),
         "versions": versions(),
         "checkpoint": checkpoint.card["weights"]["sha256"],

@@ -1,19 +1,15 @@
 """What `import tutorial_lib.schedules` adds to `import torch`.
 
-    python benchmarks/import_time.py [--runs 9] [--json benchmarks/results/import_time.json]
+    python benchmarks/import_time.py          # writes benchmarks/results/import_time.json
 
 Each run is a fresh Python that first loads torch, then the module, and times both.
 """
 
-import argparse
-import json
-import platform
 import statistics
 import subprocess
 import sys
-from pathlib import Path
 
-import torch
+import report
 
 LIMIT = 0.1  # seconds that the module may add
 ONE_RUN = """
@@ -39,26 +35,16 @@ def measure(runs: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What importing the schedules adds to torch.")
+    parser = report.parser(__doc__, __file__)
     parser.add_argument("--runs", type=int, default=9, help="fresh Pythons to time")
-    parser.add_argument("--json", type=Path, help="where to write the numbers")
     options = parser.parse_args()
-    result = measure(options.runs)
+    about = report.about(options, __file__, device="cpu")
+    result = measure(1 if options.quick else options.runs)
     print(f"import torch                   {result['torch_seconds']:7.3f} s")
     print(f"import tutorial_lib.schedules  {result['added_seconds']:7.3f} s more")
     print(f"ratio                          {result['ratio']:7.3f}")
     print(f"limit                          {LIMIT:7.3f} s more")
-    if options.json:
-        machine = {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "machine": platform.machine(),
-            "threads": torch.get_num_threads(),
-            "runs": options.runs,
-            "limit_seconds": LIMIT,
-        }
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({**result, **machine}, indent=2) + "\n")
+    report.write(options, {**about, "runs": options.runs, "limit_seconds": LIMIT, **result})
 
 
 if __name__ == "__main__":
