@@ -312,10 +312,16 @@ def begin_apart(folder: Path, data: Dataset) -> dict:
         "failing": _let_the_first_fail,
         "home": _see_less_memory,
         "turns": _take_turns,
+        "offline": _fail_to_download,
         "agreement": _ask_for_another_run,
     }.items():
         place = folder / name
         place.mkdir()
+        if name == "state":  # in one process: two groups in a row would share a port, and mix
+            before = fork(
+                lambda: run(folder / "state" / "run", data, Plain, steps=11), place / "log"
+            )
+            assert ended(before) == 0, (place / "log").read_text()
         pair = together(lambda rank, work=work, place=place: work(rank, place, data), place / "log")
         codes = [ended(number) for number in pair]
         said = [path.read_text() for path in sorted(place.glob("said-*"))]
@@ -337,7 +343,6 @@ def _begin_with_other_weights(rank: int, place: Path, data: Dataset) -> None:
 
 def _begin_with_a_damaged_state(rank: int, place: Path, data: Dataset) -> None:
     """Rank 0 cannot read the newest state of a run, rank 1 can."""
-    run(place / "run", data, Plain, steps=11)
     if rank == 0:
         real = run_state.read_state
 
@@ -374,7 +379,7 @@ def _see_less_memory(rank: int, place: Path, data: Dataset) -> None:
 
 
 def _take_turns(rank: int, place: Path, data: Dataset) -> None:
-    """Only rank 0 downloads; then rank 0 fails to, and nobody waits for it."""
+    """Only rank 0 downloads."""
     datasets.is_here = lambda name, root=None: (place / "mnist").exists()
     loaded = []
 
@@ -392,13 +397,17 @@ def _take_turns(rank: int, place: Path, data: Dataset) -> None:
     config = TrainConfig(**{**SETTINGS, "dataset": "mnist", "steps": 2, "out": place / "run"})
     train(config, model=Plain())
     _say(place, rank, loaded)
-    (place / "mnist").unlink(missing_ok=True)
+
+
+def _fail_to_download(rank: int, place: Path, data: Dataset) -> None:
+    """Rank 0 cannot download, and nobody waits for it."""
 
     def fail(name: str, **_: object) -> Dataset:
         raise FileNotFoundError("mnist: the download failed")
 
     datasets.load = fail
     datasets.is_here = lambda name, root=None: False
+    config = TrainConfig(**{**SETTINGS, "dataset": "mnist", "steps": 2, "out": place / "run"})
     train(config, model=Plain())
 
 

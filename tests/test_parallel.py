@@ -79,9 +79,10 @@ def test_processes_begin_alike(tmp_path: Path, forked: Forked) -> None:
     assert came["home"]["said"] == ["cpu", "cpu"], came["home"]["log"]
     # one downloads, then the other reads; where it cannot, nobody waits
     assert came["turns"]["said"] == ["['downloaded']", "['read']"], came["turns"]["log"]
-    assert came["turns"]["codes"] == [1, 1]
-    assert "FileNotFoundError: mnist: the download failed" in came["turns"]["log"]
-    assert "another process of this run could not read what it needs" in came["turns"]["log"]
+    assert came["turns"]["codes"] == [0, 0]
+    assert came["offline"]["codes"] == [1, 1]
+    assert "FileNotFoundError: mnist: the download failed" in came["offline"]["log"]
+    assert "another process of this run could not read what it needs" in came["offline"]["log"]
     assert came["agreement"]["codes"] == [1, 1]
     assert "ValueError: lr, data must be the same in all proc" in came["agreement"]["log"]
 
