@@ -4,7 +4,8 @@
 
 ``torchrun --nproc-per-node 2 -m tutorial_lib train`` and the same without ``torchrun`` take turns.
 Images a second are those of the run's own metrics after its first lines; the median of the rounds'
-ratios counts. Needs two cores with nothing else to do.
+ratios counts. What a step costs whatever the batch (the optimizer above all) both processes pay, so
+two of them gain more with larger batches. Needs two cores with nothing else to do.
 """
 
 import json
@@ -46,34 +47,35 @@ def rate(processes: int, batch: int, steps: int, seed: int) -> float:
 
 def main() -> None:
     parser = report.parser(__doc__, __file__)
-    parser.add_argument("--batch", type=int, default=64, help="images in a step, of all processes")
+    batches = "images in a step, of all processes together"
+    parser.add_argument("--batch", type=int, nargs="+", default=[64, 256], help=batches)
     parser.add_argument("--steps", type=int, default=100, help="steps that are timed")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each")
     options = parser.parse_args()
     if options.quick:
-        options.batch, options.steps, options.rounds = 4, WARM, 1
+        options.batch, options.steps, options.rounds = [4], WARM, 1
     torch.set_num_threads(1)  # as in the runs, for what is said about them
     result = report.about(options, __file__, device="cpu")
-    rates: dict[int, list[float]] = {1: [], 2: []}
-    sizes = {"batch": options.batch, "steps": options.steps}
+    rates: dict[int, dict[int, list[float]]] = {batch: {1: [], 2: []} for batch in options.batch}
     for done in range(1, options.rounds + 1):
-        for processes, found in rates.items():
-            found.append(rate(processes, options.batch, options.steps, options.seed))
-        about = {**result, **sizes, "rounds": done}
+        for batch, of_batch in rates.items():
+            for processes, found in of_batch.items():
+                found.append(rate(processes, batch, options.steps, options.seed))
+        about = {**result, "steps": options.steps, "rounds": done}
         report.write(options, {**about, "images_per_second": rates, "rows": rows_of(rates)})
     print(report.table(rows_of(rates)))
 
 
-def rows_of(rates: dict[int, list[float]]) -> list[dict[str, Any]]:
-    """The medians of the rounds so far."""
-    ratios = [two / one for one, two in zip(rates[1], rates[2], strict=True)]
+def rows_of(rates: dict[int, dict[int, list[float]]]) -> list[dict[str, Any]]:
+    """The medians of the rounds so far, a row for each batch."""
     return [
-        {"processes": 1, "images/s": statistics.median(rates[1]), "ratio": 1.0},
         {
-            "processes": 2,
-            "images/s": statistics.median(rates[2]),
-            "ratio": statistics.median(ratios),
-        },
+            "batch": batch,
+            "images/s, one process": statistics.median(one),
+            "two processes": statistics.median(two),
+            "ratio": statistics.median(t / o for o, t in zip(one, two, strict=True)),
+        }
+        for batch, (one, two) in ((batch, found.values()) for batch, found in rates.items())
     ]
 
 
