@@ -56,12 +56,14 @@ def drag(handle: Locator, seconds: float) -> dict[str, float]:
     page.wait_for_timeout(200)
     page.evaluate("() => { frames_at.length = 0; window.from = performance.now(); }")
     to, position = 1, places[0]
-    step = (places[1] - places[0]) / 60
+    # Every move reaches another place of the slider: a frame is due each time.
+    stops = handle.evaluate("node => (node.max - node.min) / (node.step || 1)")
+    step = (places[1] - places[0]) / min(60, 0.9 * stops)
     while page.evaluate("() => performance.now() - from") < seconds * 1000:
         for _ in range(20):
             position += step if to else -step
             if not places[0] < position < places[1]:
-                to = 1 - to
+                to, position = 1 - to, min(max(position, places[0]), places[1])
             page.mouse.move(position, y)
     frames = page.evaluate("() => frames_at")
     page.mouse.up()
@@ -80,7 +82,7 @@ def key(handle: Locator, presses: int) -> dict[str, float]:
     waits = []
     for press in range(presses):
         page.evaluate("() => { frames_at.length = keys_at.length = 0; }")
-        page.keyboard.press("ArrowRight" if press % 4 < 2 else "ArrowLeft")
+        page.keyboard.press("ArrowLeft" if press % 2 else "ArrowRight")
         page.wait_for_function("() => keys_at.length && frames_at.some(at => at > keys_at[0])")
         waits.append(page.evaluate("() => frames_at.find(at => at > keys_at[0]) - keys_at[0]"))
         page.wait_for_timeout(40 + 7 * (press % 5))  # not in step with the frames
@@ -124,8 +126,6 @@ def measure(names: list[str], seconds: float, presses: int) -> list[dict]:
                 drag(handle, 0.5)  # warm
                 row = {"explorer": name, **drag(handle, seconds)}
                 handle.press("Home")
-                for _ in range(3):
-                    handle.press("ArrowRight")
                 rows.append({**row, **key(handle, presses)})
                 _print(rows[-1])
     return rows
