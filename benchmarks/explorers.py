@@ -82,7 +82,7 @@ def drag(handle: Locator, seconds: float) -> dict[str, float]:
 
 
 def drags(handle: Locator, seconds: float) -> dict[str, float]:
-    """The medians of three drags, and the longest gap of all: other work of the machine is in it."""
+    """The medians of three drags, and the longest gap of all, with whatever else ran then."""
     each = [drag(handle, seconds) for _ in range(3)]
     medians = {name: statistics.median(one[name] for one in each) for name in each[0]}
     return {**medians, "longest_gap_of_three_ms": max(one["longest_gap_ms"] for one in each)}

@@ -3,6 +3,7 @@
 const EPS_SENT = 4; // a byte of eps_hat stands for -4 to 4
 const EPS_SHOWN = 3; // noise is drawn from black at -3 to white at 3
 const LONGEST = 1.25; // of an arrow, in distances between arrows
+const LINES = 100; // from the true noise to the guess, at most
 const PATIENCE = 1000; // ms until it is said that the kernel does not answer
 
 /** eps_hat from its byte. */
@@ -210,7 +211,7 @@ function pointsOf(kit) {
   side.append(pair);
   const small = { width: 213, height: 213, place: pair, margins: [4, 4, 20, 28] };
   const noises = stage.chart({ ...small, x: [-3.6, 3.6], y: [-3.6, 3.6],
-    caption: "○ true ε, ■ ε̂; lines: the error" });
+    caption: `○ true ε, ■ ε̂; lines: ${count > LINES ? "some errors" : "the errors"}` });
   const clean = stage.chart({ ...small, ...square, caption: "○ true x₀, ■ x̂₀" });
   const losses = lossChart(kit, { width: 444, height: 130, place: side });
   const floats = { eps: new Float32Array(all), eps_hat: new Float32Array(all) };
@@ -326,7 +327,8 @@ function links(chart, context, from, to, theme) {
   context.strokeStyle = theme.ink;
   context.globalAlpha = 0.18;
   context.lineWidth = 1;
-  for (let p = 0; p < from.length; p += 2) { // one by one: a path of all takes twice the time
+  const stride = 2 * Math.ceil(from.length / 2 / LINES); // more would hide what they show
+  for (let p = 0; p < from.length; p += stride) { // one by one: a path of all takes longer
     context.beginPath();
     context.moveTo(chart.px(from[p]), chart.py(from[p + 1]));
     context.lineTo(chart.px(to[p]), chart.py(to[p + 1]));
