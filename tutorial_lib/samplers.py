@@ -142,10 +142,11 @@ def _walk_ddim(
         kept = math.sqrt(max(0.0, 1 - alpha_bar[s] - sigma**2))
         with torch.no_grad():  # not around the yield: it would reach the caller's code
             eps_hat = _ask(model, x, t)
-            x0_hat = (x - noise[t] * eps_hat) / signal[t]
-            x = signal[s] * x0_hat + kept * eps_hat
+            # in place where a result is our own: making large tensors is what a step costs here
+            x0_hat = (x - noise[t] * eps_hat).div_(signal[t])
+            x = (signal[s] * x0_hat).add_(kept * eps_hat)
             if sigma > 0:
-                x = x + sigma * normal_like(x, generator)
+                x.add_(sigma * normal_like(x, generator))
         yield SampleStep(s, x, eps_hat, x0_hat)
 
 
