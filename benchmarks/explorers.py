@@ -22,13 +22,13 @@ sys.path.insert(0, str(ROOT / "tests" / "browser"))
 
 from explorer_cases import CASES, DRAGGED, SETUP  # noqa: E402
 from jupyter_lab import opener, running_chromium, running_lab, write_notebook  # noqa: E402
-from playwright.sync_api import Locator  # noqa: E402
+from playwright.sync_api import Locator, ViewportSize  # noqa: E402
 
 from tutorial_lib import hardware  # noqa: E402
 from tutorial_lib.checkpoints import versions  # noqa: E402
 
 UPDATES, LONGEST_GAP, KEY_MEDIAN, KEY_P95 = 55.0, 50.0, 40.0, 60.0
-SCREEN = {"width": 1366, "height": 768}  # of a small laptop (pixels)
+SCREEN = ViewportSize(width=1366, height=768)  # of a small laptop (pixels)
 MOUSE_REPORTS = 1 / 125  # seconds between two places that a mouse tells, as USB mice do
 PLAYGROUND_UPDATES = 30.0  # the one limit for the playground, which draws two clouds of particles
 
