@@ -25,6 +25,11 @@ PATIENCE = datetime.timedelta(minutes=10)
 PORT = 29500
 """Where processes on several machines meet, in the command that goes on with their run."""
 
+_OVER: list[Any] = []
+"""The process groups of runs that are over, kept on purpose. Who lets go of a group last joins its
+threads. Where that is the C++ part of DDP it does so while it holds Python's lock, for which such a
+thread may be waiting (gloo, torch 2.11): the process would never end."""
+
 T = TypeVar("T")
 
 
@@ -183,6 +188,7 @@ def processes(device: torch.device) -> Iterator[Ranks]:
         raise ParallelError(f"{message} ({why})") from error
     finally:
         if ours and dist.is_initialized():
+            _OVER.append(dist.group.WORLD)
             dist.destroy_process_group()
 
 
