@@ -16,6 +16,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from http.client import HTTPResponse
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -62,10 +63,32 @@ CODE_CELLS = """() => {
 
 @dataclass(frozen=True)
 class Lab:
-    """A running JupyterLab: where a notebook opens (`%s`), and the folder that it serves."""
+    """A running JupyterLab: its address, its token, and the folder that it serves."""
 
     address: str
+    token: str
     notebooks: Path
+
+    def page_of(self, name: str) -> str:
+        """Where a notebook opens, in a workspace of its own.
+
+        Pages that share one write their layouts over each other's, and a reloaded page would show
+        what another had open.
+        """
+        workspace = secrets.token_hex(4)
+        path = f"lab/workspaces/{workspace}/tree/notebooks/{name}"
+        return f"{self.address}/{path}?reset&token={self.token}"
+
+    def end_kernel(self, name: str) -> None:
+        """Ends the kernel of a notebook, whose memory is wanted for the next."""
+        for session in json.load(self._asked("GET", "api/sessions")):
+            if session["path"].endswith(f"notebooks/{name}"):
+                self._asked("DELETE", f"api/sessions/{session['id']}").close()
+
+    def _asked(self, method: str, path: str) -> HTTPResponse:
+        headers = {"Authorization": f"token {self.token}"}
+        request = urllib.request.Request(f"{self.address}/{path}", headers=headers, method=method)
+        return urllib.request.urlopen(request, timeout=START_SECONDS)
 
 
 @dataclass
@@ -150,8 +173,7 @@ def running_lab(scratch: Path) -> Iterator[Lab]:
         )
     try:
         _wait_for(f"http://127.0.0.1:{port}/api?token={token}", server, log)
-        address = f"http://127.0.0.1:{port}/lab/tree/notebooks/%s?reset&token={token}"
-        yield Lab(address, course / "notebooks")
+        yield Lab(f"http://127.0.0.1:{port}", token, course / "notebooks")
     finally:
         server.terminate()
         server.wait(timeout=20)
@@ -200,7 +222,7 @@ def opener(lab: Lab, browser: Browser) -> Iterator[Callable[[str], OpenNotebook]
         page.on("console", on_console)
         page.on("pageerror", lambda error: notebook.errors.append(str(error)))
         page.route(lambda url: urlsplit(url).hostname not in ("127.0.0.1", None), refuse)
-        page.goto(lab.address % name)
+        page.goto(lab.page_of(name))
         page.wait_for_function(KERNEL_IDLE, timeout=START_SECONDS * 1000)
         return notebook
 
@@ -208,6 +230,7 @@ def opener(lab: Lab, browser: Browser) -> Iterator[Callable[[str], OpenNotebook]
     for notebook in opened:
         notebook.screenshot()
         notebook.page.close()
+        lab.end_kernel(notebook.name)
     assert [error for notebook in opened for error in notebook.errors] == []
 
 
