@@ -47,12 +47,13 @@ def pipelines(network: Diffusers, batch: int, steps: int) -> dict[str, Callable[
 def ours(
     network: Diffusers, precision: str, batch: int, steps: int, seed: int
 ) -> Callable[[], object]:
-    """Our sampler with the network as ``load_checkpoint`` would hand it over: channels last."""
+    """Our sampler with the network as ``load_checkpoint`` would hand it over."""
     device = hardware.pick_device()
     schedule = linear_schedule().to(device)
     net = Diffusers()
     net.load_state_dict(network.state_dict())
-    net = net.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    layout = hardware.memory_format(net, device)
+    net = net.to(device).to(memory_format=layout).eval()  # type: ignore[call-overload]
     model = hardware.in_precision(net, device, hardware.pick_precision(precision, device))
     walk = evenly_spaced(schedule.num_steps, steps)
     generator = torch.Generator().manual_seed(seed)

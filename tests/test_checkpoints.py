@@ -51,7 +51,7 @@ def noisy(seed: int = 1) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("target", ["eps", "v", "x0"])
 def test_what_comes_back_is_what_went_in(tmp_path: Path, target: str) -> None:
-    net = network().to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    net = network().eval()
     path = save(tmp_path / "net", net, target=target)
     loaded = load_checkpoint(path)
     assert not loaded.network.training
@@ -72,7 +72,7 @@ def test_what_comes_back_is_what_went_in(tmp_path: Path, target: str) -> None:
 
 
 def test_classes_come_back(tmp_path: Path) -> None:
-    net = network(num_classes=3).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    net = network(num_classes=3).eval()
     save(tmp_path / "net", net)
     loaded = load_checkpoint(tmp_path / "net")
     assert loaded.class_names == ("a", "b", "c")

@@ -10,11 +10,14 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tutorial_lib import batches, checkpoints, datasets, hardware, losses, run_state, training
 from tutorial_lib.datasets import Dataset
@@ -629,6 +632,69 @@ def test_images_read_from_memory_are_the_same_images(
             assert labels is not None
             assert torch.equal(labels.cpu(), discs.labels[index])
             assert x0.is_contiguous(memory_format=torch.channels_last)
+    plain = batches.Store(discs.images, None, device, CPU, torch.contiguous_format)
+    assert plain.pick(index)[0].is_contiguous()
+
+
+def test_pixels_lie_as_the_network_is_fastest() -> None:
+    big, small = nn.GroupNorm(2, 32), nn.GroupNorm(4, 32)
+    last, plain = torch.channels_last, torch.contiguous_format
+    assert hardware.memory_format(nn.Sequential(big, nn.Conv2d(32, 3, 1)), CPU) == last
+    assert hardware.memory_format(nn.Sequential(big, small), CPU) == plain
+    assert hardware.memory_format(nn.Sequential(big, small), torch.device("cuda")) == last
+
+
+def test_a_network_of_small_groups_trains_as_it_lies_best(tmp_path: Path, discs: Dataset) -> None:
+    class Small(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.widen, self.norm = nn.Conv2d(3, 8, 3, padding=1), nn.GroupNorm(4, 8)
+            self.narrow = nn.Conv2d(8, 3, 3, padding=1)
+            self.seen: set[bool] = set()
+
+        def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+            self.seen.add(x_t.is_contiguous() and self.widen.weight.is_contiguous())
+            return self.narrow(self.norm(self.widen(x_t)))
+
+    network = Small().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    train(tiny(tmp_path / "run", steps=2, device="cpu"), data=discs, model=network)
+    assert network.seen == {True}
+
+
+class Dtypes(TorchDispatchMode):
+    """Writes down in which dtype torch's own attention is computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if "scaled_dot_product" in str(func) or "softmax" in str(func):
+            self.seen.add(args[0].dtype)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("name", ["bf16", "fp16"])
+def test_on_a_cpu_attention_stays_in_fp32(name: str, masked: bool) -> None:
+    """Its gradient is many times slower in bf16; see hardware."""
+    qkv = nn.Linear(8, 24)
+
+    def attend(x_t: Tensor, t: Tensor) -> Tensor:
+        q, k, v = qkv(x_t.flatten(2).transpose(1, 2)).view(2, 2, 6, 24).chunk(3, dim=-1)
+        assert q.dtype == precision.dtype
+        mask = torch.eye(6, dtype=torch.bool) if masked else None
+        mixed = F.scaled_dot_product_attention(q, key=k, value=v, attn_mask=mask)
+        assert mixed.dtype == precision.dtype
+        exact = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask)
+        assert torch.equal(mixed, exact.to(mixed.dtype))
+        return x_t + mixed.sum()
+
+    precision = hardware.pick_precision(name, CPU)
+    x_t = torch.randn(2, 8, 3, 4, generator=torch.Generator().manual_seed(0))
+    with Dtypes() as dtypes:
+        hardware.in_precision(attend, CPU, precision)(x_t, torch.ones(2, dtype=torch.int64))
+    assert dtypes.seen == {torch.float32}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, while it loads itself

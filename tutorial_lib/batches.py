@@ -48,12 +48,18 @@ class Store:
         device: where the batches go.
         home: the device that holds them: ``device`` or the CPU. Numbers for ``pick`` should be
             there too; others have to be fetched, which waits.
+        layout: how the pixels of a batch lie in memory.
     """
 
     def __init__(
-        self, images: Tensor, labels: Tensor | None, device: torch.device, home: torch.device
+        self,
+        images: Tensor,
+        labels: Tensor | None,
+        device: torch.device,
+        home: torch.device,
+        layout: torch.memory_format = torch.channels_last,
     ) -> None:
-        self.device, self.home = device, home
+        self.device, self.home, self.layout = device, home, layout
         self.images = images.to(self.home)
         self.labels = None if labels is None else labels.to(self.home)
 
@@ -61,9 +67,9 @@ class Store:
         return len(self.images)
 
     def pick(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The images (B, C, H, W), channels last, and labels (B,) of the given numbers (B,)."""
+        """The images (B, C, H, W), in the layout, and labels (B,) of the given numbers (B,)."""
         index = index.to(self.home)
-        x0 = self._sent(self.images[index]).contiguous(memory_format=torch.channels_last)
+        x0 = self._sent(self.images[index]).contiguous(memory_format=self.layout)
         return x0, None if self.labels is None else self._sent(self.labels[index])
 
     def _sent(self, batch: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from tutorial_lib import _files, _validate
+from tutorial_lib import _files, _validate, hardware
 from tutorial_lib._typing import EpsModel
 from tutorial_lib.predictions import eps_from_v, eps_from_x0
 from tutorial_lib.schedules import NoiseSchedule
@@ -194,7 +194,8 @@ def load_checkpoint(
     schedule = _schedule(weights_path, tensors)
     own = {k.removeprefix(_NETWORK): v for k, v in tensors.items() if k.startswith(_NETWORK)}
     filled = _filled(weights_path, card["network"], own, network)
-    filled = filled.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    layout = hardware.memory_format(filled, torch.device(device))
+    filled = filled.to(device).to(memory_format=layout).eval()  # type: ignore[call-overload]
     schedule = schedule.to(device)
     model = as_eps_model(filled, schedule, card["target"])
     return Checkpoint(weights_path, card, filled, model, schedule)

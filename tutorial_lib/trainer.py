@@ -53,7 +53,7 @@ class Trainer:
 
     Args:
         config: everything that decides the run.
-        network: the network to train; it moves to ``device``, channels last.
+        network: the network to train; it moves to ``device``, channels last where that is faster.
         data: images and labels; they stay on ``device`` for the whole run where they fit.
         device: where to train.
         precision: what the network computes in.
@@ -77,11 +77,13 @@ class Trainer:
         if config.batch_size % (ranks.count * config.accumulate):
             parts = f"{config.accumulate} parts in {ranks.count} processes"
             raise ValueError(f"batch_size must divide into {parts}, got {config.batch_size}")
-        self.network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        layout = hardware.memory_format(network, device)
+        self.network = network.to(device).to(memory_format=layout)  # type: ignore[call-overload]
         self.schedule = SCHEDULES[config.schedule](config.num_steps).to(device)
         self.step_sampler = STEP_SAMPLERS[config.step_sampler](config.num_steps)
         home = data_home(data.images.nbytes, device, ranks)
-        self.store = Store(data.images, data.labels if config.conditional else None, device, home)
+        labels = data.labels if config.conditional else None
+        self.store = Store(data.images, labels, device, home, layout)
         self.no_class = len(data.class_names)
         # On the device, so that drawing t, noise and images never waits for the CPU.
         self.generator = torch.Generator(device).manual_seed(config.seed)
