@@ -137,11 +137,15 @@ def memory_format(network: nn.Module, device: torch.device) -> torch.memory_form
     return torch.channels_last
 
 
-class _AttentionInFp32(TorchFunctionMode):
-    """Inside, ``F.scaled_dot_product_attention`` computes in fp32 and answers as it was asked.
+FEW_TOKENS = 128
+"""Up to so many, attention by two matrix products is faster on a CPU in bf16 than torch's own."""
 
-    For CPUs: there torch 2.11 takes up to five times longer for its gradient in bf16, most with few
-    tokens, as the U-Nets for small images have them.
+
+class _AttentionOfFew(TorchFunctionMode):
+    """Inside, ``F.scaled_dot_product_attention`` of few tokens is two matrix products.
+
+    For CPUs in bf16: there torch 2.11 takes five times longer for its own and the gradient of it,
+    with few tokens, as U-Nets for small images have them. Masks and dropout are left to torch.
     """
 
     def __torch_function__(
@@ -152,32 +156,49 @@ class _AttentionInFp32(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if func is not F.scaled_dot_product_attention:
-            return func(*args, **kwargs)
-        query = args[0] if args else kwargs["query"]
-        with torch.autocast(query.device.type, enabled=False):
-            named = {name: _in_fp32(value) for name, value in kwargs.items()}
-            answer = func(*map(_in_fp32, args), **named)
-        return answer.to(query.dtype)
+        if func is F.scaled_dot_product_attention and _few_and_plain(*args, **kwargs):
+            return _attention(*args, **kwargs)
+        return func(*args, **kwargs)
 
 
-def _in_fp32(value: Any) -> Any:
-    """``value``, in fp32 if it is a tensor of fewer bits; a mask of yes and no stays one."""
-    short = isinstance(value, Tensor) and value.dtype in (torch.bfloat16, torch.float16)
-    return value.float() if short else value
+def _few_and_plain(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> bool:
+    """Whether it is attention of few tokens without a mask, dropout or heads that share keys."""
+    plain = attn_mask is None and not (dropout_p or is_causal or enable_gqa)
+    return plain and max(query.shape[-2], key.shape[-2]) <= FEW_TOKENS
+
+
+def _attention(
+    query: Tensor, key: Tensor, value: Tensor, *_: Any, scale: float | None = None, **__: Any
+) -> Tensor:
+    """softmax(Q K' scale) V in the precision of autocast; ``scale`` is 1 / sqrt(width) if None."""
+    device = query.device.type
+    q, k, v = (x.to(torch.get_autocast_dtype(device)) for x in (query, key, value))
+    factor: float = q.shape[-1] ** -0.5 if scale is None else scale
+    with torch.autocast(device, enabled=False):  # which would take the softmax to fp32 and back
+        return (q * factor @ k.transpose(-1, -2)).softmax(-1) @ v
 
 
 def in_precision(model: EpsModel, device: torch.device, precision: Precision) -> EpsModel:
     """``model`` under torch's autocast: the big sums in ``precision``, the answer as x_t came.
 
-    On a CPU torch's own attention stays in fp32, where its gradient is faster. With precision fp32
-    this is the model itself. Losses and samplers around it go on in the dtype of x_t.
+    On a CPU torch's attention of few tokens goes a faster way. With precision fp32 this is the
+    model itself. Losses and samplers around it go on in the dtype of x_t.
     """
     if precision.dtype == torch.float32:
         return model
 
     def cast(x_t: Tensor, t: Tensor, /) -> Tensor:
-        attention = _AttentionInFp32() if device.type == "cpu" else contextlib.nullcontext()
+        attention = _AttentionOfFew() if device.type == "cpu" else contextlib.nullcontext()
         with attention, torch.autocast(device.type, dtype=precision.dtype):
             answer = model(x_t, t)
         return answer.to(x_t.dtype)

@@ -122,6 +122,9 @@ class OpenNotebook:
         size = self.page.viewport_size
         assert size is not None
         self.page.set_viewport_size({"width": size["width"], "height": min(height + 150, 16_000)})
+        self.page.evaluate(
+            "() => { document.querySelector('.jp-WindowedPanel-outer').scrollTop = 0; }"
+        )
         self.page.wait_for_timeout(300)  # until the layout has settled
         path = SCREENSHOTS / f"{Path(self.name).stem}{suffix}.png"
         self.page.screenshot(path=path)
