@@ -62,8 +62,8 @@ def drag(handle: Locator, seconds: float) -> dict[str, float]:
     # Every move reaches another place of the slider: a frame is due each time.
     stops = handle.evaluate("node => (node.max - node.min) / (node.step || 1)")
     step = (places[1] - places[0]) / min(60, 0.9 * stops)
-    due = end = time.monotonic()
-    end += seconds
+    due = time.monotonic()
+    end = due + seconds
     while (now := time.monotonic()) < end:
         time.sleep(max(0.0, due - now))
         due = max(due, now) + MOUSE_REPORTS

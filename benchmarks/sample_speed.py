@@ -52,8 +52,7 @@ def ours(
     schedule = linear_schedule().to(device)
     net = Diffusers()
     net.load_state_dict(network.state_dict())
-    layout = hardware.memory_format(net, device)
-    net = net.to(device).to(memory_format=layout).eval()  # type: ignore[call-overload]
+    net = hardware.placed(net, device).eval()
     model = hardware.in_precision(net, device, hardware.pick_precision(precision, device))
     walk = evenly_spaced(schedule.num_steps, steps)
     generator = torch.Generator().manual_seed(seed)

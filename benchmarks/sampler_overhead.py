@@ -41,7 +41,7 @@ def measure(pairs: int, precision_name: str, seed: int) -> dict:
     device = hardware.pick_device()
     precision = hardware.pick_precision(precision_name, device)
     torch.manual_seed(seed)
-    network = TinyUNet(3).to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    network = hardware.placed(TinyUNet(3), device).eval()
     model = hardware.in_precision(network, device, precision)
     schedule = cosine_schedule()
     x_T = torch.randn(BATCH, 3, 32, 32, device=device)

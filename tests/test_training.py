@@ -719,6 +719,24 @@ def test_on_a_cpu_attention_of_few_tokens_is_two_products(
     assert (theirs.double() - exact).abs().max() < close
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_attention_that_asks_for_more_digits_gets_them(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = torch.randn(3, 2, 3, 16, 8, generator=generator).to(dtype)
+    exact = F.scaled_dot_product_attention(q.double(), k.double(), v.double())
+    found = []
+
+    def attend(x_t: Tensor, t: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=dtype == torch.float64):
+            found.append(F.scaled_dot_product_attention(q, k, v))
+        return x_t
+
+    bf16 = hardware.pick_precision("bf16", CPU)
+    hardware.in_precision(attend, CPU, bf16)(q, torch.ones(2, dtype=torch.int64))
+    assert found[0].dtype == dtype
+    assert (found[0] - exact).abs().max() < 1e-6
+
+
 @pytest.mark.parametrize(
     ("tokens", "how"),
     [(129, {}), (16, {"is_causal": True}), (16, {"attn_mask": torch.ones(16, 16).bool()})],

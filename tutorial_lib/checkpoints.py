@@ -194,8 +194,7 @@ def load_checkpoint(
     schedule = _schedule(weights_path, tensors)
     own = {k.removeprefix(_NETWORK): v for k, v in tensors.items() if k.startswith(_NETWORK)}
     filled = _filled(weights_path, card["network"], own, network)
-    layout = hardware.memory_format(filled, torch.device(device))
-    filled = filled.to(device).to(memory_format=layout).eval()  # type: ignore[call-overload]
+    filled = hardware.placed(filled, torch.device(device)).eval()
     schedule = schedule.to(device)
     model = as_eps_model(filled, schedule, card["target"])
     return Checkpoint(weights_path, card, filled, model, schedule)

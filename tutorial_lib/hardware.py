@@ -7,7 +7,7 @@ GPUs from before bf16 have matrix units for fp16, which needs its losses scaled:
 import contextlib
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,9 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 SHARE_FOR_DATA = 0.5
 """How much of a GPU's free memory a data set may take; the rest is for the network at work."""
+
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Precision(NamedTuple):
@@ -137,6 +140,12 @@ def memory_format(network: nn.Module, device: torch.device) -> torch.memory_form
     return torch.channels_last
 
 
+def placed(network: Network, device: torch.device) -> Network:
+    """``network`` itself, moved to ``device`` and laid out as ``memory_format`` says."""
+    layout = memory_format(network, device)
+    return network.to(device).to(memory_format=layout)  # type: ignore[call-overload]
+
+
 FEW_TOKENS = 128
 """Up to so many, attention by two matrix products is faster on a CPU in bf16 than torch's own."""
 
@@ -144,8 +153,8 @@ FEW_TOKENS = 128
 class _AttentionOfFew(TorchFunctionMode):
     """Inside, ``F.scaled_dot_product_attention`` of few tokens is two matrix products.
 
-    For CPUs in bf16: there torch 2.11 takes five times longer for its own and the gradient of it,
-    with few tokens, as U-Nets for small images have them. Masks and dropout are left to torch.
+    For CPUs in bf16: there torch 2.11 takes two (128 tokens) to six times (64) longer for its own
+    and the gradient of it. U-Nets for small images have so few. Masks and dropout are torch's.
     """
 
     def __torch_function__(
@@ -156,12 +165,12 @@ class _AttentionOfFew(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if func is F.scaled_dot_product_attention and _few_and_plain(*args, **kwargs):
-            return _attention(*args, **kwargs)
+        if func is F.scaled_dot_product_attention:
+            func = _attention
         return func(*args, **kwargs)
 
 
-def _few_and_plain(
+def _attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -171,17 +180,20 @@ def _few_and_plain(
     *,
     scale: float | None = None,
     enable_gqa: bool = False,
-) -> bool:
-    """Whether it is attention of few tokens without a mask, dropout or heads that share keys."""
-    plain = attn_mask is None and not (dropout_p or is_causal or enable_gqa)
-    return plain and max(query.shape[-2], key.shape[-2]) <= FEW_TOKENS
-
-
-def _attention(
-    query: Tensor, key: Tensor, value: Tensor, *_: Any, scale: float | None = None, **__: Any
 ) -> Tensor:
-    """softmax(Q K' scale) V in the precision of autocast; ``scale`` is 1 / sqrt(width) if None."""
+    """softmax(Q K' scale) V in the precision of autocast; what is not so simple, by torch.
+
+    A network that switches autocast off around its attention, or computes in float64, wants more
+    digits than autocast has.
+    """
     device = query.device.type
+    plain = attn_mask is None and not (dropout_p or is_causal or enable_gqa)
+    lowered = torch.is_autocast_enabled(device) and query.dtype != torch.float64
+    if not (plain and lowered) or max(query.shape[-2], key.shape[-2]) > FEW_TOKENS:
+        how = {"scale": scale, "enable_gqa": enable_gqa}
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask, dropout_p, is_causal, **how
+        )
     q, k, v = (x.to(torch.get_autocast_dtype(device)) for x in (query, key, value))
     factor: float = q.shape[-1] ** -0.5 if scale is None else scale
     with torch.autocast(device, enabled=False):  # which would take the softmax to fp32 and back

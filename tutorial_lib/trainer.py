@@ -77,12 +77,12 @@ class Trainer:
         if config.batch_size % (ranks.count * config.accumulate):
             parts = f"{config.accumulate} parts in {ranks.count} processes"
             raise ValueError(f"batch_size must divide into {parts}, got {config.batch_size}")
-        layout = hardware.memory_format(network, device)
-        self.network = network.to(device).to(memory_format=layout)  # type: ignore[call-overload]
+        self.network = hardware.placed(network, device)
         self.schedule = SCHEDULES[config.schedule](config.num_steps).to(device)
         self.step_sampler = STEP_SAMPLERS[config.step_sampler](config.num_steps)
         home = data_home(data.images.nbytes, device, ranks)
         labels = data.labels if config.conditional else None
+        layout = hardware.memory_format(network, device)
         self.store = Store(data.images, labels, device, home, layout)
         self.no_class = len(data.class_names)
         # On the device, so that drawing t, noise and images never waits for the CPU.
