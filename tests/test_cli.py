@@ -79,6 +79,7 @@ def test_every_field_of_a_config_survives_the_command_line() -> None:
         max_seconds=2.5,
         lr=1e-4,
         widths=(8, 16, 32),
+        bottom_blocks=2,
         conditional=True,
         progress=False,
         out=Path("a b"),

@@ -348,6 +348,7 @@ OTHERS = {
     "decay": "constant",
     "conditional": True,
     "widths": (8, 16),
+    "bottom_blocks": 3,
 }
 
 

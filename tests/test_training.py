@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import platform
 import random
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tutorial_lib import batches, checkpoints, datasets, hardware, losses, run_state, training
+from tutorial_lib import batches, checkpoints, datasets, hardware, losses, run_state, training, unet
 from tutorial_lib.datasets import Dataset
 from tutorial_lib.hardware import Precision
 from tutorial_lib.journal import Journal
@@ -457,6 +458,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path, discs: Datase
         ({"steps": True}, "steps must be an int, got bool True"),
         ({"keep": False}, "keep must be an int, got bool False"),
         ({"blocks": "2"}, "blocks must be an int, got str '2'"),
+        ({"bottom_blocks": 0}, "bottom_blocks must be at least 1, got 0"),
         ({"lr": True}, "lr must be a number, got bool True"),
         ({"conditional": "yes"}, "conditional must be True or False, got str 'yes'"),
         ({"resume": 1}, "resume must be True or False, got int 1"),
@@ -481,6 +483,17 @@ def test_config_takes_words_for_paths_and_numbers_of_numpy() -> None:
     assert TrainConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
     assert [type(v) for v in (config.steps, config.lr, config.warmup)] == [int, float, float]
     assert TrainConfig(seed=2**32 - 1).seed == 2**32 - 1
+
+
+def test_a_network_is_built_as_the_config_says(tmp_path: Path, discs: Dataset) -> None:
+    asked = {"widths": (8, 16, 16), "blocks": 2, "bottom_blocks": 3, "patch": 1}
+    run = train(tiny(tmp_path / "run", steps=1, **asked), data=discs)
+    same = unet.TinyUNet(3, **asked)
+    shapes = {name: tensor.shape for name, tensor in same.state_dict().items()}
+    assert {name: tensor.shape for name, tensor in run.network.state_dict().items()} == shapes
+    loaded = checkpoints.load_checkpoint(tmp_path / "run").model
+    x_t, t = torch.randn(2, 3, 8, 8), torch.tensor([1, 900])
+    assert torch.equal(loaded(x_t, t), run.model(x_t, t))
 
 
 @pytest.mark.plain_errors
@@ -642,6 +655,64 @@ def test_pixels_lie_as_the_network_is_fastest() -> None:
     assert hardware.memory_format(nn.Sequential(big, nn.Conv2d(32, 3, 1)), CPU) == last
     assert hardware.memory_format(nn.Sequential(big, small), CPU) == plain
     assert hardware.memory_format(nn.Sequential(big, small), torch.device("cuda")) == last
+
+
+FAULTS = """
+import resource, torch
+from torch import nn
+from tutorial_lib import hardware
+
+layers = [nn.Conv2d(32, 32, 3, padding=1) for _ in range(6)]
+net = nn.Sequential(*layers)
+x = torch.randn(16, 32, 32, 32)  # 2 MiB, as are the answers
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        net(x).sum().backward()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults()
+before = faults()
+agreed = hardware.keep_freed_memory()
+faults()  # takes what the last ones keep
+print(before, int(agreed), faults())
+"""
+
+
+@pytest.mark.parametrize(
+    "settled",
+    [
+        {},
+        {"MALLOC_TRIM_THRESHOLD_": "131072"},
+        {"MALLOC_MMAP_THRESHOLD_": "131072"},
+        {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=131072"},
+    ],
+    ids=lambda settled: "".join(settled) or "free to choose",
+)
+def test_freed_memory_is_kept_unless_somebody_has_settled_that(settled: dict[str, str]) -> None:
+    variables = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+    others = {name: value for name, value in os.environ.items() if name not in variables}
+    told = subprocess.run(
+        [sys.executable, "-c", FAULTS],
+        env={**others, **settled},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    before, agreed, after = map(int, told.stdout.split())
+    assert agreed == (platform.libc_ver()[0] == "glibc" and not settled)
+    if agreed:
+        assert 10 * after <= before  # pages that had to be fetched from the system again
+
+
+def test_a_network_on_the_cpu_has_its_memory_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(hardware, "keep_freed_memory", lambda: asked.append(True))
+    hardware.placed(nn.Conv2d(1, 1, 3), torch.device("meta"))
+    assert not asked
+    hardware.placed(nn.Conv2d(1, 1, 3), CPU)
+    assert asked
 
 
 def test_a_network_of_small_groups_trains_as_it_lies_best(tmp_path: Path, discs: Dataset) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tutorial_lib.unet import TinyUNet, TwoLevelUNet, timestep_embedding
+from tutorial_lib.unet import ResBlock, TinyUNet, TwoLevelUNet, timestep_embedding
 
 SMALL: dict[str, Any] = {"widths": (16, 32)}
 
@@ -89,6 +89,7 @@ NETS: dict[str, Callable[[int], nn.Module]] = {
     "tiny": lambda channels: TinyUNet(channels, **SMALL),
     "tiny on pixels": lambda channels: TinyUNet(channels, widths=(16,), patch=1),
     "tiny, three levels": lambda channels: TinyUNet(channels, widths=(16, 16, 32), blocks=2),
+    "tiny, deep below": lambda channels: TinyUNet(channels, **SMALL, bottom_blocks=3),
 }
 
 
@@ -102,6 +103,34 @@ def test_any_image_size_comes_back_as_it_went_in(name: str, channels: int):
             answer = net(x, steps(1, 1000))
         assert answer.shape == x.shape
         assert answer.isfinite().all()
+
+
+@pytest.mark.parametrize("widths", [(16,), (16, 32), (16, 16, 32)])
+def test_bottom_blocks_stand_at_the_lowest_level_alone(widths: tuple[int, ...]):
+    """Each block of the lowest level works on H / (patch 2^(levels-1)) positions a side."""
+    sides: list[int] = []
+
+    def note_side(_block: nn.Module, _inputs: object, answer: Tensor) -> None:
+        sides.append(answer.shape[-1])
+
+    finest = 32 // 2  # patch 2
+    lowest = finest // 2 ** (len(widths) - 1)
+    for bottom_blocks, expected in [(None, 2), (1, 1), (4, 4)]:
+        net = awake(TinyUNet(3, widths=widths, blocks=2, bottom_blocks=bottom_blocks))
+        sides.clear()
+        for block in net.modules():
+            if isinstance(block, ResBlock):
+                block.register_forward_hook(note_side)
+        net(torch.randn(1, 3, 32, 32), steps(10))
+        assert sides.count(lowest) == 1 + expected  # one stands before the attention
+        for level in range(len(widths) - 1):
+            assert sides.count(finest // 2**level) == 4  # two down, two up
+
+
+def test_a_config_from_before_bottom_blocks_builds_the_same_net():
+    net = TinyUNet(3, **SMALL)
+    older = {name: value for name, value in net.config.items() if name != "bottom_blocks"}
+    TinyUNet(**older).load_state_dict(net.state_dict())
 
 
 def test_padding_does_not_change_what_needs_none():
@@ -388,6 +417,8 @@ def test_a_net_without_classes_refuses_labels():
         ({"in_channels": 3, "widths": (32, 6.4)}, TypeError, "widths.* int"),
         ({"in_channels": 3, "widths": (32, 100)}, ValueError, "widths.*32, got 100"),
         ({"in_channels": 3, "blocks": 0}, ValueError, "blocks must be at least 1"),
+        ({"in_channels": 3, "bottom_blocks": 0}, ValueError, "bottom_blocks must be at least 1"),
+        ({"in_channels": 3, "bottom_blocks": 1.0}, TypeError, "bottom_blocks must be an int"),
         ({"in_channels": 3, "patch": 0}, ValueError, "patch must be at least 1"),
         ({"in_channels": 3, "num_classes": 0}, ValueError, "num_classes must be at least 1"),
         ({"in_channels": 3, "num_classes": True}, TypeError, "num_classes must be an int"),

@@ -107,6 +107,8 @@ class TrainConfig:
     """Channels of each resolution of the network, finest first (channels)."""
     blocks: int = 1
     """Residual blocks at each resolution, down and again up (blocks)."""
+    bottom_blocks: int | None = None
+    """Residual blocks behind the attention of the lowest resolution (blocks); None as blocks."""
     patch: int = 2
     """Side of the patch that becomes one position of the network (pixels)."""
     conditional: bool = False
@@ -230,7 +232,7 @@ def _check_config(config: TrainConfig) -> None:
         )
     if config.resume and config.out is None:
         raise ValueError("resume needs out, the folder of the run to go on with")
-    for name in ("size", "steps", "checkpoint_every", "keep", "sample_every"):
+    for name in ("size", "steps", "bottom_blocks", "checkpoint_every", "keep", "sample_every"):
         if getattr(config, name) is not None:
             _validate.whole_number(name, getattr(config, name), at_least=1)
     _validate.number("min_snr_gamma", config.min_snr_gamma, low=1e-6, high=1e6)

@@ -335,6 +335,7 @@ def new_network(config: TrainConfig, data: Dataset) -> TinyUNet:
         blocks=config.blocks,
         patch=config.patch,
         num_classes=len(data.class_names) if config.conditional else None,
+        bottom_blocks=config.bottom_blocks,
     )
 
 

@@ -139,13 +139,14 @@ class Attention(nn.Module):
 class Level(nn.Module):
     """One resolution of a U-Net, wrapped around all the coarser ones."""
 
-    def __init__(self, widths: Sequence[int], blocks: int, time_width: int) -> None:
+    def __init__(
+        self, widths: Sequence[int], blocks: int, bottom_blocks: int, time_width: int
+    ) -> None:
         super().__init__()
         width, lower = widths[:2]
-        inner = Level if len(widths) > 2 else Bottom
         self.down = nn.ModuleList(ResBlock(width, width, time_width) for _ in range(blocks))
         self.shrink = nn.Conv2d(width, lower, 3, stride=2, padding=1)
-        self.inner = inner(widths[1:], blocks, time_width)
+        self.inner = _levels(widths[1:], blocks, bottom_blocks, time_width)
         self.grow = nn.Conv2d(lower, width, 3, padding=1)
         self.up = nn.ModuleList(ResBlock(2 * width, width, time_width) for _ in range(blocks))
 
@@ -165,9 +166,8 @@ class Level(nn.Module):
 class Bottom(nn.Module):
     """The lowest resolution of a U-Net: attention between residual blocks."""
 
-    def __init__(self, widths: Sequence[int], blocks: int, time_width: int) -> None:
+    def __init__(self, width: int, blocks: int, time_width: int) -> None:
         super().__init__()
-        (width,) = widths
         self.before = ResBlock(width, width, time_width)
         self.attention = Attention(width)
         self.after = nn.ModuleList(ResBlock(width, width, time_width) for _ in range(blocks))
@@ -178,6 +178,15 @@ class Bottom(nn.Module):
         for block in self.after:
             x = block(x, time)
         return x
+
+
+def _levels(
+    widths: Sequence[int], blocks: int, bottom_blocks: int, time_width: int
+) -> Level | Bottom:
+    """The levels of these widths, finest first, one inside the other."""
+    if len(widths) == 1:
+        return Bottom(widths[0], bottom_blocks, time_width)
+    return Level(widths, blocks, bottom_blocks, time_width)
 
 
 class TinyUNet(nn.Module):
@@ -192,6 +201,8 @@ class TinyUNet(nn.Module):
         in_channels: channels of the images, and of the answer.
         widths: channels of each level, finest first.
         blocks: residual blocks a level, on the way down and again on the way up.
+        bottom_blocks: residual blocks behind the attention of the lowest level; None as many as
+            ``blocks``. There they cost least, and see the whole image.
         patch: side of a patch in pixels; 1 works on the pixels themselves.
         num_classes: how many classes the labels name; None for a net without labels. With classes,
             label ``num_classes`` means "no class", which is what guidance trains and asks for.
@@ -207,15 +218,19 @@ class TinyUNet(nn.Module):
         blocks: int = 1,
         patch: int = 2,
         num_classes: int | None = None,
+        bottom_blocks: int | None = None,
     ) -> None:
         super().__init__()
-        self.config = _checked_config(in_channels, widths, blocks, patch, num_classes)
+        self.config = _checked_config(
+            in_channels, widths, blocks, patch, num_classes, bottom_blocks
+        )
         first, time_width = widths[0], 4 * widths[0]
         self.time_in = nn.Linear(time_width, time_width)
         self.time_out = nn.Linear(time_width, time_width)
         self.label = nn.Embedding(num_classes + 1, time_width) if num_classes else None
         self.stem = nn.Conv2d(in_channels * patch**2, first, 3, padding=1)
-        self.levels = (Level if len(widths) > 1 else Bottom)(widths, blocks, time_width)
+        bottom_blocks = blocks if bottom_blocks is None else bottom_blocks
+        self.levels = _levels(widths, blocks, bottom_blocks, time_width)
         self.norm = _group_norm(first)
         self.head = _zeroed(nn.Conv2d(first, in_channels * patch**2, 3, padding=1))
 
@@ -274,6 +289,7 @@ def _checked_config(
     blocks: int,
     patch: int,
     num_classes: int | None,
+    bottom_blocks: int | None,
 ) -> dict:
     """The arguments of a ``TinyUNet`` as a dict that JSON can hold; an error if one is wrong."""
     if not isinstance(widths, Sequence) or not len(widths):
@@ -281,12 +297,15 @@ def _checked_config(
         raise ValueError(f"widths must hold the channels of one level or more, got {got}")
     if num_classes is not None:
         _validate.whole_number("num_classes", num_classes, at_least=1)
+    if bottom_blocks is not None:
+        _validate.whole_number("bottom_blocks", bottom_blocks, at_least=1)
     return {
         "in_channels": _validate.whole_number("in_channels", in_channels, at_least=1),
         "widths": [_validate.whole_number("an entry of widths", w, at_least=1) for w in widths],
         "blocks": _validate.whole_number("blocks", blocks, at_least=1),
         "patch": _validate.whole_number("patch", patch, at_least=1),
         "num_classes": num_classes,
+        "bottom_blocks": bottom_blocks,
     }
 
 
