@@ -77,7 +77,7 @@ def stop_at(step: int, monkeypatch: pytest.MonkeyPatch, number: int = signal.SIG
 
     def step_and_signal(trainer: training.Trainer) -> Tensor:
         if trainer.steps_done == step - 1:
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
         return real(trainer)
 
     monkeypatch.setattr(training.Trainer, "step", step_and_signal)
@@ -174,13 +174,13 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(
 
 def test_the_second_signal_does_what_it_always_did() -> None:
     with Interrupts() as interrupts:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert interrupts.signal == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
     with Interrupts(patient=True) as interrupts:
         for _ in range(3):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         assert interrupts.signal == signal.SIGINT
 
 

@@ -251,7 +251,9 @@ def in_precision(model: EpsModel, device: torch.device, precision: Precision) ->
         attention = _AttentionOfFew() if device.type == "cpu" else contextlib.nullcontext()
         with attention, torch.autocast(device.type, dtype=precision.dtype):
             answer = model(x_t, t)
-        return answer.to(x_t.dtype)
+        plain = x_t.is_contiguous()  # an answer that lies as x_t does is cheaper to reckon with
+        layout = torch.contiguous_format if plain else torch.preserve_format
+        return answer.to(x_t.dtype, memory_format=layout)
 
     return cast
 

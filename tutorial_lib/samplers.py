@@ -84,6 +84,7 @@ def _walk_ddpm(
             x0_hat = (x - noise[t] * eps_hat) / signal[t]
             mean = (x - beta[t - 1] / noise[t] * eps_hat) / math.sqrt(alpha[t - 1])
             x = mean + sigma[t - 1] * normal_like(x, generator) if t > 1 else mean
+            _check_answer(eps_hat, t, x)
         yield SampleStep(t - 1, x, eps_hat, x0_hat)
 
 
@@ -147,6 +148,7 @@ def _walk_ddim(
             x = (signal[s] * x0_hat).add_(kept * eps_hat)
             if sigma > 0:
                 x.add_(sigma * normal_like(x, generator))
+            _check_answer(eps_hat, t, x)
         yield SampleStep(s, x, eps_hat, x0_hat)
 
 
@@ -217,8 +219,21 @@ def _ask(model: EpsModel, x: Tensor, t: int) -> Tensor:
     """eps_hat at one step for the whole batch, refused where its shape is not that of x."""
     steps = torch.full((len(x),), t, dtype=torch.int64, device=x.device)
     eps_hat = _validate.answer("model", model(x, steps), x)
-    _validate.finite(f"the answer of model at t = {t}", eps_hat)
-    return eps_hat.to(x.dtype)  # a network under autocast may answer in bfloat16
+    if eps_hat.dtype == x.dtype and eps_hat.stride() == x.stride():
+        return eps_hat
+    # A network may answer in bfloat16, or with its pixels channels last. Each sum of tensors that
+    # lie differently costs five times what it costs of two that lie alike.
+    return torch.empty_like(x).copy_(eps_hat)
+
+
+def _check_answer(eps_hat: Tensor, t: int, x: Tensor) -> None:
+    """Raises where eps_hat at t is not finite; then x, which came of it, is not finite either.
+
+    x is looked at first since it is still in the processor's cache. On the CPU only, for the reason
+    given in ``_validate.steps``.
+    """
+    if x.device.type == "cpu" and not math.isfinite(x.sum().item()):
+        _validate.finite(f"the answer of model at t = {t}", eps_hat)
 
 
 def _check_start(x_T: object) -> None:
