@@ -172,6 +172,15 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(
     assert left_behind(Path("runs/circles-1")) == left_behind(Path("whole"))
 
 
+@pytest.fixture
+def python_interrupts() -> Iterator[None]:
+    """Python's own handler of SIGINT: what a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("python_interrupts")
 def test_the_second_signal_does_what_it_always_did() -> None:
     with Interrupts() as interrupts:
         signal.raise_signal(signal.SIGINT)

@@ -15,6 +15,7 @@ from hypothesis import given
 from torch import Tensor
 from torch.testing import assert_close
 
+from tutorial_lib._typing import EpsModel
 from tutorial_lib.forward import posterior, predict_x0
 from tutorial_lib.samplers import SampleStep, ddim, ddpm, evenly_spaced, last, respace
 from tutorial_lib.schedules import (
@@ -300,6 +301,33 @@ def both(schedule=SHORT, **options):
 
 
 each_sampler = pytest.mark.parametrize("name", both())
+
+
+@each_sampler
+def test_an_answer_that_lies_otherwise_changes_no_bit(name: str):
+    """Channels last, broadcast from fewer numbers, in bf16: the walk is that of a plain answer."""
+
+    def turned(x_t: Tensor, t: Tensor) -> Tensor:
+        return simple(x_t, t).contiguous(memory_format=torch.channels_last)
+
+    def few(x_t: Tensor, t: Tensor) -> Tensor:
+        return simple(x_t, t)[:, :1, :1, :1].expand_as(x_t)
+
+    def rough(x_t: Tensor, t: Tensor) -> Tensor:
+        return simple(x_t, t).bfloat16()
+
+    x_T = normal(*IMAGES, dtype=torch.float32)
+    for model in (turned, few, rough):
+
+        def plain(x_t: Tensor, t: Tensor, model: EpsModel = model) -> Tensor:
+            return model(x_t, t).to(x_t.dtype).contiguous()
+
+        walks = [list(both(generator=seeded(0))[name](each, x_T)) for each in (model, plain)]
+        for one, other in zip(*walks, strict=True):
+            assert torch.equal(one.x_t, other.x_t)
+            assert torch.equal(one.x0_hat, other.x0_hat)
+            assert torch.equal(one.eps_hat, other.eps_hat)
+            assert one.x_t.stride() == one.eps_hat.stride() == x_T.stride()
 
 
 @each_sampler

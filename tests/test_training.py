@@ -732,6 +732,20 @@ def test_a_network_of_small_groups_trains_as_it_lies_best(tmp_path: Path, discs:
     assert network.seen == {True}
 
 
+def test_an_answer_lies_as_x_t_does() -> None:
+    def turned(x_t: Tensor, t: Tensor) -> Tensor:
+        return (2 * x_t).bfloat16().contiguous(memory_format=torch.channels_last)
+
+    model = hardware.in_precision(turned, CPU, Precision("bf16", torch.bfloat16, "a test"))
+    x_t, t = torch.randn(2, 3, 4, 4), torch.ones(2, dtype=torch.int64)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        lies = x_t.contiguous(memory_format=layout)
+        answer = model(lies, t)
+        assert answer.dtype == torch.float32
+        assert answer.stride() == lies.stride()
+        assert torch.equal(answer, (2 * x_t).bfloat16().float())
+
+
 class Operators(TorchDispatchMode):
     """Writes down which operators torch runs."""
 
