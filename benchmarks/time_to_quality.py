@@ -3,11 +3,11 @@
     python benchmarks/time_to_quality.py --json benchmarks/results/time_to_quality.json
 
 In one run, for each budget of seconds: ``TinyUNet`` through ``tutorial_lib.training.train`` with
-its defaults but for ``min_snr_gamma`` 2, on several seeds; and, for the longest budget, by the
-loop that one writes first (AdamW 1e-4, fp32, linear schedule, uniform t, eps), ``TwoLevelUNet``
-and the ``UNet2DModel`` of diffusers. Seconds are wall time from the first step on, everything in
-the loop included. Each model then draws 128 images from the same noise (DDIM, 50 steps, x0_hat
-clipped) and ``disc_quality`` judges them.
+``OPTIONS``, on several seeds; and, for the longest budget, by the loop that one writes first
+(AdamW 1e-4, fp32, linear schedule, uniform t, eps), ``TwoLevelUNet`` and the ``UNet2DModel`` of
+diffusers. Seconds are wall time from the first step on, everything in the loop included. Each
+model then draws 128 images from the same noise (DDIM, 50 steps, x0_hat clipped) and
+``disc_quality`` judges them.
 """
 
 import argparse

@@ -164,8 +164,8 @@ def keep_freed_memory() -> bool:
     """Has glibc keep what tensors on the CPU free, up to ``KEPT_MEMORY``, for the next ones.
 
     By default it gives large pieces back to the system at once. A network frees and asks for tens
-    of megabytes at each step, which then costs thousands of page faults: a tenth of the time of a
-    small one and more. The setting is the whole process's, see ``man 3 mallopt``.
+    of megabytes at each step, which then costs thousands of page faults, and time that shows where
+    the network is small. The setting is the whole process's, see ``man 3 mallopt``.
 
     Returns:
         Whether glibc agreed. Never where there is another allocator than glibc's (macOS, Windows,

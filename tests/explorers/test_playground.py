@@ -182,6 +182,8 @@ def heard():
     heard = Heard(playground)
     yield heard
     playground.close()
+    for thread in threads():  # one that has said "idle" may have its last line yet to run
+        thread.join(PATIENCE)
     assert not threads()
 
 
@@ -274,10 +276,19 @@ def test_a_second_press_trains_anew(heard: Heard):
     heard.wait("idle")
 
 
-def test_a_new_wish_takes_the_place_of_the_old(heard: Heard):
+def test_a_new_wish_takes_the_place_of_the_old(heard: Heard, monkeypatch):
+    new, frames = threading.Event(), _points.frames
+
+    def waiting(*args):  # the first walk is under way when the new wish comes
+        for frame in frames(*args):
+            yield frame
+            assert new.wait(PATIENCE)
+
+    monkeypatch.setattr(_points, "frames", waiting)
     heard.say("walk", walk="DDPM, every step", oracle=True, noise=1)
     heard.wait("walking")
     heard.say("walk", walk="DDIM, 10 steps", oracle=True, noise=2)
+    new.set()
     heard.wait("idle")
     assert [message[0]["walk"] for message in heard.of("walk")] == ["DDIM, 10 steps"]
 
@@ -309,9 +320,9 @@ def test_the_last_view_ends_the_work(heard: Heard):
     heard.say("train", seconds=60.0)
     heard.wait("progress")
     heard.say("bye", view="two")
-    assert threads()
+    (thread,) = threads()
     heard.say("bye")
-    threads()[0].join(PATIENCE)
+    thread.join(PATIENCE)
     assert not threads()
     assert heard.playground.model is not None  # what it had learnt by then
     heard.say("hello", view="three")
@@ -319,14 +330,30 @@ def test_the_last_view_ends_the_work(heard: Heard):
     heard.wait("trained", 2)
 
 
-def test_a_press_right_after_the_last_view_is_not_lost(heard: Heard):
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_press_right_after_the_last_view_is_not_lost(heard: Heard, monkeypatch, ended: bool):
+    """Whether the old thread still works when the press comes, or has ended just before."""
+    pressed, tell = threading.Event(), heard.playground._tell_progress
+
+    def waiting(course):
+        tell(course)
+        assert ended or course.seconds < 1 or pressed.wait(PATIENCE)
+
+    monkeypatch.setattr(heard.playground, "_tell_progress", waiting)
     heard.say("train", seconds=60.0)
     heard.wait("progress")
+    (old,) = threads()
     heard.say("bye")
+    if ended:
+        old.join(PATIENCE)
+    assert old.is_alive() is not ended
     heard.say("hello")
     heard.say("train", seconds=0.2)
-    heard.wait("idle")
-    assert heard.of("trained")[-1][0]["seconds"] == 0.2
+    pressed.set()
+    heard.wait("trained", 1 + ended)
+    heard.wait("idle", 1 + ended)
+    seconds = [content["seconds"] for content, _ in heard.of("trained")]
+    assert seconds == [60.0, 0.2][not ended :]
 
 
 @pytest.mark.parametrize("end", ["close", "halt", "interpreter"])
