@@ -55,7 +55,8 @@ def make(**changes) -> Exercise:
     return Exercise("lesson99.scale", "Scaling", **fields | changes)
 
 
-SCALE = make(seconds=0.4)
+SCALE = make(seconds=20)
+HASTY = make(seconds=0.4)  # for answers that are to run out of time: no right one may
 
 
 def failed(result: Result, stage: str, *words: str) -> None:
@@ -408,7 +409,7 @@ class TestTheWorldStaysAsItWas:
         try:
             signal.setitimer(signal.ITIMER_REAL, 0.15)
             SCALE.check(_scale)
-            deadline = time.monotonic() + 2
+            deadline = time.monotonic() + 30
             while not fired and time.monotonic() < deadline:
                 time.sleep(0.02)
             assert fired == [1]
@@ -491,21 +492,21 @@ class TestEndlessLoops:
     @pytest.mark.parametrize("answer", ENDLESS)
     def test_stops_in_the_main_thread(self, answer):
         started, trace = time.monotonic(), sys.gettrace()
-        failed(SCALE.check(answer), "raised", "0.4 seconds")
-        assert time.monotonic() - started < 3
+        failed(HASTY.check(answer), "raised", "0.4 seconds")
+        assert time.monotonic() - started < 10
         assert sys.gettrace() is trace
 
     @pytest.mark.parametrize("answer", [forever, swallows_exceptions, prints_forever])
     def test_stops_in_another_thread(self, answer):
         results = []
-        thread = threading.Thread(target=lambda: results.append(SCALE.check(answer)), daemon=True)
+        thread = threading.Thread(target=lambda: results.append(HASTY.check(answer)), daemon=True)
         thread.start()
-        thread.join(10)
+        thread.join(60)
         failed(results[0], "raised", "0.4 seconds")
 
     def test_stops_without_signals_as_on_windows(self, monkeypatch):
         monkeypatch.delattr(signal, "setitimer")
-        failed(SCALE.check(forever), "raised", "0.4 seconds")
+        failed(HASTY.check(forever), "raised", "0.4 seconds")
         assert SCALE.check(_scale).passed
 
     def test_the_time_is_over_at_once_not_after_each_case(self):
@@ -515,7 +516,7 @@ class TestEndlessLoops:
             calls.append(1)
             time.sleep(2)
 
-        failed(SCALE.check(slow), "raised")
+        failed(HASTY.check(slow), "raised")
         assert len(calls) == 1
 
     def test_what_comes_after_is_not_hit(self):
