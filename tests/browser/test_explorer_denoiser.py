@@ -139,8 +139,8 @@ def test_new_noise_comes_from_the_kernel_and_is_waited_for(open_cells, lab):
 
     (lab.notebooks / "wait").unlink()
     page.wait_for_function(READY, arg=button.element_handle())
-    page.wait_for_timeout(200)
-    assert eps.evaluate(read) != before
+    changed = "([canvas, before]) => canvas.toDataURL() !== before"
+    page.wait_for_function(changed, arg=[eps.element_handle(), before])
     assert note.text_content() == ""
 
 

@@ -1,6 +1,9 @@
 """What the guidance explorer shows in the browser, against torch."""
 
+import re
+
 import torch
+from playwright.sync_api import expect
 
 from tutorial_lib.explorers import GuidanceExplorer
 from tutorial_lib.images import to_bytes
@@ -32,8 +35,7 @@ def test_pixels_differ_by_one_gray_level_at_most(browser, tmp_path):
     size = canvas.evaluate("canvas => [canvas.height, canvas.width]")
     for scale, key in ((0.0, "Home"), (1.5, "End")):
         page.get_by_role("slider").press(key)
-        page.wait_for_timeout(200)
-        assert f"s = {scale:g}" in (canvas.get_attribute("aria-label") or "")
+        expect(canvas).to_have_attribute("aria-label", re.compile(rf"s = {scale:g}\b"))
         rgba = torch.tensor(canvas.evaluate(READ)).reshape(*size, 4)
         expected = torch.from_numpy(to_bytes(samples[scale])).int()
         # Columns of six pixels a pixel below a head of 18, two pixels of gap: class 0, 1, 2
@@ -54,10 +56,10 @@ def test_without_spread_there_is_no_chart_of_it(browser, tmp_path):
     page.goto(explorer.save_html(tmp_path / "page.html").as_uri())
     page.locator(".tx[data-frames]").wait_for()
     page.get_by_role("slider").press("End")
-    page.wait_for_timeout(200)
-    named = [c.get_attribute("aria-label") or "" for c in page.locator("canvas").all()]
-    assert len(named) == 2
-    assert all("s = 1: 3 samples, 33.3 % read as ordered" in name for name in named)
+    expect(page.locator("canvas")).to_have_count(2)
+    says = re.compile("s = 1: 3 samples, 33.3 % read as ordered")
+    for canvas in page.locator("canvas").all():
+        expect(canvas).to_have_attribute("aria-label", says)
     assert "spread" not in page.locator(".tx").inner_text().lower()
     page.close()
     assert errors == []

@@ -1,6 +1,8 @@
 """The playground in a real JupyterLab: drawn on, trained, watched, stopped, left alone."""
 
 import re
+import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -94,7 +96,21 @@ def near(canvas: Locator) -> int:
 
 
 def no_threads(notebook) -> bool:
-    return asked(notebook, ASK).strip().endswith("threads 0")
+    """Whether the kernel's playgrounds have ended their threads, at the latest in ten seconds."""
+    return in_time(lambda: asked(notebook, ASK).strip().endswith("threads 0"))
+
+
+def kernel_has_heard(notebook, root: Locator) -> bool:
+    """Whether the kernel has as many points as the plane shows: it hears once drawing has ended."""
+    ask = "print(len(playground.points))"
+    return in_time(lambda: int(asked(notebook, ask)) == count(root))
+
+
+def in_time(holds: Callable[[], bool]) -> bool:
+    end = time.monotonic() + 10
+    while not (held := holds()) and time.monotonic() < end:
+        time.sleep(0.05)
+    return held
 
 
 def test_trains_and_the_particles_flow_back_to_the_data(shown):
@@ -155,13 +171,10 @@ def test_points_are_drawn_where_the_pointer_goes(shown, kind):
             points = [{"x": x, "y": y} for x, y in spots]
             client.send("Input.dispatchTouchEvent", {"type": name, "touchPoints": points})
         client.detach()
-    root.page.wait_for_timeout(600)  # the kernel hears of it once it has settled
-    drawn = count(root)
-    assert drawn > 40
-    code = "p = playground.points; print(len(p), *p.mean(0).tolist(), *p.std(0).tolist())"
-    number, *moments = asked(notebook, code).split()
-    assert int(number) == drawn
-    mean_x, mean_y, spread_x, spread_y = map(float, moments)
+    expect(plane(root)).to_have_attribute("aria-label", re.compile(r"^(4[1-9]|[5-9]\d|\d{3}) data"))
+    assert kernel_has_heard(notebook, root)
+    code = "p = playground.points; print(*p.mean(0).tolist(), *p.std(0).tolist())"
+    mean_x, mean_y, spread_x, spread_y = map(float, asked(notebook, code).split())
     assert abs(mean_x) < 0.25
     assert abs(mean_y - 1) < 0.05  # a line at y = 1
     assert spread_x > 0.9
@@ -186,7 +199,7 @@ def test_the_keyboard_alone_draws_trains_and_stops(shown):
     )
     page.keyboard.press("Space")
     expect_points(root, 50)
-    page.wait_for_timeout(600)  # the kernel hears of it once it has settled
+    assert kernel_has_heard(notebook, root)
     where = asked(notebook, "print(*playground.points.mean(0).tolist())").split()
     assert abs(float(where[0]) + 2.9) < 0.15
     assert abs(float(where[1]) - 1.0) < 0.1
@@ -238,7 +251,6 @@ def test_a_cell_that_is_run_again_while_it_trains_leaves_no_thread(shown):
         }""")
         root = view(notebook.page)
     notebook.page.wait_for_function("() => document.querySelectorAll('.tx').length === 1")
-    notebook.page.wait_for_timeout(1000)
     assert no_threads(notebook)
     notebook.page.evaluate("() => jupyterapp.commands.execute('notebook:clear-cell-output')")
 
