@@ -2,64 +2,84 @@
 
     python benchmarks/sample_speed.py
 
-The same untrained ``UNet2DModel`` draws the same number of images; the contenders take turns, and
-the median of the rounds' ratios counts. ``pipeline`` is what a user of diffusers writes (fp32,
-pictures of PIL); ``pipeline, bf16`` is the same under torch's autocast. Ours ends with the same
-uint8 pixels.
+The same untrained ``UNet2DModel`` draws the same number of images. Each contender is a process of
+its own; they take turns, and the median of the rounds' ratios counts. ``pipeline`` is what a user
+of diffusers writes (fp32, pictures of PIL); ``pipeline, bf16`` is the same under torch's autocast.
+Ours ends with the same uint8 pixels.
 """
 
+import argparse
+import contextlib
 import statistics
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import report
 import torch
 from time_to_quality import Diffusers
 from torch import Tensor
+from workers import Worker, serve
 
 from tutorial_lib import hardware
 from tutorial_lib.images import to_bytes
 from tutorial_lib.samplers import ddim, evenly_spaced, last
 from tutorial_lib.schedules import linear_schedule
 
+CONTENDERS = ("pipeline", "pipeline, bf16", "ours, fp32", "ours")
 
-def pipelines(network: Diffusers, batch: int, steps: int) -> dict[str, Callable[[], object]]:
-    """The contenders of diffusers, by name."""
+
+def pipeline(options: argparse.Namespace, precision: str) -> Callable[[], object]:
+    """The pipeline of diffusers as its users call it."""
     from diffusers.pipelines.ddim.pipeline_ddim import DDIMPipeline
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
+    warnings.filterwarnings("ignore", category=FutureWarning)
     device = hardware.pick_device()
-    pipeline = DDIMPipeline(unet=network.net.eval(), scheduler=DDIMScheduler()).to(device)
-    pipeline.set_progress_bar_config(disable=True)
+    found = DDIMPipeline(unet=Diffusers().net.eval(), scheduler=DDIMScheduler()).to(device)
+    found.set_progress_bar_config(disable=True)
 
     def run() -> object:
-        return pipeline(batch_size=batch, num_inference_steps=steps)
+        return found(batch_size=options.batch, num_inference_steps=options.steps)
 
     def run_in_bf16() -> object:  # pipeline.to(bfloat16) fails: NumPy knows no such number
         with torch.autocast(device.type, torch.bfloat16):
             return run()
 
-    return {"pipeline": run, "pipeline, bf16": run_in_bf16}
+    return run_in_bf16 if precision == "bf16" else run
 
 
-def ours(
-    network: Diffusers, precision: str, batch: int, steps: int, seed: int
-) -> Callable[[], object]:
+def ours(options: argparse.Namespace, precision: str) -> Callable[[], object]:
     """Our sampler with the network as ``load_checkpoint`` would hand it over."""
     device = hardware.pick_device()
     schedule = linear_schedule().to(device)
-    net = Diffusers()
-    net.load_state_dict(network.state_dict())
-    net = hardware.placed(net, device).eval()
+    net = hardware.placed(Diffusers(), device).eval()
     model = hardware.in_precision(net, device, hardware.pick_precision(precision, device))
-    walk = evenly_spaced(schedule.num_steps, steps)
-    generator = torch.Generator().manual_seed(seed)
+    walk = evenly_spaced(schedule.num_steps, options.steps)
+    generator = torch.Generator().manual_seed(options.seed)
 
     def run() -> object:
-        x_T: Tensor = torch.randn(batch, 3, 32, 32, generator=generator).to(device)
+        x_T: Tensor = torch.randn(options.batch, 3, 32, 32, generator=generator).to(device)
         return to_bytes(last(ddim(model, schedule, x_T, walk)))
+
+    return run
+
+
+def contender(name: str, options: argparse.Namespace) -> Callable[[int], float]:
+    """The contender called ``name``: draws so many batches and says how many seconds they took."""
+    torch.manual_seed(options.seed)  # all have the same network
+    kind, _, precision = name.partition(", ")
+    draw = (pipeline if kind == "pipeline" else ours)(options, precision or "auto")
+
+    def run(batches: int) -> float:
+        start = time.perf_counter()
+        for _ in range(batches):
+            draw()
+        report.synchronize(hardware.pick_device())
+        return time.perf_counter() - start
 
     return run
 
@@ -69,31 +89,31 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32, help="images at once")
     parser.add_argument("--steps", type=int, default=50, help="of DDIM")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.quick:
         options.batch, options.steps, options.rounds = 2, 2, 1
+    if options.worker:
+        serve(lambda: contender(options.worker, options))
+        return
     result = report.about(options, __file__, "diffusers")
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    torch.manual_seed(options.seed)
-    network = Diffusers()
-    size = options.batch, options.steps
-    contenders = pipelines(network, *size)
-    contenders["ours, fp32"] = ours(network, "fp32", *size, options.seed)
-    contenders["ours"] = ours(network, "auto", *size, options.seed)
-    for run in contenders.values():  # the first call sets things up
-        run()
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    sizes = {"batch": options.batch, "steps": options.steps}
-    for done in range(1, options.rounds + 1):
-        for name, run in contenders.items():
-            start = time.perf_counter()
-            run()
-            report.synchronize(hardware.pick_device())
-            seconds[name].append(time.perf_counter() - start)
-        about = {**result, **sizes, "rounds": done}
-        report.write(
-            options, {**about, "seconds": seconds, "rows": rows_of(seconds, options.batch)}
-        )
+    sizes = {key: getattr(options, key) for key in ("batch", "steps")}
+    seconds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
+    with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
+        workers = []
+        for name in CONTENDERS:
+            words = ["--worker", name, "--seed", str(options.seed)]
+            words += [word for key, size in sizes.items() for word in (f"--{key}", str(size))]
+            workers.append(worker := Worker(name, __file__, words, Path(scratch) / f"{name}.txt"))
+            stack.callback(worker.end)
+            worker.run(1)  # the first call sets things up
+        for done in range(1, options.rounds + 1):
+            for worker in workers:
+                seconds[worker.name].append(worker.run(1))
+            rows = rows_of(seconds, options.batch)
+            report.write(
+                options, {**result, **sizes, "rounds": done, "seconds": seconds, "rows": rows}
+            )
     print(report.table(rows_of(seconds, options.batch)))
 
 

@@ -20,7 +20,6 @@ import contextlib
 import importlib.util
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,6 +31,7 @@ import report
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from workers import Worker, serve
 
 from tutorial_lib import datasets
 from tutorial_lib.images import save_grid, to_pil
@@ -209,44 +209,12 @@ def contender(name: str, options: argparse.Namespace) -> Steps:
     return (example if kind == "example" else their_trainer)(options, detail)
 
 
-def work(options: argparse.Namespace) -> None:
-    """A contender in its own process: reads numbers of steps, answers with seconds."""
-    answers, sys.stdout = sys.stdout, sys.stderr  # the peers print
-    run = contender(options.worker, options)
-    print("ready", file=answers, flush=True)
-    for line in sys.stdin:
-        print(run(int(line)), file=answers, flush=True)
-
-
-class Worker:
-    """A contender in another process."""
-
-    def __init__(self, name: str, options: argparse.Namespace) -> None:
-        words = [sys.executable, __file__, "--worker", name, "--scratch", str(options.scratch)]
-        for option in ("batch", "images", "seed"):
-            words += [f"--{option}", str(getattr(options, option))]
-        words += ["--compile"] if options.compile else []
-        self.name, self._errors = name, options.scratch / f"{name}.txt"
-        with open(self._errors, "w") as errors:
-            self._process = subprocess.Popen(
-                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
-            )
-        self._answer()
-
-    def run(self, steps: int) -> float:
-        assert self._process.stdin is not None  # asked for above
-        print(steps, file=self._process.stdin, flush=True)
-        return float(self._answer())
-
-    def end(self) -> None:
-        self._process.communicate()
-
-    def _answer(self) -> str:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{self.name} ended: {self._errors.read_text()[-3000:]}")
-        return line
+def words(name: str, options: argparse.Namespace) -> list[str]:
+    """The arguments of a contender's own process."""
+    found = ["--worker", name, "--scratch", str(options.scratch)]
+    for option in ("batch", "images", "seed"):
+        found += [f"--{option}", str(getattr(options, option))]
+    return found + (["--compile"] if options.compile else [])
 
 
 def main() -> int:
@@ -267,14 +235,16 @@ def main() -> int:
         print(f"error: not installed: {', '.join(missing)}; {advice}", file=sys.stderr)
         return 2
     if options.worker:
-        work(options)
+        serve(lambda: contender(options.worker, options))
         return 0
     result = report.about(options, __file__, *(name.replace("_", "-") for name in PEERS))
     spent: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
-        options.scratch = Path(scratch)
-        workers = [Worker(name, options) for group in GROUPS.values() for name in group]
-        for worker in workers:
+        options.scratch, workers = Path(scratch), []
+        names = [name for group in GROUPS.values() for name in group]
+        for name in names:
+            errors = options.scratch / f"{name}.txt"
+            workers.append(worker := Worker(name, __file__, words(name, options), errors))
             stack.callback(worker.end)
             worker.run(options.steps)
         sizes = {key: getattr(options, key) for key in ("batch", "images", "steps", "compile")}

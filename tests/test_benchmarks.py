@@ -146,7 +146,7 @@ def test_training_speeds_are_compared_round_by_round(
     rounds = [4.0, 2.0, 3.0]  # the first warms up
 
     class Contender:
-        def __init__(self, name: str, options: object) -> None:
+        def __init__(self, name: str, *_: object) -> None:
             self.name, self.seconds = name, iter(rounds)
 
         def run(self, steps: int) -> float:
@@ -208,6 +208,28 @@ def test_traffic_counts_each_tensor_that_is_read_or_written(monkeypatch: pytest.
         product.view(16).unsqueeze(0)  # moves nothing
         product.to(torch.bfloat16)
     assert traffic.bytes == 4 * (32 + 8 + 16) + 16 * (4 + 2)
+
+
+def test_a_contender_that_ends_is_quoted(scripts: Callable[[str], Any], tmp_path: Path):
+    workers, script = scripts("workers"), tmp_path / "contender.py"
+    script.write_text(
+        f"import sys\nsys.path.insert(0, {str(FOLDER)!r})\n"
+        "from workers import serve\n"
+        "def ready():\n"
+        "    print('set up')\n"
+        "    if sys.argv[1] == 'never':\n"
+        "        sys.exit('no such peer')\n"
+        "    return lambda count: 1 / (3 - count)\n"
+        "serve(ready)\n"
+    )
+    errors = tmp_path / "errors.txt"
+    worker = workers.Worker("mine", str(script), ["ready"], errors)
+    assert [worker.run(1), worker.run(2)] == [0.5, 1.0]
+    with pytest.raises(RuntimeError, match=r"(?s)mine ended: set up.*ZeroDivisionError"):
+        worker.run(3)
+    worker.end()
+    with pytest.raises(RuntimeError, match=r"(?s)yours ended: set up.*no such peer"):
+        workers.Worker("yours", str(script), ["never"], errors)
 
 
 def test_a_missing_peer_is_named(tmp_path: Path):
