@@ -9,20 +9,16 @@ Ours ends with the same uint8 pixels.
 """
 
 import argparse
-import contextlib
-import statistics
-import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import report
 import torch
 from time_to_quality import Diffusers
 from torch import Tensor
-from workers import Worker, serve
+from workers import by_turns, compared, serve
 
 from tutorial_lib import hardware
 from tutorial_lib.images import to_bytes
@@ -98,38 +94,12 @@ def main() -> None:
         return
     result = report.about(options, __file__, "diffusers")
     sizes = {key: getattr(options, key) for key in ("batch", "steps")}
-    seconds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
-    with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
-        workers = []
-        for name in CONTENDERS:
-            words = ["--worker", name, "--seed", str(options.seed)]
-            words += [word for key, size in sizes.items() for word in (f"--{key}", str(size))]
-            workers.append(worker := Worker(name, __file__, words, Path(scratch) / f"{name}.txt"))
-            stack.callback(worker.end)
-            worker.run(1)  # the first call sets things up
-        for done in range(1, options.rounds + 1):
-            for worker in workers:
-                seconds[worker.name].append(worker.run(1))
-            rows = rows_of(seconds, options.batch)
-            report.write(
-                options, {**result, **sizes, "rounds": done, "seconds": seconds, "rows": rows}
-            )
-    print(report.table(rows_of(seconds, options.batch)))
-
-
-def rows_of(seconds: dict[str, list[float]], batch: int) -> list[dict[str, Any]]:
-    """The medians of the rounds so far."""
-    rows = []
-    for name, spent in seconds.items():
-        ratios = [them / us for them, us in zip(spent, seconds["ours"], strict=True)]
-        rows.append(
-            {
-                "contender": name,
-                "images/s": batch / statistics.median(spent),
-                "ours is faster by": statistics.median(ratios),
-            }
-        )
-    return rows
+    rows: list[dict[str, Any]] = []
+    for done, seconds in enumerate(by_turns(__file__, CONTENDERS, 1, options.rounds), 1):
+        rows = compared(seconds, CONTENDERS, options.batch)
+        about = {**result, **sizes, "rounds": done}
+        report.write(options, {**about, "seconds": seconds, "rows": rows})
+    print(report.table(rows))
 
 
 if __name__ == "__main__":

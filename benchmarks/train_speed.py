@@ -16,10 +16,8 @@ the median of the rounds' ratios counts.
 """
 
 import argparse
-import contextlib
 import importlib.util
 import json
-import statistics
 import sys
 import tempfile
 import time
@@ -31,7 +29,7 @@ import report
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from workers import Worker, serve
+from workers import by_turns, compared, serve
 
 from tutorial_lib import datasets
 from tutorial_lib.images import save_grid, to_pil
@@ -126,7 +124,7 @@ def their_trainer(options: argparse.Namespace, precision: str) -> Steps:
     """``Trainer`` of denoising-diffusion-pytorch; it reads PNG files in processes of its own."""
     import denoising_diffusion_pytorch as ddp  # pyright: ignore[reportMissingImports]
 
-    folder = Path(tempfile.mkdtemp(dir=options.scratch))
+    folder = Path(tempfile.mkdtemp())
     for number, image in enumerate(_data(options).images):
         save_grid(image[None], folder / f"{number}.png")
     trainer = ddp.Trainer(
@@ -156,7 +154,7 @@ def ours(options: argparse.Namespace, network: Callable[[], nn.Module]) -> Steps
     data, net = _data(options), network()
 
     def run(steps: int) -> float:
-        with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
+        with tempfile.TemporaryDirectory() as folder:
             config = TrainConfig(
                 seed=options.seed,
                 steps=2 * steps,
@@ -209,14 +207,6 @@ def contender(name: str, options: argparse.Namespace) -> Steps:
     return (example if kind == "example" else their_trainer)(options, detail)
 
 
-def words(name: str, options: argparse.Namespace) -> list[str]:
-    """The arguments of a contender's own process."""
-    found = ["--worker", name, "--scratch", str(options.scratch)]
-    for option in ("batch", "images", "seed"):
-        found += [f"--{option}", str(getattr(options, option))]
-    return found + (["--compile"] if options.compile else [])
-
-
 def main() -> int:
     parser = report.parser(__doc__, __file__)
     parser.add_argument("--batch", type=int, default=32, help="images in a step, 16 at least")
@@ -225,7 +215,6 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender")
     parser.add_argument("--compile", action="store_true", help="ours with torch.compile")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
-    parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.quick:
         options.batch, options.images, options.steps, options.rounds = 16, 100, 1, 1
@@ -238,41 +227,24 @@ def main() -> int:
         serve(lambda: contender(options.worker, options))
         return 0
     result = report.about(options, __file__, *(name.replace("_", "-") for name in PEERS))
-    spent: dict[str, list[float]] = {}
-    with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
-        options.scratch, workers = Path(scratch), []
-        names = [name for group in GROUPS.values() for name in group]
-        for name in names:
-            errors = options.scratch / f"{name}.txt"
-            workers.append(worker := Worker(name, __file__, words(name, options), errors))
-            stack.callback(worker.end)
-            worker.run(options.steps)
-        sizes = {key: getattr(options, key) for key in ("batch", "images", "steps", "compile")}
-        for done in range(1, options.rounds + 1):
-            for worker in workers:
-                spent.setdefault(worker.name, []).append(worker.run(options.steps))
-            rows = rows_of(spent, options.steps * options.batch)
-            about = {**result, **sizes, "rounds": done}
-            report.write(options, {**about, "seconds": spent, "rows": rows})
-    print(report.table(rows_of(spent, options.steps * options.batch)))
+    sizes = {key: getattr(options, key) for key in ("batch", "images", "steps", "compile")}
+    names = [name for group in GROUPS.values() for name in group]
+    rows: list[dict[str, Any]] = []
+    for done, spent in enumerate(by_turns(__file__, names, options.steps, options.rounds), 1):
+        rows = rows_of(spent, options.steps * options.batch)
+        about = {**result, **sizes, "rounds": done}
+        report.write(options, {**about, "seconds": spent, "rows": rows})
+    print(report.table(rows))
     return 0
 
 
 def rows_of(spent: dict[str, list[float]], images: int) -> list[dict[str, Any]]:
     """The medians of the rounds so far, of ``images`` images each."""
-    rows = []
-    for network, names in GROUPS.items():
-        for name in names:
-            pairs = zip(spent[name], spent[names[-1]], strict=True)
-            rows.append(
-                {
-                    "network": network,
-                    "contender": name,
-                    "images/s": images / statistics.median(spent[name]),
-                    "ours is faster by": statistics.median(them / us for them, us in pairs),
-                }
-            )
-    return rows
+    return [
+        {"network": network, **row}
+        for network, names in GROUPS.items()
+        for row in compared(spent, names, images)
+    ]
 
 
 if __name__ == "__main__":

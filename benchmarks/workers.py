@@ -1,9 +1,14 @@
-"""Contenders in processes of their own: what one of them sets for its process reaches no other."""
+"""Contenders that take turns, in processes of their own: what one sets reaches no other."""
 
+import contextlib
+import os
+import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 
 def serve(ready: Callable[[], Callable[[int], float]]) -> None:
@@ -26,20 +31,21 @@ class Worker:
         name: of the contender.
         script: the benchmark, which is to ``serve`` where it is called with ``words``.
         words: the arguments that the process is started with.
-        errors: file for what it prints.
+        scratch: the folder for its temporary files, and for what it prints.
 
     Raises:
-        RuntimeError: the process has ended; the error quotes the end of ``errors``.
+        RuntimeError: the process has ended; the error quotes the end of what it printed.
     """
 
-    def __init__(self, name: str, script: str, words: Sequence[str], errors: Path) -> None:
-        self.name, self._errors = name, errors
-        with open(errors, "w", encoding="utf-8") as file:
+    def __init__(self, name: str, script: str, words: Sequence[str], scratch: Path) -> None:
+        self.name, self._errors = name, scratch / f"{name}.txt"
+        with open(self._errors, "w", encoding="utf-8") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, script, *words],
+                env={**os.environ, "TMPDIR": str(scratch)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=file,
+                stderr=errors,
                 text=True,
             )
         self._answer()
@@ -62,3 +68,47 @@ class Worker:
             text = self._errors.read_text(encoding="utf-8", errors="replace")
             raise RuntimeError(f"{self.name} ended: {text[-3000:]}")
         return line
+
+
+def by_turns(
+    script: str, names: Sequence[str], count: int, rounds: int
+) -> Iterator[dict[str, list[float]]]:
+    """After each round, the seconds that each contender took to work ``count`` times, all rounds'.
+
+    A contender is ``script`` called as this process was, with ``--worker NAME``. Before the rounds
+    each works once, to warm up.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
+        workers = []
+        for name in names:
+            words = [*sys.argv[1:], "--worker", name]
+            workers.append(worker := Worker(name, script, words, Path(scratch)))
+            stack.callback(worker.end)
+            worker.run(count)
+        for _ in range(rounds):
+            for worker in workers:
+                seconds[worker.name].append(worker.run(count))
+            yield seconds
+
+
+def compared(
+    seconds: dict[str, list[float]], names: Sequence[str], images: int
+) -> list[dict[str, Any]]:
+    """A row for each of ``names``, the last of which is ours: the medians of the rounds so far.
+
+    Args:
+        seconds: of each round, from ``by_turns``.
+        images: of a round.
+    """
+    rows = []
+    for name in names:
+        pairs = zip(seconds[name], seconds[names[-1]], strict=True)
+        rows.append(
+            {
+                "contender": name,
+                "images/s": images / statistics.median(seconds[name]),
+                "ours is faster by": statistics.median(them / us for them, us in pairs),
+            }
+        )
+    return rows

@@ -157,7 +157,7 @@ def test_training_speeds_are_compared_round_by_round(
 
         def end(self) -> None: ...
 
-    monkeypatch.setattr(benchmark, "Worker", Contender)
+    monkeypatch.setattr(scripts("workers"), "Worker", Contender)
     monkeypatch.setattr(benchmark, "PEERS", ())
     out = tmp_path / "out.json"
     words = ["--rounds", "3", "--steps", "10", "--batch", "16", "--json", str(out)]
@@ -222,14 +222,13 @@ def test_a_contender_that_ends_is_quoted(scripts: Callable[[str], Any], tmp_path
         "    return lambda count: 1 / (3 - count)\n"
         "serve(ready)\n"
     )
-    errors = tmp_path / "errors.txt"
-    worker = workers.Worker("mine", str(script), ["ready"], errors)
+    worker = workers.Worker("mine", str(script), ["ready"], tmp_path)
     assert [worker.run(1), worker.run(2)] == [0.5, 1.0]
     with pytest.raises(RuntimeError, match=r"(?s)mine ended: set up.*ZeroDivisionError"):
         worker.run(3)
     worker.end()
     with pytest.raises(RuntimeError, match=r"(?s)yours ended: set up.*no such peer"):
-        workers.Worker("yours", str(script), ["never"], errors)
+        workers.Worker("yours", str(script), ["never"], tmp_path)
 
 
 def test_a_missing_peer_is_named(tmp_path: Path):

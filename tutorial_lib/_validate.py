@@ -84,13 +84,18 @@ def finite(name: str, tensor: Tensor) -> Tensor:
 
     Looked at on the CPU only, for the reason given in ``steps``.
     """
-    # The sum is NaN or infinite if an entry is; it may overflow without one, then look at each.
     values = tensor.detach()
-    if tensor.device.type != "cpu" or math.isfinite(values.sum().item()):
-        return tensor
-    if not values.isfinite().all():
+    if not seems_finite(values) and not values.isfinite().all():
         raise ValueError(f"{name} must be finite, got NaN or infinity")
     return tensor
+
+
+def seems_finite(tensor: Tensor) -> bool:
+    """Whether the sum is finite, which is soon told; True also where nobody looks, off the CPU.
+
+    The sum is NaN or infinite if an entry is. It may overflow without one: then look at each.
+    """
+    return tensor.device.type != "cpu" or math.isfinite(tensor.sum().item())
 
 
 def same_shape(name: str, value: object, like_name: str, like: Tensor) -> Tensor:

@@ -229,10 +229,9 @@ def _ask(model: EpsModel, x: Tensor, t: int) -> Tensor:
 def _check_answer(eps_hat: Tensor, t: int, x: Tensor) -> None:
     """Raises where eps_hat at t is not finite; then x, which came of it, is not finite either.
 
-    x is looked at first since it is still in the processor's cache. On the CPU only, for the reason
-    given in ``_validate.steps``.
+    x is looked at first since it is still in the processor's cache.
     """
-    if x.device.type == "cpu" and not math.isfinite(x.sum().item()):
+    if not _validate.seems_finite(x):
         _validate.finite(f"the answer of model at t = {t}", eps_hat)
 
 

@@ -96,8 +96,7 @@ def near(canvas: Locator) -> int:
 
 
 def no_threads(notebook) -> bool:
-    """Whether the kernel's playgrounds have ended their threads, at the latest in ten seconds."""
-    return in_time(lambda: asked(notebook, ASK).strip().endswith("threads 0"))
+    return asked(notebook, ASK).strip().endswith("threads 0")
 
 
 def kernel_has_heard(notebook, root: Locator) -> bool:
@@ -107,6 +106,7 @@ def kernel_has_heard(notebook, root: Locator) -> bool:
 
 
 def in_time(holds: Callable[[], bool]) -> bool:
+    """Whether it holds, at the latest in ten seconds."""
     end = time.monotonic() + 10
     while not (held := holds()) and time.monotonic() < end:
         time.sleep(0.05)
@@ -171,7 +171,7 @@ def test_points_are_drawn_where_the_pointer_goes(shown, kind):
             points = [{"x": x, "y": y} for x, y in spots]
             client.send("Input.dispatchTouchEvent", {"type": name, "touchPoints": points})
         client.detach()
-    expect(plane(root)).to_have_attribute("aria-label", re.compile(r"^(4[1-9]|[5-9]\d|\d{3}) data"))
+    assert in_time(lambda: count(root) > 40)
     assert kernel_has_heard(notebook, root)
     code = "p = playground.points; print(*p.mean(0).tolist(), *p.std(0).tolist())"
     mean_x, mean_y, spread_x, spread_y = map(float, asked(notebook, code).split())
@@ -251,7 +251,7 @@ def test_a_cell_that_is_run_again_while_it_trains_leaves_no_thread(shown):
         }""")
         root = view(notebook.page)
     notebook.page.wait_for_function("() => document.querySelectorAll('.tx').length === 1")
-    assert no_threads(notebook)
+    assert in_time(lambda: no_threads(notebook))
     notebook.page.evaluate("() => jupyterapp.commands.execute('notebook:clear-cell-output')")
 
 

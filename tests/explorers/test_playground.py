@@ -183,7 +183,7 @@ def heard():
     yield heard
     playground.close()
     for thread in threads():  # one that has said "idle" may have its last line yet to run
-        thread.join(PATIENCE)
+        thread.join(1)
     assert not threads()
 
 
