@@ -181,6 +181,38 @@ def test_points_are_drawn_where_the_pointer_goes(shown, kind):
     assert spread_y < 0.12
 
 
+def test_no_point_is_lost_when_the_kernel_answers_amid_a_stroke(shown):
+    """The kernel echoes what it is told; by then more has been drawn."""
+    notebook, root = shown
+    page, canvas = root.page, plane(root)
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box is not None
+    left, right, y = box["x"] + 60, box["x"] + box["width"] - 60, box["y"] + box["height"] / 2
+
+    def stroke(pause: int) -> int:
+        press(root, "Clear")
+        expect_points(root, 0)
+        page.mouse.move(left, y)
+        page.mouse.down()
+        for i in range(1, 61):
+            page.mouse.move(left + (right - left) * i / 60, y)
+            page.wait_for_timeout(pause if i > 10 else 0)
+            if pause and i == 10:
+                page.wait_for_timeout(300)  # the kernel is told so far, and cannot answer
+        page.mouse.up()
+        assert in_time(lambda: count(root) > 40)
+        assert kernel_has_heard(notebook, root)
+        return count(root)
+
+    whole = stroke(0)
+    kernel = "jupyterapp.shell.currentWidget.sessionContext.session.kernel"
+    deaf = "import ctypes; ctypes.PyDLL(None).sleep(2)"
+    page.evaluate(f"(code) => {{ {kernel}.requestExecute({{ code }}); }}", deaf)
+    page.wait_for_function(f"() => {kernel}.status === 'busy'")
+    assert stroke(50) == whole
+
+
 def test_the_keyboard_alone_draws_trains_and_stops(shown):
     notebook, root = shown
     page = root.page

@@ -235,6 +235,26 @@ def test_two_copies_do_not_move_each_other(open_cells):
     assert picture(second) == before
 
 
+def test_of_two_views_of_one_explorer_the_last_that_is_moved_leads(open_cells):
+    """Also where neither has yet told the kernel of its values."""
+    notebook = open_cells(
+        "two-views", SETUP, "shown = explorers.EmbeddingExplorer()\nshown", "shown"
+    )
+    notebook.run_all()
+    handles = [slider(view(notebook, number), "embedding") for number in range(2)]
+    page, nodes = notebook.page, [handle.element_handle() for handle in handles]
+    move = """([nodes, moves]) => {
+      for (const [view, value] of moves) {
+        nodes[view].value = value;
+        nodes[view].dispatchEvent(new Event("input", { bubbles: true }));
+      }
+    }"""
+    for moves in ([[0, 300], [1, 500], [0, 700]], [[0, 200], [1, 400]]):
+        page.evaluate(move, [nodes, moves])
+        page.wait_for_timeout(500)  # told, and echoed
+        assert [handle.input_value() for handle in handles] == 2 * [str(moves[-1][1])]
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_run_again_fifty_times_saved_and_reloaded(open_cells, lab, name):
     notebook = open_cells(f"again-{name}", SETUP, CASES[name])

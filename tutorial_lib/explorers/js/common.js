@@ -43,6 +43,9 @@ class Stage {
     this.frame = 0;
     this.frames = 0;
     this.saving = 0;
+    this.unsaved = new Map();  // name: what was set here and the kernel has not been told
+    this.kept = new Set();     // names that `keep` looks after
+    this.keeping = false;
     // JupyterLab would take the arrow keys, and letters for its shortcuts.
     this.listen(this.root, "keydown", (event) => {
       if (!event.ctrlKey && !event.metaKey) event.stopPropagation();
@@ -65,9 +68,34 @@ class Stage {
   /** Sets a value here and now; the kernel hears of it once it has settled. */
   set(name, value) {
     if (this.model.get(name) === value) return;
+    if (!this.kept.has(name)) this.keep(name);
+    this.unsaved.set(name, value);
     this.model.set(name, value);
     clearTimeout(this.saving);
-    this.saving = setTimeout(() => this.model.save_changes(), SAVE_AFTER);
+    this.saving = setTimeout(() => this.save(), SAVE_AFTER);
+  }
+
+  /**
+   * Puts an unsaved value back where the kernel, which echoes what it is told, has set an older one.
+   * Of two views of one model the one that sets last has its way: each puts back once at most.
+   */
+  keep(name) {
+    this.kept.add(name);
+    this.follow(name, () => {
+      if (this.keeping || !this.unsaved.has(name)) return;
+      this.keeping = true;
+      try {
+        this.model.set(name, this.unsaved.get(name));
+      } finally {
+        this.keeping = false;
+      }
+    });
+  }
+
+  save() {
+    this.saving = 0;
+    this.unsaved.clear();
+    this.model.save_changes();
   }
 
   listen(target, type, handler, options = {}) {
@@ -278,7 +306,7 @@ class Stage {
   end() {
     this.life.abort();
     cancelAnimationFrame(this.frame);
-    if (this.saving) { clearTimeout(this.saving); this.model.save_changes(); }
+    if (this.saving) { clearTimeout(this.saving); this.save(); }
     for (const ending of this.endings) ending();
     this.root.remove();
   }
