@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "browser"))
+sys.path.insert(0, str(ROOT / "tools" / "browser"))
 
 from explorer_cases import CASES, DRAGGED, SETUP  # noqa: E402
 from jupyter_lab import opener, running_chromium, running_lab, write_notebook  # noqa: E402

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "browser"))
+sys.path.insert(0, str(ROOT / "tools" / "browser"))
 
 from jupyter_lab import opener, running_chromium, running_lab, write_notebook  # noqa: E402
 from playwright.sync_api import Locator, expect  # noqa: E402
