@@ -23,8 +23,8 @@ from torch import Tensor
 from tutorial_lib import hardware, samplers
 from tutorial_lib._typing import EpsModel
 from tutorial_lib.checkpoints import Checkpoint, load_checkpoint, versions
-from tutorial_lib.features import load_digit_classifier, load_digit_reference
 from tutorial_lib.metrics import frechet_distance, kernel_distance, real_floor
+from tutorial_lib.metrics.digit_features import load_digit_classifier, load_digit_reference
 from tutorial_lib.predictions import clip_x0
 from tutorial_lib.schedules import NoiseSchedule
 

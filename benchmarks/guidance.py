@@ -20,9 +20,9 @@ from torch import Tensor
 
 from tutorial_lib import hardware
 from tutorial_lib.checkpoints import load_checkpoint, versions
-from tutorial_lib.features import load_digit_classifier, load_digit_reference
 from tutorial_lib.guidance import guide, labelled
 from tutorial_lib.metrics import frechet_distance
+from tutorial_lib.metrics.digit_features import load_digit_classifier, load_digit_reference
 from tutorial_lib.samplers import ddim, evenly_spaced, last
 
 RESULT = Path(__file__).parent / "results" / "guidance.json"

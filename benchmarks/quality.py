@@ -25,7 +25,6 @@ from torch import Tensor
 
 from tutorial_lib import hardware
 from tutorial_lib.checkpoints import Checkpoint, load_checkpoint
-from tutorial_lib.features import load_digit_classifier, load_digit_reference
 from tutorial_lib.metrics import (
     bootstrap_error,
     frechet_distance,
@@ -33,6 +32,7 @@ from tutorial_lib.metrics import (
     precision_recall,
     real_floor,
 )
+from tutorial_lib.metrics.digit_features import load_digit_classifier, load_digit_reference
 from tutorial_lib.sampling import Recipe, draw
 
 USUAL = "mnist"

@@ -20,8 +20,8 @@ import torch
 
 from tutorial_lib import hardware, samplers
 from tutorial_lib.checkpoints import versions
+from tutorial_lib.networks.unet import TinyUNet
 from tutorial_lib.schedules import cosine_schedule
-from tutorial_lib.unet import TinyUNet
 
 LIMIT, STEPS, BATCH = 1.03, 50, 64
 RESULTS = Path(__file__).parent / "results"

@@ -30,11 +30,11 @@ from torchvision.utils import save_image
 from tutorial_lib import datasets, hardware
 from tutorial_lib.forward import diffuse
 from tutorial_lib.metrics import disc_quality
+from tutorial_lib.networks.unet import TwoLevelUNet
 from tutorial_lib.predictions import clip_x0
 from tutorial_lib.samplers import ddim, evenly_spaced, last
 from tutorial_lib.schedules import NoiseSchedule, linear_schedule
 from tutorial_lib.training import TrainConfig, train
-from tutorial_lib.unet import TwoLevelUNet
 
 GOALS = {30.0: 0.90, 60.0: 0.97}
 """Share of samples that should be discs after so many seconds, on 2 CPU cores."""

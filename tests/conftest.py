@@ -86,7 +86,7 @@ def program() -> Callable[..., str]:
 @pytest.fixture
 def forked(program: Callable[..., str]) -> Callable[[str, Path], dict]:
     """Runs a part of ``forks.py`` in a folder and returns what it found."""
-    script = Path(__file__).with_name("forks.py")
+    script = Path(__file__).parent / "training" / "forks.py"
     return lambda what, folder: json.loads(program(sys.executable, script, what, folder))
 
 

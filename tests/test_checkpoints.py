@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from tutorial_lib import checkpoints, samplers, schedules
 from tutorial_lib.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
+from tutorial_lib.networks.unet import TinyUNet, TwoLevelUNet
 from tutorial_lib.predictions import eps_from_v, eps_from_x0
-from tutorial_lib.unet import TinyUNet, TwoLevelUNet
 
 pytestmark = pytest.mark.plain_errors
 SCHEDULE = schedules.linear_schedule(20)

@@ -10,12 +10,12 @@ from torch.testing import assert_close
 from tutorial_lib import guidance
 from tutorial_lib._typing import EpsModel
 from tutorial_lib.checkpoints import load_checkpoint
-from tutorial_lib.features import load_digit_classifier
 from tutorial_lib.guidance import LabelledMixture, condition, drop_labels, guide, guided, labelled
+from tutorial_lib.metrics.digit_features import load_digit_classifier
+from tutorial_lib.networks.unet import TinyUNet
 from tutorial_lib.oracles import GaussianMixtureOracle
 from tutorial_lib.samplers import ddim, evenly_spaced, last
 from tutorial_lib.schedules import cosine_schedule, linear_schedule
-from tutorial_lib.unet import TinyUNet
 
 SCHEDULE = linear_schedule(200, 1e-3, 0.05)
 MEANS = torch.tensor([[-1.5, 0.3], [0.2, 1.4], [1.1, -0.6], [0.4, -1.8]], dtype=torch.float64)

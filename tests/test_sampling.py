@@ -19,9 +19,10 @@ from PIL import Image
 from torch import Tensor
 from torch.testing import assert_close
 
-from tutorial_lib import _files, checkpoints, cli, sampling
+from tutorial_lib import _files, checkpoints, sampling
 from tutorial_lib._random import Streams, normal_like
 from tutorial_lib.checkpoints import Checkpoint, load_checkpoint
+from tutorial_lib.cli import program as cli
 from tutorial_lib.sampling import MANIFEST, Recipe, draw, read_shards, write_shards
 from tutorial_lib.training import TrainConfig, train
 

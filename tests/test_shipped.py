@@ -7,7 +7,7 @@ import torch
 import tyro
 
 from tutorial_lib.checkpoints import SHIPPED, load_checkpoint, shipped
-from tutorial_lib.features import load_digit_classifier
+from tutorial_lib.metrics.digit_features import load_digit_classifier
 from tutorial_lib.predictions import clip_x0
 from tutorial_lib.samplers import ddim, evenly_spaced, last
 from tutorial_lib.training import TrainConfig

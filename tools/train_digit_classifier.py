@@ -20,8 +20,8 @@ from torch import Tensor
 
 from tutorial_lib import _files, datasets
 from tutorial_lib.checkpoints import versions
-from tutorial_lib.features import FOLDER, DigitClassifier, DigitNet, DigitReference
 from tutorial_lib.hardware import describe_device, pick_device
+from tutorial_lib.metrics.digit_features import FOLDER, DigitClassifier, DigitNet, DigitReference
 
 BATCH, LR, SHIFT = 128, 3e-3, 2
 REFERENCE = 5000  # images of each split
@@ -94,7 +94,7 @@ def main() -> None:
         options.out / "digit_classifier.safetensors",
         weights,
         {
-            "what": "weights of tutorial_lib.features.DigitNet",
+            "what": "weights of tutorial_lib.metrics.digit_features.DigitNet",
             "parameters": sum(p.numel() for p in network.parameters()),
             "metrics": {"test_accuracy": accuracy, "test_images": len(test)},
             "training": {**training, "seconds": round(seconds, 1)},

@@ -28,9 +28,9 @@ from torch import Tensor, nn
 
 from tutorial_lib import _files, _validate, hardware
 from tutorial_lib._typing import EpsModel
+from tutorial_lib.networks.unet import TinyUNet, TwoLevelUNet
 from tutorial_lib.predictions import eps_from_v, eps_from_x0
 from tutorial_lib.schedules import NoiseSchedule
-from tutorial_lib.unet import TinyUNet, TwoLevelUNet
 
 NETWORKS: dict[str, type[nn.Module]] = {"TinyUNet": TinyUNet, "TwoLevelUNet": TwoLevelUNet}
 """The networks that a card can name."""

@@ -31,10 +31,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from tutorial_lib import _files, _validate, hardware, parallel, samplers
+from tutorial_lib import _files, _validate, hardware, samplers
 from tutorial_lib._random import Streams, normal_like
 from tutorial_lib._typing import EpsModel
 from tutorial_lib.checkpoints import Checkpoint, versions
+from tutorial_lib.hardware import parallel
 from tutorial_lib.images import from_bytes, to_bytes
 from tutorial_lib.predictions import clip_x0
 

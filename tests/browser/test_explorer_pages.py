@@ -16,9 +16,9 @@ from tutorial_lib.explorers import (
 from tutorial_lib.explorers._base import Explorer
 from tutorial_lib.explorers._receptive import receptive_fields
 from tutorial_lib.images import to_bytes
+from tutorial_lib.networks.unet import TwoLevelUNet, timestep_embedding
 from tutorial_lib.oracles import DatasetOracle
 from tutorial_lib.samplers import ddim, ddpm, evenly_spaced
-from tutorial_lib.unet import TwoLevelUNet, timestep_embedding
 
 PIXELS = """(canvas) => {
   const { width, height } = canvas, context = canvas.getContext("2d");

@@ -6,7 +6,7 @@ from torch import nn
 
 from tutorial_lib.explorers import ReceptiveFieldExplorer, _base
 from tutorial_lib.explorers._receptive import influence_bytes, receptive_fields
-from tutorial_lib.unet import TinyUNet, TwoLevelUNet
+from tutorial_lib.networks.unet import TinyUNet, TwoLevelUNet
 
 IMAGE = torch.rand(1, 3, 12, 10, generator=torch.Generator().manual_seed(3)) * 2 - 1
 

@@ -22,7 +22,7 @@ points = mixture.sample(300, torch.Generator().manual_seed(0)).float()
 memory = oracles.DatasetOracle(linear, points[:50])
 explorers.DenoiserExplorer(memory, linear, points, oracle=mixture)""",
     "guidance": """\
-from tutorial_lib import features
+from tutorial_lib.metrics import digit_features as features
 chosen = torch.cat([(glyphs.labels == c).nonzero()[:4, 0] for c in range(10)])
 real, asked = glyphs.images[chosen], glyphs.labels[chosen]
 drawn = {s: (real * s).clamp(-1, 1) + 0.1 for s in (0.2, 0.5, 1.0, 2.0, 3.0)}
@@ -35,7 +35,7 @@ both = {"linear": linear, "cosine": cosine}
 explorers.ForwardExplorer(glyphs.images[:12], both)""",
     "embedding": "explorers.EmbeddingExplorer()",
     "receptive": """\
-from tutorial_lib import unet
+from tutorial_lib.networks import unet
 nets = {"two levels": unet.TwoLevelUNet(1, width=8), "TinyUNet": unet.TinyUNet(1, (8, 16))}
 for parameter in nets["TinyUNet"].parameters():
     torch.nn.init.normal_(parameter, std=0.2)

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tutorial_lib import unet
 from tutorial_lib.checks.framework import Choice, Exercise, Mistake, Number, Property, Wrong
+from tutorial_lib.networks import unet
 
 # The embedding
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tutorial_lib import _validate, plots
 from tutorial_lib.explorers import _base
-from tutorial_lib.unet import timestep_embedding
+from tutorial_lib.networks.unet import timestep_embedding
 
 LONGEST = 4000
 """Steps at most: the browser computes the similarity of each anew while dim is dragged."""

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from tutorial_lib import _validate, plots
 from tutorial_lib.explorers import _base
-from tutorial_lib.features import DigitReference
 from tutorial_lib.guidance import LabelledModel, guide
+from tutorial_lib.metrics.digit_features import DigitReference
 from tutorial_lib.samplers import ddim, evenly_spaced, last
 from tutorial_lib.schedules import NoiseSchedule
 

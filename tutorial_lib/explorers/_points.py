@@ -7,13 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tutorial_lib import _glyphs, _validate
+from tutorial_lib import _validate
 from tutorial_lib._typing import EpsModel, States, Steps
+from tutorial_lib.datasets import glyph_fields as _glyphs
 from tutorial_lib.losses import StratifiedSteps, epsilon_loss
+from tutorial_lib.networks.unet import timestep_embedding
 from tutorial_lib.oracles import DatasetOracle
 from tutorial_lib.samplers import ddim, ddpm, evenly_spaced
 from tutorial_lib.schedules import NoiseSchedule
-from tutorial_lib.unet import timestep_embedding
 
 EDGE = 3.0
 """Points lie in [-EDGE, EDGE] x [-EDGE, EDGE]."""

@@ -30,18 +30,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from tutorial_lib import _files, datasets, hardware, images, parallel, run_state, samplers
+from tutorial_lib import _files, datasets, hardware, images, samplers
 from tutorial_lib._typing import EpsModel
 from tutorial_lib.checkpoints import as_eps_model, save_checkpoint
 from tutorial_lib.datasets import Dataset
-from tutorial_lib.interrupts import Interrupted, Interrupts
-from tutorial_lib.journal import Journal, TrainingError, check_tensorboard
-from tutorial_lib.parallel import Ranks
+from tutorial_lib.hardware import parallel
+from tutorial_lib.hardware.parallel import Ranks
 from tutorial_lib.predictions import clip_x0
-from tutorial_lib.run_state import State
 from tutorial_lib.schedules import NoiseSchedule
-from tutorial_lib.train_config import MAY_CHANGE, OF_ONE_PROCESS, TrainConfig
-from tutorial_lib.trainer import Trainer, ema_decay, lr_factor, new_network, update_ema
+from tutorial_lib.training import state as run_state
+from tutorial_lib.training.config import MAY_CHANGE, OF_ONE_PROCESS, TrainConfig
+from tutorial_lib.training.interrupts import Interrupted, Interrupts
+from tutorial_lib.training.journal import Journal, TrainingError, check_tensorboard
+from tutorial_lib.training.state import State
+from tutorial_lib.training.trainer import Trainer, ema_decay, lr_factor, new_network, update_ema
 
 __all__ = [
     "Run",

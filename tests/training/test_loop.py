@@ -20,13 +20,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tutorial_lib import batches, checkpoints, datasets, hardware, losses, run_state, training, unet
+from tutorial_lib import checkpoints, datasets, losses
 from tutorial_lib.datasets import Dataset
 from tutorial_lib.hardware import Precision
-from tutorial_lib.journal import Journal
+from tutorial_lib.hardware import devices as hardware
+from tutorial_lib.networks import unet
 from tutorial_lib.schedules import cosine_schedule
-from tutorial_lib.train_config import weight_of
-from tutorial_lib.training import TrainConfig, Trainer, TrainingError, train
+from tutorial_lib.training import TrainConfig, Trainer, TrainingError, batches, train
+from tutorial_lib.training import loop as training
+from tutorial_lib.training import state as run_state
+from tutorial_lib.training.config import weight_of
+from tutorial_lib.training.journal import Journal
 
 CPU = torch.device("cpu")
 FP32 = Precision("fp32", torch.float32, "a test")
@@ -925,7 +929,7 @@ def test_a_step_on_cuda_never_waits_for_the_gpu(
 ) -> None:
     device = torch.device("cuda")
     if settings.get("pinned"):
-        monkeypatch.setattr(hardware, "fits", lambda size, device: False)
+        monkeypatch.setattr("tutorial_lib.hardware.fits", lambda size, device: False)
         settings = {}
     config = tiny(None, device="cuda", conditional=True, **settings)
     torch.manual_seed(0)

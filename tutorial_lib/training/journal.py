@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tutorial_lib import _files
-from tutorial_lib.parallel import ALONE, Ranks
+from tutorial_lib.hardware.parallel import ALONE, Ranks
 
 
 class TrainingError(RuntimeError):

@@ -15,12 +15,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from tutorial_lib import _files, cli, datasets, hardware, run_state, training
+from tutorial_lib import _files, datasets, hardware
 from tutorial_lib.checkpoints import CheckpointError, load_checkpoint
+from tutorial_lib.cli import program as cli
 from tutorial_lib.datasets import Dataset
-from tutorial_lib.interrupts import Interrupted, Interrupts
-from tutorial_lib.train_config import MAY_CHANGE
 from tutorial_lib.training import TrainConfig, TrainingError, train
+from tutorial_lib.training import loop as training
+from tutorial_lib.training import state as run_state
+from tutorial_lib.training.config import MAY_CHANGE
+from tutorial_lib.training.interrupts import Interrupted, Interrupts
 
 SETTINGS = {"size": 8, "batch_size": 8, "steps": 11, "precision": "fp32", "device": "cpu"}
 SETTINGS |= {"progress": False, "log_every": 3, "num_steps": 5}

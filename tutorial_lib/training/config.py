@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tutorial_lib import _validate, hardware, losses, parallel, schedules
+from tutorial_lib import _validate, hardware, losses, schedules
 from tutorial_lib.checkpoints import TARGETS
+from tutorial_lib.hardware import parallel
 from tutorial_lib.schedules import NoiseSchedule
 
 SCHEDULES: dict[str, Callable[[int], NoiseSchedule]] = {

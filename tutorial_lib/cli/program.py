@@ -22,11 +22,11 @@ import safetensors.torch
 import torch
 import tyro
 
-from tutorial_lib import _files, _validate, datasets, hardware, parallel, sampling
+from tutorial_lib import _files, _validate, datasets, hardware, sampling
 from tutorial_lib.checkpoints import load_checkpoint, shipped, versions
+from tutorial_lib.hardware import parallel
+from tutorial_lib.hardware.parallel import ParallelError
 from tutorial_lib.images import png_bytes
-from tutorial_lib.interrupts import Interrupted
-from tutorial_lib.parallel import ParallelError
 from tutorial_lib.sampling import Recipe
 from tutorial_lib.training import (
     TrainConfig,
@@ -36,6 +36,7 @@ from tutorial_lib.training import (
     new_network,
     train,
 )
+from tutorial_lib.training.interrupts import Interrupted
 
 LARGEST_GRID = 4096
 """Images of one PNG, unless asked for by name; more go to shards."""
@@ -325,7 +326,9 @@ def _rate(work: Callable[[], object], seconds: float) -> float:
 
 
 def _progress(config: ProgressConfig) -> int:
-    from tutorial_lib.progress import progress  # brings Jupyter with it: only where it is needed
+    from tutorial_lib.cli.progress import (
+        progress,
+    )  # brings Jupyter with it: only where it is needed
 
     return progress(
         config.notebooks, json=config.json, junit=config.junit, require_all=config.require_all

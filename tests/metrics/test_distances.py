@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from tutorial_lib import datasets, metrics
+from tutorial_lib import datasets
 from tutorial_lib.datasets import circles
 from tutorial_lib.metrics import (
     Score,
@@ -21,6 +21,7 @@ from tutorial_lib.metrics import (
     real_floor,
     score,
 )
+from tutorial_lib.metrics import distances as metrics
 
 COUNT = 60
 FINE = 6  # points of a pixel along each axis where shapes are drawn here

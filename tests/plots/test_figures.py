@@ -19,8 +19,8 @@ from nbclient import NotebookClient
 from PIL import Image
 from torch import Tensor
 
-from tutorial_lib import plots
 from tutorial_lib.images import to_bytes
+from tutorial_lib.plots import figures as plots
 from tutorial_lib.training import TrainConfig, train
 
 

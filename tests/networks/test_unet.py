@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tutorial_lib.unet import ResBlock, TinyUNet, TwoLevelUNet, timestep_embedding
+from tutorial_lib.networks.unet import ResBlock, TinyUNet, TwoLevelUNet, timestep_embedding
 
 SMALL: dict[str, Any] = {"widths": (16, 32)}
 

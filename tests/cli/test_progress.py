@@ -10,7 +10,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from tutorial_lib.checks import all_exercises
-from tutorial_lib.progress import progress
+from tutorial_lib.cli.progress import progress
 
 pytestmark = [
     pytest.mark.plain_errors,

@@ -17,8 +17,11 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from tutorial_lib import checkpoints, cli, hardware, run_state, train_config
+from tutorial_lib import checkpoints, hardware
+from tutorial_lib.cli import program as cli
 from tutorial_lib.training import TrainConfig
+from tutorial_lib.training import config as train_config
+from tutorial_lib.training import state as run_state
 
 pytestmark = pytest.mark.plain_errors
 QUICK = ["--widths", "8", "8", "--batch-size", "8", "--steps", "3", "--device", "cpu"]
@@ -207,7 +210,7 @@ def idx_file(path: Path, array: np.ndarray) -> None:
 @pytest.fixture(scope="session")
 def mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Real MNIST where it is on this machine, else a small set of the same format."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "datasets"
+    beside = Path(__file__).resolve().parents[3] / "shared" / "datasets"
     for place in (os.environ.get("TUTORIAL_DATA"), beside):
         if place and (Path(place) / "MNIST/raw/train-images-idx3-ubyte").is_file():
             return Path(place)

@@ -1,10 +1,10 @@
 """Runs in processes of their own, to be killed: a program that tests start, no test itself.
 
-    python tests/forks.py random FOLDER    kills runs at random moments, resumes each
-    python tests/forks.py calls FOLDER     kills runs at every call that changes a file
-    python tests/forks.py ranks FOLDER     the same run in one process and in two
-    python tests/forks.py death FOLDER     kills one of two processes of a run
-    python tests/forks.py begin FOLDER     two processes that begin from different things
+    python tests/training/forks.py random FOLDER    kills runs at random moments, resumes each
+    python tests/training/forks.py calls FOLDER     kills runs at every call that changes a file
+    python tests/training/forks.py ranks FOLDER     the same run in one process and in two
+    python tests/training/forks.py death FOLDER     kills one of two processes of a run
+    python tests/training/forks.py begin FOLDER     two processes that begin from different things
 
 The runs are forked off this process, which has loaded torch and never computed with it: a fork
 takes milliseconds, where a new Python takes seconds. What came of them is printed as JSON.
@@ -30,10 +30,12 @@ import torch
 import torch._dynamo  # optimizers load it, which would take a second in every fork
 from torch import Tensor, nn
 
-from tutorial_lib import _files, datasets, hardware, parallel, run_state
+from tutorial_lib import _files, datasets, hardware
 from tutorial_lib.datasets import Dataset
-from tutorial_lib.trainer import Trainer, data_home
+from tutorial_lib.hardware import parallel
 from tutorial_lib.training import TrainConfig, train
+from tutorial_lib.training import state as run_state
+from tutorial_lib.training.trainer import Trainer, data_home
 
 PATIENCE = 120.0
 CHILDREN: list[int] = []

@@ -28,10 +28,11 @@ from PIL import Image
 from torch import Tensor
 from torch.testing import assert_close
 
-from tutorial_lib import _glyphs, datasets
 from tutorial_lib.datasets import Dataset, circles, glyphs, load
+from tutorial_lib.datasets import files as datasets
+from tutorial_lib.datasets import glyph_fields as _glyphs
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 IDX_NAMES = {"train": "train", "test": "t10k"}
 
 
@@ -316,7 +317,7 @@ def test_outside_a_repository_data_lies_where_python_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     monkeypatch.delenv("TUTORIAL_DATA", raising=False)
-    monkeypatch.setattr(datasets, "__file__", str(tmp_path / "site" / "lib" / "datasets.py"))
+    monkeypatch.setattr(datasets, "__file__", str(tmp_path / "site" / "lib" / "datasets" / "files.py"))
     monkeypatch.chdir(tmp_path)
     assert datasets.data_root() == tmp_path / "data"
 

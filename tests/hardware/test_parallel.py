@@ -12,11 +12,13 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from tutorial_lib import datasets, parallel, training
+from tutorial_lib import datasets
 from tutorial_lib.checkpoints import load_checkpoint
 from tutorial_lib.datasets import Dataset
-from tutorial_lib.parallel import Ranks
+from tutorial_lib.hardware import parallel
+from tutorial_lib.hardware.parallel import Ranks
 from tutorial_lib.training import TrainConfig, TrainingError, train
+from tutorial_lib.training import loop as training
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 Forked = Callable[[str, Path], dict]

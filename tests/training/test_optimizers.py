@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tutorial_lib.optimizers import COEFFICIENTS, Muon, orthogonalise
+from tutorial_lib.training.optimizers import COEFFICIENTS, Muon, orthogonalise
 
 
 def by_singular_values(matrix: torch.Tensor, iterations: int) -> torch.Tensor:

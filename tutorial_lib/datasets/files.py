@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tutorial_lib import _glyphs, _validate
+from tutorial_lib import _validate
+from tutorial_lib.datasets import glyph_fields as _glyphs
 from tutorial_lib.images import from_bytes, read_square
 
 NAMES = ("circles", "glyphs", "mnist", "fashion_mnist", "cifar10")
@@ -263,7 +264,7 @@ def data_root(root: str | os.PathLike | None = None) -> Path:
     chosen = root if root is not None else os.environ.get("TUTORIAL_DATA")
     if chosen:
         return Path(chosen).expanduser()
-    repository = Path(__file__).resolve().parents[1]
+    repository = Path(__file__).resolve().parents[2]
     return (repository if (repository / "pyproject.toml").is_file() else Path.cwd()) / "data"
 
 

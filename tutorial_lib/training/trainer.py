@@ -8,18 +8,20 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from tutorial_lib import hardware, losses, parallel, run_state
+from tutorial_lib import hardware, losses
 from tutorial_lib._random import uniform
 from tutorial_lib._typing import EpsModel, Images, PerSample, Steps
-from tutorial_lib.batches import Shuffled, Store
 from tutorial_lib.checkpoints import as_eps_model
 from tutorial_lib.datasets import Dataset
-from tutorial_lib.journal import TrainingError
-from tutorial_lib.optimizers import Muon, is_matrix
-from tutorial_lib.parallel import ALONE, Ranks
-from tutorial_lib.run_state import State
-from tutorial_lib.train_config import DECAYS, SCHEDULES, STEP_SAMPLERS, TrainConfig, weight_of
-from tutorial_lib.unet import TinyUNet
+from tutorial_lib.hardware import parallel
+from tutorial_lib.hardware.parallel import ALONE, Ranks
+from tutorial_lib.networks.unet import TinyUNet
+from tutorial_lib.training import state as run_state
+from tutorial_lib.training.batches import Shuffled, Store
+from tutorial_lib.training.config import DECAYS, SCHEDULES, STEP_SAMPLERS, TrainConfig, weight_of
+from tutorial_lib.training.journal import TrainingError
+from tutorial_lib.training.optimizers import Muon, is_matrix
+from tutorial_lib.training.state import State
 
 SMALLEST_SCALE = 2.0**-14
 """Of fp16 losses; where gradients overflow even so, they are infinite in truth."""

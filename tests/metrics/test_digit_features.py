@@ -12,16 +12,16 @@ from torch.testing import assert_close
 
 from tutorial_lib import datasets
 from tutorial_lib.checkpoints import CheckpointError, shipped
-from tutorial_lib.features import (
+from tutorial_lib.metrics import frechet_distance, real_floor
+from tutorial_lib.metrics.digit_features import (
     FEATURES,
     FOLDER,
     DigitClassifier,
     load_digit_classifier,
     load_digit_reference,
 )
-from tutorial_lib.metrics import frechet_distance, real_floor
 
-BESIDE = Path(__file__).resolve().parents[2] / "shared" / "datasets"
+BESIDE = Path(__file__).resolve().parents[3] / "shared" / "datasets"
 ROOTS = [Path(root) for root in (os.environ.get("TUTORIAL_DATA"), BESIDE) if root]
 MNIST = next((root for root in ROOTS if datasets.is_here("mnist", root)), None)
 real_mnist = pytest.mark.skipif(

@@ -1,0 +1,41 @@
+"""The machine: which device, how to go fast on it, and several processes."""
+
+from tutorial_lib.hardware.devices import (
+    DEVICES,
+    DTYPES,
+    FEW_TOKENS,
+    KEPT_MEMORY,
+    PRECISIONS,
+    SHARE_FOR_DATA,
+    Precision,
+    compiled,
+    describe_device,
+    fits,
+    grad_scaler,
+    in_precision,
+    keep_freed_memory,
+    memory_format,
+    pick_device,
+    pick_precision,
+    placed,
+)
+
+__all__ = [
+    "DEVICES",
+    "DTYPES",
+    "FEW_TOKENS",
+    "KEPT_MEMORY",
+    "PRECISIONS",
+    "SHARE_FOR_DATA",
+    "Precision",
+    "compiled",
+    "describe_device",
+    "fits",
+    "grad_scaler",
+    "in_precision",
+    "keep_freed_memory",
+    "memory_format",
+    "pick_device",
+    "pick_precision",
+    "placed",
+]

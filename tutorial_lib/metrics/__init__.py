@@ -1,0 +1,41 @@
+"""Metrics: how good samples are, and how sure that is."""
+
+from tutorial_lib.metrics.distances import (
+    MAX_DIRT,
+    MAX_UNEVENNESS,
+    MIN_BRIGHTNESS,
+    MIN_RADIUS,
+    MIN_SHAPE,
+    DiscQuality,
+    Neighbours,
+    PrecisionRecall,
+    Score,
+    bootstrap_error,
+    disc_quality,
+    frechet_distance,
+    kernel_distance,
+    nearest_neighbours,
+    precision_recall,
+    real_floor,
+    score,
+)
+
+__all__ = [
+    "MAX_DIRT",
+    "MAX_UNEVENNESS",
+    "MIN_BRIGHTNESS",
+    "MIN_RADIUS",
+    "MIN_SHAPE",
+    "DiscQuality",
+    "Neighbours",
+    "PrecisionRecall",
+    "Score",
+    "bootstrap_error",
+    "disc_quality",
+    "frechet_distance",
+    "kernel_distance",
+    "nearest_neighbours",
+    "precision_recall",
+    "real_floor",
+    "score",
+]

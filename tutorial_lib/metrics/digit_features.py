@@ -1,0 +1,170 @@
+"""What a digit looks like in 64 numbers: a small classifier that judges samples of handwriting.
+
+It learned MNIST's real images (``tools/train_digit_classifier.py``) and never saw a sample. Its
+answer says which digit an image shows; its features, one layer before, put images that look alike
+close together. Distances between sets of features are in ``metrics``.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import safetensors
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tutorial_lib import _validate
+from tutorial_lib._typing import Images
+from tutorial_lib.checkpoints import SHIPPED, CheckpointError
+
+FOLDER = SHIPPED / "judge"
+"""Classifier and reference lie apart from the denoisers' checkpoints."""
+FEATURES = 64
+SIZE = 28
+CLASSES = 10
+_CHUNK = 512  # images at once: some tens of megabytes
+
+
+class DigitNet(nn.Module):
+    """Three convolutions, each followed by pooling; ``FEATURES`` numbers; one score a digit.
+
+    The features are normalized without scale or shift, so over the training images each has mean 0
+    and variance 1: a squared distance between two images has 2 ``FEATURES`` = 128 as its mean.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 16, 5, padding=2, bias=False)
+        self.conv2 = nn.Conv2d(16, 32, 3, padding=1, bias=False)
+        self.conv3 = nn.Conv2d(32, 48, 3, padding=1, bias=False)
+        self.norm1, self.norm2, self.norm3 = (nn.BatchNorm2d(width) for width in (16, 32, 48))
+        self.squeeze = nn.Linear(48 * 3 * 3, FEATURES, bias=False)
+        self.norm4 = nn.BatchNorm1d(FEATURES, affine=False)
+        self.head = nn.Linear(FEATURES, CLASSES)
+
+    def features(self, x: Images) -> Float[Tensor, "batch 64"]:
+        """Images (B, 1, 28, 28) to their features (B, 64)."""
+        x = F.relu(F.max_pool2d(self.norm1(self.conv1(x)), 2))  # (B, 16, 14, 14)
+        x = F.relu(F.max_pool2d(self.norm2(self.conv2(x)), 2))  # (B, 32, 7, 7)
+        x = F.relu(F.max_pool2d(self.norm3(self.conv3(x)), 2))  # (B, 48, 3, 3)
+        return self.norm4(self.squeeze(x.flatten(1)))  # (B, 432) -> (B, 64)
+
+    def forward(self, x: Images) -> Float[Tensor, "batch 10"]:
+        """Images (B, 1, 28, 28) to a score for each digit (B, 10), before the softmax."""
+        return self.head(F.relu(self.features(x)))
+
+
+class DigitClassifier:
+    """A trained ``DigitNet`` as a judge.
+
+    Values outside [-1, 1] count as the screen shows them, clamped. The answers do not depend on
+    how many images are asked about at once, apart from rounding.
+
+    Attributes:
+        card: how it was trained and how often it is right.
+    """
+
+    def __init__(self, network: DigitNet, card: dict) -> None:
+        self._network = network.eval()
+        self.card = card
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """(N, 64) float32 for images (N, 1, 28, 28) in [-1, 1].
+
+        Raises:
+            TypeError, ValueError: not such images, none at all, or NaN or infinite.
+        """
+        return torch.cat([self._network.features(part) for part in self._parts(images)])
+
+    @torch.no_grad()
+    def probabilities(self, images: Tensor) -> Tensor:
+        """How likely each digit is: (N, 10) float32, rows sum to 1, for images (N, 1, 28, 28).
+
+        Raises:
+            TypeError, ValueError: not such images, none at all, or NaN or infinite.
+        """
+        return torch.cat([self._network(part).softmax(1) for part in self._parts(images)])
+
+    def _parts(self, images: Tensor) -> tuple[Tensor, ...]:
+        images = _validate.floating("images", images)
+        if images.ndim != 4 or images.shape[1:] != (1, SIZE, SIZE) or not len(images):
+            shape = tuple(images.shape)
+            raise ValueError(f"images must have shape (N, 1, {SIZE}, {SIZE}), N >= 1; got {shape}")
+        if not images.isfinite().all():
+            raise ValueError("images must be finite, got NaN or infinity")
+        images = images.to(self._network.head.weight)  # its device and dtype
+        return images.clamp(-1, 1).split(_CHUNK)
+
+
+class DigitReference(NamedTuple):
+    """Features and labels of real digits that come with the course: no MNIST is needed for them.
+
+    Attributes:
+        train: (5000, 64) float32, features of training images drawn at random.
+        train_labels: (5000,) int64, the digits that they show.
+        test: (5000, 64) float32, of test images, which no training has seen.
+        test_labels: (5000,) int64.
+    """
+
+    train: Tensor
+    train_labels: Tensor
+    test: Tensor
+    test_labels: Tensor
+
+
+def load_digit_classifier(
+    path: Path | str = FOLDER / "digit_classifier.safetensors",
+    *,
+    device: torch.device | str = "cpu",
+) -> DigitClassifier:
+    """The classifier that comes with the course, or another one at ``path``.
+
+    Raises:
+        CheckpointError: missing, truncated or corrupt files, or weights of another network.
+    """
+    card, tensors = _read(Path(path))
+    network = DigitNet()
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} is for another network than DigitNet: {error}") from error
+    return DigitClassifier(network.to(device), card)
+
+
+def load_digit_reference(
+    path: Path | str = FOLDER / "digit_reference.safetensors",
+) -> DigitReference:
+    """Features of real digits, as the classifier that comes with the course sees them.
+
+    Raises:
+        CheckpointError: missing, truncated or corrupt files, or files that hold something else.
+    """
+    _, tensors = _read(Path(path))
+    if set(tensors) != set(DigitReference._fields):
+        held, wanted = ", ".join(sorted(tensors)), ", ".join(DigitReference._fields)
+        raise CheckpointError(f"{path} must hold {wanted}; it holds {held}")
+    kinds = {name: torch.int64 if "labels" in name else torch.float32 for name in tensors}
+    return DigitReference(**{name: tensors[name].to(kind) for name, kind in kinds.items()})
+
+
+def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:
+    """The card and the tensors of a file, if its checksum is the one on the card."""
+    card_path = path.with_suffix(".json")
+    try:
+        content, card = path.read_bytes(), json.loads(card_path.read_bytes())
+        digest = card["file"]["sha256"]
+    except OSError as error:
+        raise CheckpointError(f"cannot read {error.filename}: {error.strerror}") from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise CheckpointError(f"{card_path} is no card of {path.name}: {error}") from error
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise CheckpointError(f"{path} is corrupt: its checksum is not what its card says")
+    try:
+        return card, safetensors.torch.load(content)
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f"{path} is no safetensors file: {error}") from error
