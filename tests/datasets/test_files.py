@@ -317,7 +317,9 @@ def test_outside_a_repository_data_lies_where_python_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     monkeypatch.delenv("TUTORIAL_DATA", raising=False)
-    monkeypatch.setattr(datasets, "__file__", str(tmp_path / "site" / "lib" / "datasets" / "files.py"))
+    monkeypatch.setattr(
+        datasets, "__file__", str(tmp_path / "site" / "lib" / "datasets" / "files.py")
+    )
     monkeypatch.chdir(tmp_path)
     assert datasets.data_root() == tmp_path / "data"
 
