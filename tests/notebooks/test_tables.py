@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tutorial_lib.cli import LESSONS
+from tutorial_lib import course
 
+LESSONS = {lesson.name: lesson for lesson in course.LESSONS}
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted(path.stem for path in (ROOT / "notebooks" / "source").glob("*.py"))
 ROW = re.compile(

@@ -24,6 +24,7 @@ import tyro
 
 from tutorial_lib import _files, _validate, datasets, hardware, sampling
 from tutorial_lib.checkpoints import load_checkpoint, shipped, versions
+from tutorial_lib.course import LESSONS
 from tutorial_lib.hardware import parallel
 from tutorial_lib.hardware.parallel import ParallelError
 from tutorial_lib.images import png_bytes
@@ -242,35 +243,6 @@ def _check_place(path: Path) -> None:
         raise PermissionError(f"cannot write {path}: no permission to write in {path.parent}")
 
 
-@dataclass(frozen=True)
-class Work:
-    """What a lesson asks of a machine, in units that ``doctor`` measures.
-
-    Attributes:
-        minutes: of reading and exercises, by the lesson's own word.
-        train_steps: training steps of the default network on 32 x 32 images, batches of 32.
-        images: images drawn with 50 steps each.
-    """
-
-    minutes: int
-    train_steps: int
-    images: int
-
-
-LESSONS = {
-    "00_start_here": Work(minutes=10, train_steps=0, images=80),
-    "01_noise_schedules": Work(minutes=55, train_steps=250, images=0),
-    "02_closed_form_jump": Work(minutes=60, train_steps=250, images=0),
-    "03_epsilon_loss": Work(minutes=60, train_steps=900, images=0),
-    "04_tiny_unet": Work(minutes=60, train_steps=1300, images=0),
-    "05_training": Work(minutes=60, train_steps=2000, images=100),
-    "06_ddpm_vs_ddim": Work(minutes=60, train_steps=400, images=250),
-    "07_cosine_schedule": Work(minutes=60, train_steps=1450, images=130),
-    "08_guidance": Work(minutes=50, train_steps=0, images=400),
-}
-"""The lessons' work, by the name of their notebooks: estimates, for an idea of the time."""
-
-
 def _doctor(config: DoctorConfig) -> int:
     device = hardware.pick_device()
     precision = hardware.pick_precision("auto", device)
@@ -292,9 +264,10 @@ def _doctor(config: DoctorConfig) -> int:
     training, drawing = _speeds(device, precision, config.seconds)
     print(f"training    {training:.1f} steps/s (32 x 32 RGB, batches of 32)")
     print(f"sampling    {drawing:.1f} images/s (32 x 32 RGB, 50 DDIM steps, batches of 64)")
-    for name, work in LESSONS.items():
-        seconds = work.train_steps / training + work.images / drawing
-        print(f"lesson      {name}: {work.minutes} min, of which {seconds:.0f} s are computing")
+    for lesson in LESSONS:
+        seconds = lesson.train_steps / training + lesson.images / drawing
+        took = f"{lesson.minutes} min, of which {seconds:.0f} s are computing"
+        print(f"lesson      {lesson.name}: {took}")
     return 0
 
 

@@ -1,0 +1,147 @@
+"""The manifest of the course: the only list of its lessons.
+
+Everything that lists lessons is made from it or reads it: the tables in README and lesson 0, each
+lesson's minutes and its links to the lessons before and after it (``tools/build_notebooks.py``
+writes them), ``doctor``, ``progress`` and the tests. A new lesson is one entry here, one source,
+``notebooks/source/NN_name.py``, and one file of checks, ``tutorial_lib/checks/lessonNN.py``.
+
+This file imports nothing of the library, so that tools can load it alone.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One lesson of the course.
+
+    Attributes:
+        name: its notebook's name without ``.ipynb``: two digits, which are the lesson's number,
+            an underscore and a word or two, "05_training".
+        title: what it is called in tables and links.
+        goal: what learners will do in it; completes the sentence "in this lesson you ...".
+        minutes: how long reading and exercises take, in minutes.
+        teaches: what it teaches of the library, as dotted names below ``tutorial_lib``: a module,
+            a package ("samplers") or a part of one ("samplers.heun"). Earlier lessons import it
+            only with a comment ``# preview: ...``.
+        train_steps: how much it trains, in training steps of the default network on 32 x 32
+            images in batches of 32.
+        images: how much it samples, in images drawn with 50 steps each.
+    """
+
+    name: str
+    title: str
+    goal: str
+    minutes: int
+    teaches: tuple[str, ...] = ()
+    train_steps: int = 0
+    images: int = 0
+
+    @property
+    def number(self) -> int:
+        """The lesson's place in the course, from 0."""
+        return int(self.name[:2])
+
+    @property
+    def notebook(self) -> str:
+        """The file name of its notebook, in ``notebooks/`` and in ``notebooks/solutions/``."""
+        return f"{self.name}.ipynb"
+
+    @property
+    def checks(self) -> str:
+        """The module of ``tutorial_lib.checks`` with its exercises, "lesson05"."""
+        return f"lesson{self.number:02d}"
+
+
+LESSONS = (
+    Lesson(
+        "00_start_here",
+        title="Start here",
+        goal="draw 64 digits, watch one drown in noise and come back",
+        minutes=10,
+        teaches=("datasets",),
+        images=80,
+    ),
+    Lesson(
+        "01_noise_schedules",
+        title="Noise schedules",
+        goal="say how much noise comes when, and how pure the last picture is",
+        minutes=55,
+        teaches=("schedules",),
+        train_steps=250,
+    ),
+    Lesson(
+        "02_closed_form_jump",
+        title="The closed-form jump",
+        goal="jump to any step at once, and find the way one step back",
+        minutes=60,
+        teaches=("forward",),
+        train_steps=250,
+    ),
+    Lesson(
+        "03_epsilon_loss",
+        title="The epsilon loss",
+        goal="write the loss, and compare a small network with the exact answer",
+        minutes=60,
+        teaches=("oracles", "losses", "predictions"),
+        train_steps=900,
+    ),
+    Lesson(
+        "04_tiny_unet",
+        title="TinyUNet",
+        goal="build the network, and see why each of its parts is there",
+        minutes=60,
+        teaches=("networks", "unet"),
+        train_steps=1300,
+    ),
+    Lesson(
+        "05_training",
+        title="Training for real",
+        goal="train it, fast and safely, and watch the samples improve",
+        minutes=60,
+        teaches=("training",),
+        train_steps=2000,
+        images=100,
+    ),
+    Lesson(
+        "06_ddpm_vs_ddim",
+        title="DDPM against DDIM",
+        goal="walk back from noise in two ways, in 1000 steps and in 20",
+        minutes=60,
+        teaches=("samplers",),
+        train_steps=400,
+        images=250,
+    ),
+    Lesson(
+        "07_cosine_schedule",
+        title="The cosine schedule",
+        goal="build a better schedule, and prove that it is one",
+        minutes=60,
+        teaches=("metrics", "features"),
+        train_steps=1450,
+        images=130,
+    ),
+    Lesson(
+        "08_guidance",
+        title="Guidance",
+        goal="draw the digit that is asked for",
+        minutes=50,
+        teaches=("guidance",),
+        images=400,
+    ),
+)
+"""Every lesson, in the order of the course. Amounts of computing are estimates."""
+
+
+def taught_in(name: str) -> Lesson | None:
+    """The lesson that teaches ``name``, a dotted name below ``tutorial_lib``.
+
+    The closest entry counts: where one lesson teaches "samplers" and a later one "samplers.heun",
+    "samplers.ddim" belongs to the first. None for what no lesson teaches, such as "plots".
+    """
+    lessons = {taught: lesson for lesson in LESSONS for taught in lesson.teaches}
+    while name:
+        if name in lessons:
+            return lessons[name]
+        name = name.rpartition(".")[0]
+    return None
