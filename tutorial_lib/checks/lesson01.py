@@ -109,8 +109,7 @@ linear_betas = Exercise(
 
 
 def _alpha_bar(beta):
-    alpha = 1 - beta
-    return torch.cat([torch.ones(1), alpha.cumprod(0)])
+    return torch.cat([torch.ones(1), (1 - beta).cumprod(0)])
 
 
 def _some_betas(generator: torch.Generator):
@@ -476,10 +475,10 @@ quadratic_betas = Exercise(
 
 
 def _rescaled(alpha_bar, num_steps):
-    old_steps = torch.arange(len(alpha_bar), dtype=torch.float64)
-    new_steps = torch.linspace(0, len(alpha_bar) - 1, num_steps + 1, dtype=torch.float64)
-    log = np.interp(new_steps, old_steps, alpha_bar.double().log())
-    return 1 - torch.from_numpy(log).diff().exp()
+    T = len(alpha_bar) - 1
+    stations = torch.linspace(0, T, num_steps + 1, dtype=torch.float64)
+    log_alpha_bar = torch.from_numpy(np.interp(stations, torch.arange(T + 1), alpha_bar.log()))
+    return 1 - log_alpha_bar.diff().exp()
 
 
 def _longer_and_shorter(generator: torch.Generator):

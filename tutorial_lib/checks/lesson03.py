@@ -423,10 +423,10 @@ flat_curve = Choice(
 
 
 def _posterior_mean(schedule, data, x_t, t):
-    alpha_bar = schedule.alpha_bar[t].unsqueeze(1)  # (B, 1)
-    away = x_t.unsqueeze(1) - alpha_bar.sqrt().unsqueeze(2) * data  # (B, N, D)
+    alpha_bar = schedule.alpha_bar[t][:, None]  # (B, 1)
+    away = x_t[:, None, :] - schedule.signal_rate[t][:, None, None] * data  # (B, N, D)
     logits = -away.square().sum(2) / (2 * (1 - alpha_bar))  # (B, N)
-    return (logits.softmax(1) @ data.double()).to(data.dtype)  # (B, N) @ (N, D)
+    return logits.softmax(1) @ data.double()  # (B, N) @ (N, D)
 
 
 def _posterior_cases(generator: torch.Generator):

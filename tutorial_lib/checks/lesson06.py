@@ -341,7 +341,7 @@ ddpm_step = Exercise(
 
 def _timesteps(num_steps, count):
     stride = num_steps // count
-    return [i * stride for i in range(count, -1, -1)]
+    return list(range(num_steps, -1, -stride))
 
 
 def _timesteps_cases(_generator: torch.Generator):
@@ -414,6 +414,7 @@ timesteps = Exercise(
         ),
     ),
     alternatives=(
+        lambda num_steps, count: [i * (num_steps // count) for i in range(count, -1, -1)],
         lambda num_steps, count: torch.arange(num_steps, -1, -(num_steps // count)),
         lambda num_steps, count: np.linspace(num_steps, 0, count + 1).round().astype(int),
         lambda num_steps, count: tuple(reversed(range(0, num_steps + 1, num_steps // count))),
