@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 
-from tutorial_lib.checks import _run
 from tutorial_lib.checks.framework import (
     Choice,
     Exercise,
@@ -25,6 +24,7 @@ from tutorial_lib.checks.framework import (
     Result,
     Task,
     Wrong,
+    run,
 )
 
 pytestmark = pytest.mark.plain_errors
@@ -424,7 +424,7 @@ class TestTheWorldStaysAsItWas:
 
         result = SCALE.check(chatty)
         assert capsys.readouterr().out == ""
-        assert len(result.printed) <= 3 * _run.PRINT_LIMIT
+        assert len(result.printed) <= 3 * run.PRINT_LIMIT
         assert "&lt;b&gt;look" in result._repr_html_()
 
     def test_quitting_is_caught_and_interrupting_is_not(self):
@@ -521,8 +521,8 @@ class TestEndlessLoops:
 
     def test_what_comes_after_is_not_hit(self):
         for _ in range(300):  # the call and the alarm end at about the same moment
-            with contextlib.suppress(_run.TimeUp):
-                _run.call_within(lambda: time.sleep(0.0004), 0.0005)
+            with contextlib.suppress(run.TimeUp):
+                run.call_within(lambda: time.sleep(0.0004), 0.0005)
         time.sleep(0.1)
         assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from tutorial_lib import losses
-from tutorial_lib.checks._recorded_loss import MESSAGES, RecordingModel, judge
 from tutorial_lib.checks.framework import Choice, Exercise, Mistake, Number, Wrong
+from tutorial_lib.checks.lesson03_loss import MESSAGES, RecordingModel, judge
 from tutorial_lib.forward import diffuse, predict_eps
 from tutorial_lib.oracles import DatasetOracle
 from tutorial_lib.predictions import velocity

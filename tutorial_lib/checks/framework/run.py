@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType, TracebackType
 
 import numpy as np
@@ -35,7 +36,7 @@ _LIBRARIES = tuple(
         sysconfig.get_path("purelib"),
         sysconfig.get_path("platlib"),
         sysconfig.get_path("stdlib"),
-        os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+        str(Path(__file__).parents[2]),
     }
 )
 

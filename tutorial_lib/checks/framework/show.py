@@ -7,7 +7,7 @@ from html import escape
 import torch
 from torch import Tensor
 
-from tutorial_lib.checks._compare import Difference
+from tutorial_lib.checks.framework.compare import Difference
 
 _LOOKS = {  # mark, word, the colour of the edge; the text keeps the colour of the theme
     "passed": ("✓", "Passed", "46, 160, 90"),

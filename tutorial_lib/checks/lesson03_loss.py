@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from tutorial_lib.checks import _compare
-from tutorial_lib.checks.framework import Wrong
+from tutorial_lib.checks.framework import Wrong, compare
 from tutorial_lib.schedules import NoiseSchedule
 
 MANY_CALLS, FEW_CALLS = 40, 6
@@ -88,7 +87,7 @@ class RecordingModel(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         if not isinstance(x_t, Tensor) or not isinstance(t, Tensor):
-            came = _compare.describe(t if isinstance(x_t, Tensor) else x_t)
+            came = compare.describe(t if isinstance(x_t, Tensor) else x_t)
             raise Wrong("shape", f"Ask `model(x_t, t)` with two tensors; one of yours is {came}.")
         if t.dtype != torch.int64:
             text = f"Your model got t as {t.dtype}. Steps are whole numbers (int64), not shares."
@@ -157,9 +156,9 @@ def _call(answer, model, schedule, x0, generator) -> object:
         raise Wrong("shape", "Your function returns None: is its `return` missing?")
     if not model.shown:
         raise Wrong("values", "Your loss never asks `model(x_t, t)`, so no model can learn by it.")
-    value = _compare.as_tensor(loss)
+    value = compare.as_tensor(loss)
     if value is None:
-        raise Wrong("shape", f"Return the loss, one number; yours is {_compare.describe(loss)}.")
+        raise Wrong("shape", f"Return the loss, one number; yours is {compare.describe(loss)}.")
     if value.numel() > 1:
         raise _named("not averaged", "shape")
     if value.shape != ():

@@ -1,0 +1,324 @@
+"""Exercises: a function or class that the learner writes, run on cases and judged."""
+
+import dis
+import functools
+import inspect
+import math
+import re
+import textwrap
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tutorial_lib.checks.framework import compare, run, show
+from tutorial_lib.checks.framework.messages import _NO_RETURN, _brief, _failure_text, _gist
+from tutorial_lib.checks.framework.task import (
+    STAGES,
+    Mistake,
+    Note,
+    Property,
+    Result,
+    Task,
+    Wrong,
+)
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What an answer gave in one case: the run, or the ``Wrong`` that the exercise raised."""
+
+    ran: run.Ran
+    wrong: Wrong | None = None
+
+
+def _call(answer: Callable, *arguments: object) -> object:
+    return answer(*arguments)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exercise(Task):
+    """A function (or class) to write. See the module's text for what each field is for."""
+
+    model_answer: Callable
+    cases: Callable[[torch.Generator], Iterable[tuple]]
+    mistakes: Sequence[Mistake] = ()
+    alternatives: Sequence[Callable] = ()
+    reference: Callable | None = None
+    properties: Sequence[Property] = ()
+    use: Callable = _call
+    parts: Sequence[str] = ()
+    rtol: float = 1e-4
+    atol: float = 1e-5
+    seconds: float = 8.0
+    why: str = ""
+    """What the solution says below its code."""
+
+    def right_answers(self) -> dict[str, object]:
+        """The model answer and the alternatives."""
+        others = {f"alternative {i + 1}": f for i, f in enumerate(self.alternatives)}
+        return {"model answer": self.model_answer, **others}
+
+    def wrong_answers(self) -> Sequence[Mistake]:
+        """The known mistakes."""
+        return self.mistakes
+
+    def solution(self) -> Note:
+        """The model answer's source, with this exercise's reason below it."""
+        return Note(f"Solution: {self.title}", self.why, source_of(self.model_answer))
+
+    def _judge(self, answer: object) -> Result:
+        if answer is ... or answer is None or _is_stub(answer):
+            return self._not_attempted()
+        if not callable(answer):
+            text = "Hand in the function itself, without calling it"
+            text = f"{text}: `check(my_function)`. This is {compare.describe(answer)}."
+            return self._result("failed", "shape", text)
+        answer = self._adapted(answer)
+        outcomes = self._outcomes(answer)
+        if any(_left_open(outcome) for outcome in outcomes):
+            return self._not_attempted()
+        printed = "".join(outcome.ran.printed for outcome in outcomes)
+        number, problem = self._first_problem(outcomes)
+        if problem is None:
+            return self._judge_properties(answer, printed)
+        mistake = self._known_mistake(outcomes)
+        message = mistake.message if mistake else problem.message
+        name = mistake.name if mistake else None
+        if not mistake and (spoke := outcomes[number].wrong):
+            name = spoke.mistake
+        return self._result(
+            "failed",
+            problem.stage,
+            message,
+            mistake=name,
+            where=self._where(number),
+            difference=problem.difference,
+            printed=printed,
+        )
+
+    def _judge_properties(self, answer: Callable, printed: str) -> Result:
+        @functools.wraps(answer)
+        def tidied(*arguments: object) -> object:
+            return tidy(answer(*arguments), self.parts)
+
+        for wanted in self.properties:
+            outcome = self._run(lambda wanted=wanted: bool(wanted.holds(tidied)), answer)
+            if outcome.wrong:
+                stage, message, mistake = (
+                    outcome.wrong.stage,
+                    outcome.wrong.message,
+                    outcome.wrong.mistake,
+                )
+            elif outcome.ran.failure:
+                stage, message, mistake = "raised", _failure_text(outcome.ran.failure), None
+            elif outcome.ran.value:
+                continue
+            else:
+                stage, message, mistake = "properties", wanted.message, wanted.mistake
+            printed = (printed + outcome.ran.printed)[: run.PRINT_LIMIT]
+            return self._result("failed", stage, message, mistake=mistake, printed=printed)
+        count = len(self._all_cases())
+        text = f"Right in all {count} cases. {self.passed}".rstrip()
+        return self._result("passed", "passed", text, printed=printed)
+
+    def _all_cases(self) -> list[tuple]:
+        """The cases, made anew: the same numbers every time, in fresh tensors."""
+        with run.unchanged_world():
+            return [tuple(case) for case in self.cases(torch.Generator().manual_seed(1234))]
+
+    def _run(self, function: Callable[[], object], answer: Callable, seconds=None) -> _Outcome:
+        code = getattr(inspect.unwrap(answer), "__code__", None)
+        limit = self.seconds if seconds is None else seconds
+        ran = run.run(function, seconds=limit, own_file=code.co_filename if code else "")
+        return _Outcome(ran, ran.error if isinstance(ran.error, Wrong) else None)
+
+    def _tries(self, answer: Callable) -> Iterator[_Outcome]:
+        """What ``answer`` gives, case by case, for as long as somebody asks."""
+        for case in self._all_cases():
+            yield self._run(lambda case=case: _kept(self.use(answer, *case)), answer)
+
+    def _outcomes(self, answer: Callable) -> list[_Outcome]:
+        """What ``answer`` gives in each case; ends early where the time is over."""
+        outcomes: list[_Outcome] = []
+        for outcome in self._tries(answer):
+            outcomes.append(outcome)
+            if outcome.ran.failure and outcome.ran.failure.kind == "TimeUp":
+                break
+        return outcomes
+
+    @functools.cached_property
+    def _expected(self) -> list[object]:
+        if self.reference is None:
+            outcomes = self._outcomes(self.model_answer)
+        else:
+            reference = self.reference
+            cases = self._all_cases()
+            outcomes = [self._run(lambda c=c: _kept(reference(*c)), reference) for c in cases]
+        for outcome in outcomes:
+            if outcome.ran.error:
+                raise RuntimeError(f"the reference of {self.id} failed") from outcome.ran.error
+        return [outcome.ran.value for outcome in outcomes]
+
+    def _first_problem(self, outcomes: list[_Outcome]) -> tuple[int, compare.Problem | None]:
+        """The complaint of the earliest stage over all cases, and the case it is about.
+
+        Of several such cases it is the first, or the first whose difference makes a picture.
+        """
+        found: list[tuple[int, int, compare.Problem]] = []
+        for i, outcome in enumerate(outcomes):
+            problem = self._problem(outcome, self._expected[i])
+            if problem:
+                found.append((STAGES.index(problem.stage), i, problem))
+        if not found:
+            return 0, None
+        stage = min(found, key=lambda item: item[0])[0]
+        earliest = [(number, problem) for rank, number, problem in found if rank == stage]
+        drawn = [pair for pair in earliest if show.has_picture(pair[1].difference)]
+        return (drawn or earliest)[0]
+
+    def _problem(self, outcome: _Outcome, expected: object) -> compare.Problem | None:
+        if outcome.wrong:
+            return compare.Problem(outcome.wrong.stage, outcome.wrong.message)
+        if outcome.ran.failure:
+            return compare.Problem("raised", _failure_text(outcome.ran.failure, self.seconds))
+        if outcome.ran.value is None:
+            return compare.Problem("shape", _NO_RETURN)
+        return compare.compare(outcome.ran.value, expected, self.parts, self.rtol, self.atol)
+
+    def _known_mistake(self, outcomes: list[_Outcome]) -> Mistake | None:
+        """The known mistake that does the same as the answer in every case."""
+        if len(outcomes) < len(self._all_cases()):  # stopped: nothing to compare with
+            return None
+        for mistake in self.mistakes:
+            assert callable(mistake.answer)
+            tries = self._tries(mistake.answer)
+            if all(self._alike(outcome, next(tries)) for outcome in outcomes):
+                return mistake
+        return None
+
+    def _alike(self, a: _Outcome, b: _Outcome) -> bool:
+        if a.ran.failure or b.ran.failure:
+            first, second = a.ran.failure, b.ran.failure
+            both = first and second
+            return bool(both) and _gist(first) == _gist(second)
+        return compare.same(a.ran.value, b.ran.value, self.rtol, self.atol)
+
+    def _where(self, number: int) -> str:
+        names = _parameters(self.model_answer)
+        case = self._all_cases()[number]
+        shown = [f"{name} = {_brief(value)}" for name, value in zip(names, case, strict=False)]
+        return ", ".join(part for part in shown if part)
+
+    def _adapted(self, answer: Callable) -> Callable:
+        """``answer``, also where it takes some of its arguments by keyword only."""
+        try:
+            parameters = inspect.signature(answer).parameters.values()
+        except (TypeError, ValueError):  # some callables of C code have no signature
+            return answer
+        if not any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters):
+            return answer
+        names = _parameters(self.model_answer)
+
+        @functools.wraps(answer)
+        def by_name(*arguments: object) -> object:
+            return answer(**dict(zip(names, arguments, strict=False)))
+
+        return by_name
+
+
+def tensor_like(value: object, like: Tensor) -> Tensor:
+    """What an answer gave, as a tensor of the shape of ``like``; for use inside ``use``.
+
+    Raises:
+        Wrong: ``value`` is open, None, no numbers, of another shape, or not finite.
+    """
+    if _is_open(value):
+        raise Wrong("not attempted", "")
+    if value is None:
+        raise Wrong("shape", _NO_RETURN)
+    wanted = torch.zeros_like(like)
+    problem = compare.compare(value, wanted, (), math.inf, math.inf)
+    if problem:
+        raise Wrong(problem.stage, problem.message)
+    tensor = compare.as_tensor(value)
+    assert tensor is not None
+    return tensor
+
+
+def tidy(value: object, parts: Sequence[str] = ()) -> object:
+    """A result in one form: arrays, lists and numbers become tensors, several parts a tuple.
+
+    Tensors stay what they are, with their gradients; what is nothing like numbers stays too.
+    """
+    if isinstance(value, Tensor):
+        return value
+    if parts and isinstance(value, Mapping) and set(value) == set(parts):
+        return tuple(tidy(value[name]) for name in parts)
+    if isinstance(value, tuple) or (parts and isinstance(value, list)):
+        return tuple(tidy(part) for part in value)
+    tensor = compare.as_tensor(value)
+    return value if tensor is None else tensor
+
+
+def source_of(function: Callable) -> str:
+    """The source of a model answer, without the underscore that its name begins with."""
+    source = textwrap.dedent(inspect.getsource(function))
+    name = function.__name__
+    return re.sub(rf"\b{re.escape(name)}\b", name.lstrip("_"), source)
+
+
+def _parameters(function: Callable) -> list[str]:
+    return list(inspect.signature(function).parameters)
+
+
+def _is_stub(answer: object) -> bool:
+    """Whether nothing has been written yet: a function, or a method of a class, is only ``...``."""
+    if isinstance(answer, types.FunctionType):
+        return _has_no_body(answer)
+    if isinstance(answer, type):
+        own = [f for f in vars(answer).values() if isinstance(f, types.FunctionType)]
+        return any(_has_no_body(f) for f in own)
+    return False
+
+
+def _has_no_body(function: types.FunctionType) -> bool:
+    """Whether the body is ``...``, ``pass``, a docstring or ``return ...`` and nothing else."""
+    steps = [
+        step
+        for step in dis.get_instructions(inspect.unwrap(function))
+        if step.opname not in ("RESUME", "NOP", "RETURN_VALUE")
+    ]
+    if len(steps) != 1 or steps[0].opname not in ("LOAD_CONST", "RETURN_CONST"):
+        return False
+    return steps[0].argval is None or _is_open(steps[0].argval)
+
+
+def _is_open(value: object) -> bool:
+    return value is ... or (isinstance(value, (tuple, list)) and any(v is ... for v in value))
+
+
+def _left_open(outcome: _Outcome) -> bool:
+    """Whether a ``...`` is still in the answer: returned, or calculated with."""
+    failure = outcome.ran.failure
+    if outcome.wrong:
+        return outcome.wrong.stage == "not attempted"
+    if failure:
+        return failure.kind in ("TypeError", "AttributeError") and "llipsis" in failure.text
+    return _is_open(outcome.ran.value)
+
+
+def _kept(value: object) -> object:
+    """``value`` with its tensors copied, so that a later call cannot change it."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if type(value) in (tuple, list):
+        return type(value)(_kept(part) for part in value)  # type: ignore[attr-defined]
+    if type(value) is dict:
+        return {key: _kept(part) for key, part in value.items()}
+    return value

@@ -1,0 +1,105 @@
+"""What a check says of exceptions and arguments, in words for learners."""
+
+import re
+import textwrap
+
+import torch
+from torch import Tensor
+
+from tutorial_lib.checks.framework import run
+
+_NO_RETURN = "Your function returns None: is its `return` missing?"
+_TORCH_SAYS = (
+    (
+        r"size of tensor a .* must match the size of tensor b",
+        "The shapes do not fit: broadcasting lines axes up from the right. Give (B,) its missing "
+        "axes of length 1, as `[:, None]` or `.reshape(...)` do.",
+    ),
+    (
+        r"sizes of tensors must match except in dimension",
+        "`torch.cat` joins along one axis; along all others the lengths must agree.",
+    ),
+    (
+        r"shapes cannot be multiplied",
+        "In `a @ b` the last axis of a must be as long as the first one of b.",
+    ),
+    (
+        r"same dtype|expected scalar type",
+        "One is float64, the other float32: bring them to one type with `.double()` or `.float()`.",
+    ),
+    (
+        r"shape '.*' is invalid for input of size",
+        "`reshape` keeps all numbers, so the lengths must multiply up to as many as there are.",
+    ),
+    (
+        r"index (\d+) is out of bounds for dimension \d+ with size \1$",
+        "Python counts from 0: the last of n entries is n - 1.",
+    ),
+)
+"""Texts of torch's exceptions, and what a learner may want to look at then."""
+
+
+def _advice(failure: run.Failure) -> str:
+    """What to look at, where torch speaks of shapes and types."""
+    for pattern, told in _TORCH_SAYS:
+        if re.search(pattern, failure.text, re.IGNORECASE):
+            return told
+    return ""
+
+
+def _failure_text(failure: run.Failure, seconds: float = 0.0) -> str:
+    """A short and kind account of an exception, with the learner's line."""
+    number = failure.line_number
+    at = f"\nLine {number}: `{failure.line}`" if number and failure.line else ""
+    text = textwrap.shorten(failure.text, 160, placeholder=" …")
+    low = failure.text.lower()
+    match failure.kind:
+        case "TimeUp":
+            told = f"Stopped after {seconds:g} seconds: does a loop never end?"
+        case "RecursionError":
+            told = "Your function calls itself without end."
+        case "SystemExit":
+            told = "Your code asked Python to quit; a plain `return` does it here."
+        case "MemoryError":
+            told = "Your code asked for more memory than there is: is a shape too large?"
+        case "RuntimeError" if "allocate" in low and "memory" in low:
+            told = "Your code asked for more memory than there is: is a shape too large?"
+        case "TypeError" if not number and re.search(
+            r"\d+ (required )?positional arguments?", failure.text
+        ):
+            told = f"The function's arguments do not fit the question's: {text}"
+        case "RuntimeError" if "boolean value of tensor" in low:
+            told = "Python's `if`, `and`, `or`, `min`, `max` and a < x < b want one yes or no, and "
+            told += "a tensor holds many. Use `&`, `torch.minimum`, `.clamp` or `torch.where`."
+        case "RuntimeError" if "got: bool" in low:
+            told = (
+                "True and False have no mean: turn them into numbers first, `mask.double().mean()`."
+            )
+        case "NotImplementedError" if not text:
+            told = "Your code raised NotImplementedError: remove that line once you have an answer."
+        case _:
+            if advice := _advice(failure):
+                text = (
+                    f"{textwrap.shorten(failure.text, 110, placeholder=' …').rstrip('.')}. {advice}"
+                )
+            told = f"Your code raised {failure.kind}: {text}"
+    return told + at[: 290 - len(told)]
+
+
+def _gist(failure: run.Failure | None) -> object:
+    """What an exception says, whichever of two tensors it names first: ``a + b`` or ``b + a``."""
+    assert failure is not None
+    words = re.sub(r"\d+", "#", failure.text)
+    return failure.kind, words, sorted(re.findall(r"\d+", failure.text))
+
+
+def _brief(value: object) -> str:
+    """An argument in a few words."""
+    if isinstance(value, Tensor):
+        if value.ndim == 0 or (value.numel() <= 4 and value.ndim == 1):
+            return str([round(v, 4) for v in value.flatten().tolist()])
+        return f"shape {tuple(value.shape)}"
+    if isinstance(value, torch.Generator):
+        return "a seeded generator"
+    text = f"{value:.4g}" if isinstance(value, float) else repr(value)
+    return text if len(text) <= 60 else type(value).__name__

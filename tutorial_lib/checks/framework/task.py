@@ -1,0 +1,146 @@
+"""What exercises and questions share: the task, its result, hints, and what a check needs."""
+
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tutorial_lib.checks.framework import compare, show
+
+Outcome = Literal["passed", "failed", "not attempted"]
+STAGES = ("not attempted", "raised", "shape", "finite", "values", "properties", "passed")
+LOG_VARIABLE = "TUTORIAL_CHECK_LOG"
+"""Environment variable with a file to which each check appends its result, a JSON object a line."""
+
+
+class Wrong(Exception):  # noqa: N818  (it is an answer that is wrong)
+    """Raised by an exercise's own ``use`` or property to reject an answer with a message."""
+
+    def __init__(self, stage: str, message: str, mistake: str | None = None) -> None:
+        if stage not in STAGES:
+            raise ValueError(f"stage must be one of {', '.join(STAGES)}; got {stage!r}")
+        super().__init__(message)
+        self.stage, self.message, self.mistake = stage, message, mistake
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong answer that people give: a name, the answer itself, and what to tell them."""
+
+    name: str
+    answer: object
+    message: str
+
+
+@dataclass(frozen=True)
+class Property:
+    """Something that every right answer satisfies: ``holds(answer)`` is true."""
+
+    message: str
+    holds: Callable[[Callable], bool]
+    mistake: str | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a check found. ``stage`` is the stage that spoke, ``mistake`` a known mistake's name."""
+
+    exercise: str
+    title: str
+    outcome: Outcome
+    stage: str
+    message: str
+    mistake: str | None = None
+    where: str = ""
+    difference: compare.Difference | None = field(default=None, repr=False)
+    printed: str = field(default="", repr=False)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the answer is right."""
+        return self.outcome == "passed"
+
+    def __str__(self) -> str:
+        return show.text(self.outcome, self.title, self.message, self.where, self.difference)
+
+    def _repr_pretty_(self, printer, cycle: bool) -> None:
+        printer.text(str(self))
+
+    def _repr_html_(self) -> str:
+        message, where = self.message, self.where
+        return show.html(self.outcome, self.title, message, where, self.difference, self.printed)
+
+
+@dataclass(frozen=True)
+class Note:
+    """A hint or a solution; shows itself in a notebook."""
+
+    title: str
+    text: str
+    source: str = ""
+
+    def __str__(self) -> str:
+        return "\n".join(part.strip("\n") for part in (self.title, self.source, self.text) if part)
+
+    def _repr_pretty_(self, printer, cycle: bool) -> None:
+        printer.text(str(self))
+
+    def _repr_html_(self) -> str:
+        return show.note(self.title, self.text, self.source)
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """What exercises and questions share: a name, hints, a check and a solution."""
+
+    id: str
+    title: str
+    difficulty: int = field(default=1, kw_only=True)
+    minutes: int = field(default=1, kw_only=True)
+    hints: Sequence[str] = field(kw_only=True)
+    passed: str = field(default="", kw_only=True)
+    """What to say when the answer is right, beyond that it is."""
+
+    def check(self, answer: object, /) -> Result:
+        """What is right or wrong with ``answer``; never raises, never touches random states."""
+        result = self._judge(answer)
+        log = os.environ.get(LOG_VARIABLE)
+        if log:
+            keys = ("exercise", "title", "outcome", "stage", "message", "mistake")
+            with open(log, "a", encoding="utf-8") as file:
+                file.write(json.dumps({key: getattr(result, key) for key in keys}) + "\n")
+        return result
+
+    def hint(self, n: int = 1) -> Note:
+        """The ``n``-th hint, each one saying more than the one before.
+
+        Raises:
+            ValueError: there is no such hint.
+        """
+        if n not in range(1, len(self.hints) + 1):
+            raise ValueError(f"n must be in 1..{len(self.hints)} (the number of hints), got {n}")
+        return Note(f"Hint {n} of {len(self.hints)}: {self.title}", self.hints[n - 1])
+
+    @abstractmethod
+    def solution(self) -> Note:
+        """The model answer."""
+
+    @abstractmethod
+    def right_answers(self) -> dict[str, object]:
+        """Answers that must pass, by name."""
+
+    @abstractmethod
+    def wrong_answers(self) -> Sequence[Mistake]:
+        """Answers that must fail, each with its own message."""
+
+    @abstractmethod
+    def _judge(self, answer: object) -> Result: ...
+
+    def _result(self, outcome: Outcome, stage: str, message: str, **details) -> Result:
+        return Result(self.id, self.title, outcome, stage, message, **details)
+
+    def _not_attempted(self) -> Result:
+        text = f"Put your answer in place of `...`, then check again. Stuck? `{self.id}.hint(1)`"
+        return self._result("not attempted", "not attempted", text)
