@@ -1,0 +1,75 @@
+"""Which steps a walk takes: evenly spaced ones, and a schedule that goes through given ones."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from tutorial_lib import _validate
+from tutorial_lib._typing import EpsModel, States, Steps
+from tutorial_lib.schedules import NoiseSchedule
+
+
+def evenly_spaced(num_steps: int, count: int) -> list[int]:
+    """``count`` strides from T down to 0: ``evenly_spaced(1000, 50)`` is 1000, 980, ..., 20, 0.
+
+    Args:
+        num_steps: T.
+        count: how many steps the walk takes, in 1..T.
+
+    Returns:
+        count + 1 step numbers, the first T, the last 0, strides equal but for rounding.
+
+    Raises:
+        TypeError, ValueError: no int, ``num_steps`` below 1, ``count`` outside 1..T.
+    """
+    num_steps = _validate.whole_number("num_steps", num_steps, at_least=1)
+    count = _validate.whole_number("count", count, at_least=1)
+    if count > num_steps:
+        raise ValueError(f"count must be at most num_steps = {num_steps}, got {count}")
+    # whole-number rounding: exact for any T, where round(i * T / count) could lean on a float
+    return [(2 * num_steps * i + count) // (2 * count) for i in range(count, -1, -1)]
+
+
+def respace(
+    model: EpsModel, schedule: NoiseSchedule, timesteps: Sequence[int] | Tensor
+) -> tuple[EpsModel, NoiseSchedule]:
+    """A shorter schedule through the given steps, and the model seen through it.
+
+    Step k of the new schedule is the k-th of the given steps from the bottom, so that ``ddpm`` can
+    walk few, larger steps with a model trained on many (Nichol & Dhariwal 2021, sec. 4).
+
+    Args:
+        model: a model trained on ``schedule``.
+        schedule: the schedule to shorten.
+        timesteps: falls strictly within T..0 and ends at 0.
+
+    Raises:
+        TypeError, ValueError: ``timesteps`` not falling, outside 0..T or not ending at 0.
+    """
+    walk = check_timesteps(timesteps, schedule.num_steps)
+    if walk[-1] != 0:
+        raise ValueError(f"timesteps must end at 0 (clean data), got {walk[-1]} at the end")
+    rising = torch.tensor(walk[::-1], device=schedule.alpha_bar.device)
+
+    def shortened(x_t: States, k: Steps, /) -> States:
+        return model(x_t, rising.to(k.device)[k])
+
+    return shortened, NoiseSchedule(schedule.alpha_bar[rising])
+
+
+def check_timesteps(timesteps: Sequence[int] | Tensor, num_steps: int) -> list[int]:
+    """``timesteps`` as a list, if they are ints that fall strictly within num_steps..0."""
+    entries = timesteps.tolist() if isinstance(timesteps, Tensor) else timesteps
+    if not isinstance(entries, Iterable):
+        got = _validate.describe(timesteps)
+        raise TypeError(f"timesteps must be a falling sequence of ints, got {got}")
+    walk = [_validate.whole_number("an entry of timesteps", t, at_least=0) for t in entries]
+    if len(walk) < 2:
+        raise ValueError(f"timesteps must hold at least a start and an end, got {walk}")
+    if walk[0] > num_steps:
+        raise ValueError(f"timesteps must lie in 0..{num_steps}, got {walk[0]}")
+    for before, after in zip(walk[:-1], walk[1:], strict=True):
+        if after >= before:
+            raise ValueError(f"timesteps must fall strictly, got {before} then {after}")
+    return walk
