@@ -19,6 +19,7 @@ from PIL import Image
 
 from tutorial_lib import checkpoints, course, hardware
 from tutorial_lib.cli import program as cli
+from tutorial_lib.cli.words import parse
 from tutorial_lib.training import TrainConfig
 from tutorial_lib.training import config as train_config
 from tutorial_lib.training import state as run_state
@@ -95,7 +96,7 @@ def test_every_field_of_a_config_survives_the_command_line() -> None:
         text=True,
         check=True,
     )
-    assert cli._parse(shell.stdout.splitlines()[3:]) == config
+    assert parse(shell.stdout.splitlines()[3:], {"train": TrainConfig}) == config
 
 
 def test_resume_keeps_what_the_words_leave_out_and_takes_what_they_change(

@@ -1,0 +1,131 @@
+"""``python -m tutorial_lib sample``: images into one picture, or into shards."""
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+import tyro
+
+from tutorial_lib import _files, _validate, hardware, sampling
+from tutorial_lib.checkpoints import load_checkpoint
+from tutorial_lib.hardware import parallel
+from tutorial_lib.images import png_bytes
+from tutorial_lib.sampling import Recipe
+
+LARGEST_GRID = 4096
+"""Images of one PNG, unless asked for by name; more go to shards."""
+
+
+@dataclass(frozen=True)
+class SampleConfig(Recipe):
+    """Draw images with a trained denoiser: one PNG grid, or any number of them in shards."""
+
+    checkpoint: tyro.conf.Positional[str] = "mnist"
+    """A checkpoint file, a run folder, or the name of a checkpoint that comes with the course."""
+    count: int = 64
+    """How many images to draw (images)."""
+    device: str = "auto"
+    """Where to draw: auto, cpu, cuda or mps."""
+    out: Path | None = None
+    """The PNG file to write, instead of shards; None means samples.png."""
+    columns: int | None = None
+    """Images in a row of the PNG (images); None makes the grid square."""
+    enlarge: int = 1
+    """Each pixel of the PNG becomes a square with sides of so many (pixels)."""
+    tensors: Path | None = None
+    """A .safetensors file for the images as numbers: float32 (N, C, H, W) in [-1, 1]."""
+    shards: Path | None = None
+    """A folder for the images as uint8 numbers, a file a thousand, in place of the PNG. The same
+    command goes on where it was ended. None means samples/ for more than 4,096 images where
+    neither out nor tensors is given."""
+    progress: bool = True
+    """Whether to show a progress bar while drawing into shards."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("count", "enlarge"):
+            _validate.whole_number(name, getattr(self, name), at_least=1)
+        if self.columns is not None:
+            _validate.whole_number("columns", self.columns, at_least=1)
+        if self.out is not None and self.out.suffix.lower() != ".png":
+            raise ValueError(f"out must end in .png, got {self.out}")
+        if self.tensors is not None and self.tensors.suffix != ".safetensors":
+            raise ValueError(f"tensors must end in .safetensors, got {self.tensors}")
+        if self.tensors is not None and self.shards is not None:
+            raise ValueError("tensors and shards must not both be given: shards hold numbers too")
+        if self.out is not None and self.shards is not None:
+            raise ValueError("out and shards must not both be given: shards are no PNG")
+        if self.folder is not None and (self.columns is not None or self.enlarge > 1):
+            name = "columns" if self.columns is not None else "enlarge"
+            instead = f"{self.count} images go to shards in {self.folder}"
+            raise ValueError(f"{name} needs a PNG, but {instead}; give out for a PNG")
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the shards; None where a picture is asked for."""
+        picture = self.out is not None or self.tensors is not None
+        if self.shards is None and not picture and self.count > LARGEST_GRID:
+            return Path("samples")
+        return self.shards
+
+
+def sample(config: SampleConfig) -> int:
+    if config.folder is not None:
+        return _sample_shards(config, config.folder)
+    if parallel.launched()[1] > 1:
+        raise ValueError("shards must name a folder where several processes draw")
+    out = config.out or Path("samples.png")
+    for path in (out, config.tensors):
+        if path is not None:
+            _check_place(path)
+    checkpoint = load_checkpoint(config.checkpoint, device=hardware.pick_device(config.device))
+    start = time.perf_counter()
+    parts = [
+        range(config.count)[i : i + config.batch] for i in range(0, config.count, config.batch)
+    ]
+    images = torch.cat([sampling.draw(checkpoint, config, part) for part in parts])
+    seconds = time.perf_counter() - start
+    contents = {out: png_bytes(images, config.columns, enlarge=config.enlarge)}
+    if config.tensors is not None:
+        contents[config.tensors] = safetensors.torch.save({"images": images.contiguous()})
+    try:
+        _files.write_all(contents)
+    except OSError as error:
+        places = ", ".join(map(str, contents))
+        raise OSError(f"cannot write {places}: {error.strerror}") from error
+    print(f"{config.count} images in {seconds:.1f} s, {config.count / seconds:.1f} images/s")
+    print(f"written: {', '.join(map(str, contents))}")
+    return 0
+
+
+def _sample_shards(config: SampleConfig, folder: Path) -> int:
+    device = hardware.pick_device(config.device)
+    if device.type == "cuda" and parallel.launched()[1] > 1:  # a GPU for each process
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    checkpoint = load_checkpoint(config.checkpoint, device=device)
+    try:
+        done = sampling.write_shards(
+            checkpoint, config, folder, config.count, progress=config.progress
+        )
+    except KeyboardInterrupt:
+        print(f"the shards in {folder} are whole; the same command goes on", file=sys.stderr)
+        raise
+    rate = done.drawn / done.seconds
+    print(f"{done.drawn} images in {done.seconds:.1f} s, {rate:.1f} images/s")
+    there = f", {done.found} were there" if done.found else ""
+    print(f"written: {done.shards} shards in {folder}{there}")
+    return 0
+
+
+def _check_place(path: Path) -> None:
+    """Raises where ``path`` can hold no file, before any work is done for it."""
+    if path.is_dir():
+        raise IsADirectoryError(f"cannot write {path}: it is a folder")
+    if not path.parent.is_dir():
+        raise NotADirectoryError(f"cannot write {path}: {path.parent} is no folder")
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"cannot write {path}: no permission to write in {path.parent}")
