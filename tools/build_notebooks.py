@@ -1,27 +1,39 @@
 """Builds the notebooks: notebooks/source/NN_name.py becomes two of them.
 
-    notebooks/NN_name.ipynb            as learners open it: exercises open, no outputs
-    notebooks/solutions/NN_name.ipynb  solved and run, outputs kept
+    notebooks/NN_name.ipynb            for learners: exercises open, no outputs
+    notebooks/solutions/NN_name.ipynb  solved and run, with outputs
 
     python tools/build_notebooks.py                  write both, keep outputs that still hold
-    python tools/build_notebooks.py --execute        and run the solved ones that lack outputs
+    python tools/build_notebooks.py --execute        and run solved notebooks that lack outputs
     python tools/build_notebooks.py --execute 03 05  and run these; `--execute all` runs all
     python tools/build_notebooks.py --check          change nothing, exit 1 if anything is stale
 
-The source is jupytext's percent format. What an author may write in it:
+The lessons are those of tutorial_lib/course.py. The source is jupytext's percent format. What an
+author may write in it:
 
-    # BEGIN SOLUTION      these lines stand in the solved notebook only. Learners get the lines
-    x = a + b             after `# STUB`, without their `# `; or, where there is no `# STUB`,
-    # STUB                `return ...` or `name = ...`, whichever the solution ends with.
-    # x = ...
+    # BEGIN SOLUTION lesson05.jump   the builder puts the body of that exercise's model answer
+    ...                              here, from tutorial_lib/checks/lesson05.py. It goes into the
+    # END SOLUTION                   solved notebook only; learners get `return ...`.
+
+    # BEGIN SOLUTION      a solution of a question, written in place: for the solved notebook only.
+    x = a + b             Learners get the lines after `# STUB`, without their `# `; or, where there
+    # STUB                is no `# STUB`, `return ...` or `name = ...`, whichever the solution ends
+    # x = ...             with.
     # END SOLUTION
 
     # %% tags=["solution"]      a cell of the solved notebook only
     # %% tags=["learner"]       a cell of the learner's notebook only
+    # %% tags=["plumbing"]      a code cell that is not to be learned from; it appears folded
     # NBVAL_CHECK_OUTPUT        what this cell prints must be the same in every run
 
-Links are written as seen from notebooks/. Cell ids come from the cells' text, so building twice
-gives the same bytes.
+    <!-- minutes -->      in a text cell: the lesson's minutes, by the manifest
+    <!-- navigation -->   links to the lessons before and after this one
+    <!-- lessons -->      the table of all lessons
+
+README has the table, too, between `<!-- lessons -->` and `<!-- end of lessons -->`.
+
+Links are written as seen from notebooks/. Cell ids come from the cells' text, with solutions and
+generated parts filled in, so building twice gives the same bytes.
 """
 
 import argparse
@@ -30,10 +42,13 @@ import copy
 import hashlib
 import posixpath
 import re
+import runpy
 import sys
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jupytext
 import nbformat
@@ -41,18 +56,24 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
+if TYPE_CHECKING:
+    from tutorial_lib.course import Lesson as Entry
+
 ROOT = Path(__file__).resolve().parents[1]
-CELL_SECONDS = 600  # a cell that runs longer than this is taken for hung
+CELL_SECONDS = 600  # a cell that runs longer is stopped
 
 BEGIN, STUB, END = "# BEGIN SOLUTION", "# STUB", "# END SOLUTION"
 CHECK_OUTPUT = "# NBVAL_CHECK_OUTPUT"
 NEARLY_A_MARK = re.compile(r"^\s*#+\s*((BEGIN|END)\s*SOLUTION|STUB\b|NBVAL)", re.IGNORECASE)
-KNOWN_TAGS = {"solution", "learner", "raises-exception"}
+PULLED = re.compile(rf"^\s*{BEGIN} (lesson\d\d)\.(\w+)$")
+KNOWN_TAGS = {"solution", "learner", "plumbing", "raises-exception"}
+GENERATED = re.compile(r"<!-- *(.*?) *-->")
+README_TABLE = re.compile(r"(<!-- lessons -->\n).*?(<!-- end of lessons -->\n)", re.DOTALL)
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of tracebacks, for terminals
+TERMINAL_COLORS = re.compile(r"\x1b\[[0-9;]*m")
 LINK = re.compile(r"""(\]\(|(?:src|href)=["'])([^)\s"'#][^)\s"'#]*)""")
 
 
@@ -62,38 +83,61 @@ class LessonError(ValueError):
 
 @dataclass(frozen=True)
 class Lesson:
-    """One lesson: its source and the two notebooks that are built from it."""
+    """One lesson: its entry in the manifest, its source, its checks and the notebooks built."""
 
+    entry: "Entry"
     source: Path
+    checks: Path
     learner: Path
     solved: Path
 
 
 def lessons(root: Path) -> list[Lesson]:
-    """Every lesson under ``root``, in the order of the course."""
-    notebooks = root / "notebooks"
-    return [
-        Lesson(
-            source,
-            learner=notebooks / f"{source.stem}.ipynb",
-            solved=notebooks / "solutions" / f"{source.stem}.ipynb",
-        )
-        for source in sorted((notebooks / "source").glob("*.py"))
-    ]
-
-
-def build(lesson: Lesson) -> tuple[NotebookNode, NotebookNode]:
-    """The learner's and the solved notebook, without outputs.
+    """Every lesson of the manifest under ``root``, in the order of the course.
 
     Raises:
-        LessonError: unbalanced or misspelt marks, an unknown tag, Python that does not parse.
+        LessonError: a lesson lacks one of its three parts (entry, source, checks).
+    """
+    notebooks, checks = root / "notebooks", root / "tutorial_lib" / "checks"
+    found = [
+        Lesson(
+            entry,
+            source=notebooks / "source" / f"{entry.name}.py",
+            checks=checks / f"{entry.checks}.py",
+            learner=notebooks / entry.notebook,
+            solved=notebooks / "solutions" / entry.notebook,
+        )
+        for entry in _manifest(root)
+    ]
+    expected = {path for lesson in found for path in (lesson.source, lesson.checks)}
+    there = {*(notebooks / "source").glob("*.py"), *checks.glob("lesson[0-9][0-9].py")}
+    for path in sorted(expected ^ there):
+        name = path.relative_to(root).as_posix()
+        if path in there:
+            raise LessonError(f"{name} belongs to no lesson of tutorial_lib/course.py")
+        raise LessonError(f"{name} is missing: tutorial_lib/course.py lists its lesson")
+    return found
+
+
+def build(lesson: Lesson, course: Sequence[Lesson]) -> tuple[NotebookNode, NotebookNode]:
+    """The learner's and the solved notebook of one lesson of ``course``, without outputs.
+
+    Raises:
+        LessonError: unbalanced, misspelled or unknown marks, an unknown tag or exercise, Python
+            that does not parse.
     """
     text = lesson.source.read_text(encoding="utf-8")
     learner, solved = _empty_notebook(), _empty_notebook()
-    siblings = {other.stem for other in lesson.source.parent.glob("*.py")}
+    siblings = {other.entry.name for other in course}
+    entries = [other.entry for other in course]
+    answers = _Answers(lesson.checks.parent)
     seen: dict[str, int] = {}
     for number, cell in enumerate(jupytext.reads(text, fmt="py:percent").cells, start=1):
         try:
+            if cell.cell_type == "markdown":
+                cell.source = _with_generated_parts(cell.source, lesson.entry, entries)
+            else:
+                cell.source = _with_solutions(cell.source, answers)
             for_learner, for_solved = _both_versions(cell)
         except LessonError as error:
             where = f"{lesson.source.name}, cell {number}"
@@ -109,10 +153,35 @@ def build(lesson: Lesson) -> tuple[NotebookNode, NotebookNode]:
     return learner, solved
 
 
+def table(entries: Sequence["Entry"], folder: str = "") -> str:
+    """The table of all lessons, with links to the notebooks in ``folder``."""
+    rows = [
+        f"| [{entry.number}. {entry.title}]({folder}{entry.notebook}) | {entry.goal} "
+        f"| {entry.minutes} |"
+        for entry in entries
+    ]
+    return "\n".join(["| lesson | you will | minutes |", "|---|---|---|", *rows])
+
+
+def navigation(entry: "Entry", entries: Sequence["Entry"]) -> str:
+    """Links to the lessons after and before ``entry``."""
+    place = entries.index(entry)
+    lines = []
+    if place + 1 < len(entries):
+        after = entries[place + 1]
+        lines.append(f"**Next:** [{after.number}. {after.title}]({after.notebook}): {after.goal}.")
+    else:
+        lines.append("This is the last lesson of the course.")
+    if place > 0:
+        before = entries[place - 1]
+        lines.append(f"**Before:** [{before.number}. {before.title}]({before.notebook})")
+    return "\n\n".join(lines)
+
+
 def carry_outputs(new: NotebookNode, old: NotebookNode | None) -> None:
     """Copies outputs from ``old`` to ``new``, up to the first code cell that changed.
 
-    What stands below a changed cell may depend on it, so its outputs no longer hold.
+    Cells below a changed one may depend on it, so their outputs no longer hold.
     """
     before = [cell for cell in old.cells if cell.cell_type == "code"] if old else []
     now = [cell for cell in new.cells if cell.cell_type == "code"]
@@ -128,7 +197,7 @@ def lacks_outputs(notebook: NotebookNode) -> bool:
 
 
 def execute(notebook: NotebookNode, folder: Path) -> None:
-    """Runs ``notebook`` in place from top to bottom, as if it lay in ``folder``.
+    """Runs ``notebook`` in place from top to bottom, with ``folder`` as its working directory.
 
     Raises:
         CellExecutionError: a cell raised.
@@ -141,7 +210,7 @@ def execute(notebook: NotebookNode, folder: Path) -> None:
         record_timing=False,  # timestamps would change every run
         coalesce_streams=True,
         store_widget_state=False,
-        extra_arguments=["--log-level=ERROR"],  # what kernels say of their sockets
+        extra_arguments=["--log-level=ERROR"],  # without warnings about sockets
     ).execute()
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
@@ -150,10 +219,11 @@ def execute(notebook: NotebookNode, folder: Path) -> None:
 
 
 def stale(root: Path) -> list[str]:
-    """What is wrong with the committed notebooks, one line each; empty when all is well."""
-    found, expected = [], set()
-    for lesson in lessons(root):
-        for path, notebook in zip((lesson.learner, lesson.solved), build(lesson), strict=True):
+    """What is wrong with the committed files, one line each; empty when all is well."""
+    found, expected, course = [], set(), lessons(root)
+    for lesson in course:
+        notebooks = build(lesson, course)
+        for path, notebook in zip((lesson.learner, lesson.solved), notebooks, strict=True):
             expected.add(path)
             name = path.relative_to(root).as_posix()
             if path == lesson.solved:
@@ -167,29 +237,35 @@ def stale(root: Path) -> list[str]:
     for folder in (root / "notebooks", root / "notebooks" / "solutions"):
         for path in sorted(set(folder.glob("*.ipynb")) - expected):
             found.append(f"{path.relative_to(root).as_posix()} has no source")
+    readme = root / "README.md"
+    if readme.exists() and readme.read_text(encoding="utf-8") != _readme(readme, course):
+        found.append("README.md has a table of lessons that differs from tutorial_lib/course.py")
     return found
 
 
 def update(root: Path, to_run: list[str] | None = None) -> None:
-    """Writes every notebook anew.
+    """Writes every notebook and README's table anew.
 
     Args:
         to_run: which solved notebooks to run: None for none, an empty list for those that lack
-            outputs, else beginnings of lessons' names ("03"), or "all".
+            outputs, otherwise beginnings of lessons' names ("03"), or "all".
     """
-    todo = lessons(root)
+    course = lessons(root)
     for name in to_run or []:
-        if name != "all" and not any(lesson.source.stem.startswith(name) for lesson in todo):
+        if name != "all" and not any(lesson.entry.name.startswith(name) for lesson in course):
             raise LessonError(f"no lesson begins with {name!r}")
-    for lesson in todo:
-        learner, solved = build(lesson)
+    readme = root / "README.md"
+    if readme.exists():
+        _write(readme, _readme(readme, course))
+    for lesson in course:
+        learner, solved = build(lesson, course)
         carry_outputs(solved, _read(lesson.solved))
-        _write(lesson.learner, learner)
-        _write(lesson.solved, solved)
+        _write(lesson.learner, _rendered(learner))
+        _write(lesson.solved, _rendered(solved))
         if _wanted(lesson, solved, to_run):
             print(f"running {lesson.solved.relative_to(root)}", flush=True)
             execute(solved, lesson.solved.parent)
-            _write(lesson.solved, solved)
+            _write(lesson.solved, _rendered(solved))
 
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
@@ -213,12 +289,139 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
         print(error, file=sys.stderr)
         return 1
     except CellExecutionError as error:
-        print(f"a cell failed:\n{COLOURS.sub('', str(error))}", file=sys.stderr)
+        print(f"a cell failed:\n{TERMINAL_COLORS.sub('', str(error))}", file=sys.stderr)
         return 1
     for problem in problems:
         print(problem)
-    print("run `make notebooks`" if problems else "the notebooks are in step with their sources")
+    print("run `make notebooks`" if problems else "notebooks and README match their sources")
     return 1 if problems else 0
+
+
+def _manifest(root: Path) -> tuple["Entry", ...]:
+    """The manifest under ``root``, read as a file: it may be another one than the installed."""
+    return runpy.run_path(str(root / "tutorial_lib" / "course.py"))["LESSONS"]
+
+
+def _readme(path: Path, course: Sequence[Lesson]) -> str:
+    """README's text with its table of lessons made anew."""
+    new = table([lesson.entry for lesson in course], folder="notebooks/")
+    text, count = README_TABLE.subn(rf"\1\n{new}\n\n\2", path.read_text(encoding="utf-8"))
+    if count != 1:
+        marks = "<!-- lessons --> and <!-- end of lessons -->"
+        raise LessonError(f"{path.name} must have one pair of lines {marks}, it has {count}")
+    return text
+
+
+def _with_generated_parts(text: str, entry: "Entry", entries: Sequence["Entry"]) -> str:
+    """A text cell with what the manifest says in place of its marks."""
+
+    def part(match: re.Match[str]) -> str:
+        match match[1]:
+            case "minutes":
+                return str(entry.minutes)
+            case "navigation":
+                return navigation(entry, entries)
+            case "lessons":
+                return table(entries)
+        known = "minutes, navigation, lessons"
+        raise LessonError(f"unknown mark {match[0]!r}; known are {known}")
+
+    return GENERATED.sub(part, text)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """A model answer: the lines of its body without indentation, and its arguments."""
+
+    body: list[str]
+    arguments: str
+
+
+class _Answers:
+    """The exercises' model answers, read from the files of checks without importing them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files: dict[str, dict[str, _Answer]] = {}
+
+    def of(self, lesson: str, name: str) -> _Answer:
+        """The model answer of exercise ``name``.
+
+        Raises:
+            LessonError: there is no such exercise, or its answer is not a function of that file.
+        """
+        if lesson not in self.files:
+            path = self.folder / f"{lesson}.py"
+            self.files[lesson] = _model_answers(path) if path.exists() else {}
+        if name not in self.files[lesson]:
+            raise LessonError(f"{lesson}.{name} is no exercise with a function as model answer")
+        return self.files[lesson][name]
+
+
+def _model_answers(path: Path) -> dict[str, _Answer]:
+    """The model answers in one file of checks, by the names of their exercises."""
+    source = path.read_text(encoding="utf-8")
+    module = ast.parse(source, path.name)
+    functions = {node.name: node for node in module.body if isinstance(node, ast.FunctionDef)}
+    found = {}
+    for node in module.body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(keywords=keywords)):
+                for keyword in keywords:
+                    if keyword.arg == "model_answer" and isinstance(keyword.value, ast.Name):
+                        function = functions.get(keyword.value.id)
+                        if function is not None:
+                            found[name] = _answer(function, source.splitlines())
+    return found
+
+
+def _answer(function: ast.FunctionDef, lines: list[str]) -> _Answer:
+    has_docstring = ast.get_docstring(function) is not None
+    first = function.body[1 if has_docstring else 0].lineno - 1
+    while not lines[first - 1].strip() or lines[first - 1].strip().startswith("#"):
+        first -= 1  # comments above the first statement belong to it
+    body = textwrap.dedent("\n".join(lines[first : function.end_lineno])).splitlines()
+    return _Answer(body, ast.unparse(function.args))
+
+
+def _with_solutions(source: str, answers: _Answers) -> str:
+    """A code cell with its exercises' model answers filled in.
+
+    Raises:
+        LessonError: an unknown exercise; a region that holds anything but ``...``, or is not in a
+            function with the arguments of the model answer.
+    """
+    lines, filled = source.splitlines(), []
+    for number, line in enumerate(lines):
+        mark = PULLED.match(line)
+        if mark:
+            answer = answers.of(mark[1], mark[2])
+            placeholder, end = (text.strip() for text in [*lines[number + 1 :], "", ""][:2])
+            if placeholder != "..." or end not in (STUB, END):
+                raise LessonError(f"{line.strip()!r} needs a line `...` and nothing else below it")
+            if (given := _arguments_at(source, number + 1)) != answer.arguments:
+                says = f"the model answer of {mark[1]}.{mark[2]} takes ({answer.arguments})"
+                raise LessonError(f"{says}, the function here ({given})")
+            indent = line[: line.index("#")]
+            filled.append(f"{indent}{BEGIN}")
+            filled += [f"{indent}{inner}" if inner else "" for inner in answer.body]
+        elif not (number and PULLED.match(lines[number - 1])):
+            filled.append(line)
+    return "\n".join(filled)
+
+
+def _arguments_at(source: str, number: int) -> str | None:
+    """The arguments of the innermost function around line ``number``; None outside of any."""
+    try:
+        nodes = list(ast.walk(ast.parse(source)))
+    except SyntaxError as error:
+        raise LessonError(f"the cell is no Python: {error.msg}") from None
+    around = [
+        node
+        for node in nodes
+        if isinstance(node, ast.FunctionDef) and node.lineno < number <= (node.end_lineno or 0)
+    ]
+    return ast.unparse(max(around, key=lambda node: node.lineno).args) if around else None
 
 
 def _empty_notebook() -> NotebookNode:
@@ -231,19 +434,24 @@ def _both_versions(cell: NotebookNode) -> tuple[NotebookNode | None, NotebookNod
     if unknown := tags - KNOWN_TAGS:
         raise LessonError(f"unknown tag {min(unknown)!r}; known are {sorted(KNOWN_TAGS)}")
     learner, solved = copy.deepcopy(cell), copy.deepcopy(cell)
-    solved_tags = tags - {"solution", "learner"}
+    folded = "plumbing" in tags
+    if folded and (cell.cell_type != "code" or BEGIN in cell.source):
+        raise LessonError("'plumbing' is for code cells without a solution")
+    solved_tags = tags - {"solution", "learner", "plumbing"} | ({"hide-input"} if folded else set())
     learner_tags = set(solved_tags)
     if cell.cell_type == "code":
         learner.source, solved.source = split(cell.source)
         if CHECK_OUTPUT in (line.strip() for line in cell.source.splitlines()):
             solved_tags.add("nbval-check-output")
     elif BEGIN in cell.source:
-        raise LessonError("solution regions belong into code cells; use tags for text")
+        raise LessonError("solutions belong in code cells; use tags for text")
     for version, kept in ((learner, learner_tags), (solved, solved_tags)):
         version.metadata.pop("tags", None)
         version.metadata.pop("lines_to_next_cell", None)  # how the source is spaced
         if kept:
             version.metadata["tags"] = sorted(kept)
+        if folded:  # JupyterLab reads this; the website reads the tag
+            version.metadata["jupyter"] = {"source_hidden": True}
     return (None if "solution" in tags else learner), (None if "learner" in tags else solved)
 
 
@@ -251,7 +459,7 @@ def split(source: str) -> tuple[str, str]:
     """A code cell's text for learners and for the solved notebook.
 
     Raises:
-        LessonError: unbalanced or misspelt marks, a stub line that is no comment.
+        LessonError: unbalanced or misspelled marks, a stub line that is not a comment.
     """
     learner: list[str] = []
     solved: list[str] = []
@@ -272,7 +480,7 @@ def split(source: str) -> tuple[str, str]:
                 solved += region.solution
                 region = None
         elif mark == CHECK_OUTPUT and region is None:
-            continue  # becomes a tag, which learners need not read
+            continue  # becomes a tag
         elif NEARLY_A_MARK.match(line):
             raise LessonError(f"{mark!r} is nearly a mark; marks are {BEGIN!r}, {STUB!r}, {END!r}")
         elif region is None:
@@ -327,7 +535,7 @@ def _placeholder(solution: list[str]) -> str:
 
 
 def _cell_id(stem: str, cell: NotebookNode, seen: dict[str, int]) -> str:
-    """An id that depends on the cell's own text, and on how often it came before."""
+    """An id that depends on the cell's own text, and on how often that text came before."""
     text = f"{stem}\0{cell.cell_type}\0{cell.source}"
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     seen[digest] = seen.get(digest, 0) + 1
@@ -349,7 +557,7 @@ def _seen_from_solutions(text: str, lesson_names: set[str]) -> str:
 
 
 def _keep_what_lasts(output: NotebookNode) -> None:
-    """Drops from an output what is of no use once its kernel is gone, or stands there twice.
+    """Drops from an output what is useless without its kernel, and what it holds twice.
 
     A live widget's view means nothing without its kernel, so its still picture remains. `show`
     sends each figure as HTML, whose alternative text JupyterLab reads, and as a plain image, which
@@ -364,7 +572,7 @@ def _keep_what_lasts(output: NotebookNode) -> None:
 def _wanted(lesson: Lesson, solved: NotebookNode, to_run: list[str] | None) -> bool:
     if not to_run:
         return to_run is not None and lacks_outputs(solved)
-    return any(name == "all" or lesson.source.stem.startswith(name) for name in to_run)
+    return any(name == "all" or lesson.entry.name.startswith(name) for name in to_run)
 
 
 def _rendered(notebook: NotebookNode) -> str:
@@ -373,16 +581,15 @@ def _rendered(notebook: NotebookNode) -> str:
 
 
 def _read(path: Path) -> NotebookNode | None:
-    """The notebook at ``path``; None where there is none or where it is broken, so stale."""
+    """The notebook at ``path``; None if there is none, or if it is broken and so stale."""
     try:
         return nbformat.read(path, as_version=4)
     except (FileNotFoundError, nbformat.reader.NotJSONError):
         return None
 
 
-def _write(path: Path, notebook: NotebookNode) -> None:
-    """Writes ``notebook``, unless just that is there: an unchanged file keeps its date."""
-    text = _rendered(notebook)
+def _write(path: Path, text: str) -> None:
+    """Writes ``text``, unless the file holds just that: an unchanged file keeps its date."""
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8", newline="\n")

@@ -5,7 +5,7 @@
 # a little of the noise away, again and again, until a picture is left that nobody has drawn before.
 # Such machines are called **diffusion models**.
 #
-# **After these 10 minutes you will have**
+# **After these <!-- minutes --> minutes you will have**
 #
 # - drawn 64 handwritten digits with a model that comes with the course,
 # - watched one digit drown in noise, and seen it come back,
@@ -156,8 +156,8 @@ show(
 
 # %%
 def to_range(pixels):
-    # BEGIN SOLUTION
-    return pixels.float() / 127.5 - 1
+    # BEGIN SOLUTION lesson00.to_range
+    ...
     # END SOLUTION
 
 
@@ -178,18 +178,10 @@ show(
 # %% [markdown]
 # ## Where to go next
 #
-# | lesson | you will | minutes |
-# |---|---|---|
-# | [0. Start here](00_start_here.ipynb) | draw 64 digits, watch one drown in noise and come back | 10 |
-# | [1. Noise schedules](01_noise_schedules.ipynb) | say how much noise comes when, and how pure the last picture is | 55 |
-# | [2. The closed-form jump](02_closed_form_jump.ipynb) | jump to any step at once, and find the way one step back | 60 |
-# | [3. The epsilon loss](03_epsilon_loss.ipynb) | write the loss, and compare a small network with the exact answer | 60 |
-# | [4. TinyUNet](04_tiny_unet.ipynb) | build the network, and see why each of its parts is there | 60 |
-# | [5. Training for real](05_training.ipynb) | train it, fast and safely, and watch the samples improve | 60 |
-# | [6. DDPM against DDIM](06_ddpm_vs_ddim.ipynb) | walk back from noise in two ways, in 1000 steps and in 20 | 60 |
-# | [7. The cosine schedule](07_cosine_schedule.ipynb) | build a better schedule, and prove that it is one | 60 |
-# | [8. Guidance](08_guidance.ipynb) | draw the digit that is asked for | 50 |
+# <!-- lessons -->
 #
 # Two commands are good to know. `python -m tutorial_lib doctor` says what this machine can do and how
 # long the lessons will take on it. `python -m tutorial_lib progress` runs your notebooks and lists which
 # exercises are solved.
+#
+# <!-- navigation -->

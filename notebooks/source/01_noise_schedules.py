@@ -13,7 +13,7 @@
 # - walk the same schedule in 512 steps instead of 1000, and say what must change,
 # - translate between papers that count steps from 1 and libraries that count from 0.
 #
-# **You need** a little Python and PyTorch tensors, and what a variance is. **Time:** about 55 minutes, of
+# **You need** a little Python and PyTorch tensors, and what a variance is. **Time:** about <!-- minutes --> minutes, of
 # which 40 are for the exercises.
 
 # %%
@@ -125,8 +125,8 @@ show(
 
 # %%
 def my_linear_betas(num_steps, beta_start, beta_end):
-    # BEGIN SOLUTION
-    return torch.linspace(beta_start, beta_end, num_steps)
+    # BEGIN SOLUTION lesson01.linear_betas
+    ...
     # END SOLUTION
 
 
@@ -170,8 +170,8 @@ print(
 
 # %%
 def my_alpha_bar(beta):
-    # BEGIN SOLUTION
-    return torch.cat([torch.ones(1), (1 - beta).cumprod(0)])
+    # BEGIN SOLUTION lesson01.alpha_bar
+    ...
     # END SOLUTION
 
 
@@ -272,11 +272,8 @@ lesson01.counting.check(counting)
 
 # %%
 def my_rates(alpha_bar):
-    # BEGIN SOLUTION
-    signal_rate = alpha_bar.sqrt()
-    noise_rate = (1 - alpha_bar).sqrt()
-    snr = alpha_bar / (1 - alpha_bar)
-    return signal_rate, noise_rate, snr
+    # BEGIN SOLUTION lesson01.rates
+    ...
     # END SOLUTION
 
 
@@ -353,9 +350,8 @@ show(
 
 # %%
 def my_alpha_bars(beta):
-    # BEGIN SOLUTION
-    clean = torch.ones(len(beta), 1)
-    return torch.cat([clean, (1 - beta).cumprod(dim=1)], dim=1)
+    # BEGIN SOLUTION lesson01.alpha_bars
+    ...
     # END SOLUTION
 
 
@@ -410,8 +406,8 @@ print("alpha_bar at T:", ", ".join(f"{float(end):.2g}" for end in rows[:, -1]))
 
 # %%
 def my_quadratic_betas(num_steps, beta_start, beta_end):
-    # BEGIN SOLUTION
-    return torch.linspace(beta_start**0.5, beta_end**0.5, num_steps) ** 2
+    # BEGIN SOLUTION lesson01.quadratic_betas
+    ...
     # END SOLUTION
 
 
@@ -630,11 +626,8 @@ lesson01.too_short.check(too_short)
 
 # %%
 def my_rescaled(alpha_bar, num_steps):
-    # BEGIN SOLUTION
-    T = len(alpha_bar) - 1
-    stations = torch.linspace(0, T, num_steps + 1, dtype=torch.float64)
-    log_alpha_bar = torch.from_numpy(np.interp(stations, torch.arange(T + 1), alpha_bar.log()))
-    return 1 - log_alpha_bar.diff().exp()
+    # BEGIN SOLUTION lesson01.rescaled
+    ...
     # END SOLUTION
 
 
@@ -837,4 +830,4 @@ lesson01.why_thousand.check(why_thousand)
 # - Lin, Liu, Li, Yang: *Common Diffusion Noise Schedules and Sample Steps are Flawed*, 2024, arXiv 2305.08891. What the leftover in $x_T$ does.
 # - Xiao, Kreis, Vahdat: *Tackling the Generative Learning Trilemma with Denoising Diffusion GANs*, 2022, arXiv 2112.07804. Large steps back with two humps and more.
 #
-# Next: [lesson 2](02_closed_form_jump.ipynb) derives the big step, and takes it.
+# <!-- navigation -->

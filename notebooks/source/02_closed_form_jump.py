@@ -12,7 +12,7 @@
 # - get $x_0$ back from $x_t$ and the noise, and say how errors grow on the way,
 # - derive where $x_{t-1}$ was, given $x_t$ and $x_0$: the posterior, which every sampler is built on.
 #
-# **You need** lesson 1 (betas, $\bar\alpha_t$, the two rates), and what a Gaussian is. **Time:** about 60 minutes, of which 45 are for
+# **You need** lesson 1 (betas, $\bar\alpha_t$, the two rates), and what a Gaussian is. **Time:** about <!-- minutes --> minutes, of which 45 are for
 # the exercises.
 
 # %%
@@ -70,13 +70,8 @@ print("tutorial_lib", tutorial_lib.__version__, "| torch", torch.__version__)
 
 # %%
 def my_chain(schedule, x0, t, generator):
-    # BEGIN SOLUTION
-    x = x0
-    for step in range(1, t + 1):
-        z = torch.randn(x.shape, generator=generator)
-        beta = schedule.beta[step - 1]
-        x = (1 - beta).sqrt() * x + beta.sqrt() * z
-    return x
+    # BEGIN SOLUTION lesson02.chain
+    ...
     # END SOLUTION
 
 
@@ -230,9 +225,8 @@ show(
 
 # %%
 def my_at_steps(values, t, x):
-    # BEGIN SOLUTION
-    picked = values[t]
-    return picked.reshape(len(t), *[1] * (x.ndim - 1))
+    # BEGIN SOLUTION lesson02.at_steps
+    ...
     # END SOLUTION
 
 
@@ -268,11 +262,8 @@ for shape in [(2, 3, 32, 32), (2, 1, 28, 28), (2, 2)]:
 
 # %%
 def my_jump(schedule, x0, t, eps):
-    # BEGIN SOLUTION
-    shape = (-1, *[1] * (x0.ndim - 1))
-    signal_rate = schedule.signal_rate[t].reshape(shape)
-    noise_rate = schedule.noise_rate[t].reshape(shape)
-    return signal_rate * x0 + noise_rate * eps
+    # BEGIN SOLUTION lesson02.jump
+    ...
     # END SOLUTION
 
 
@@ -529,11 +520,8 @@ assert scores[500][2] > 0.02  # at t = 500 the picture is still there
 
 # %%
 def my_predict_x0(schedule, x_t, t, eps_hat):
-    # BEGIN SOLUTION
-    shape = (-1, *[1] * (x_t.ndim - 1))
-    signal_rate = schedule.signal_rate[t].reshape(shape)
-    noise_rate = schedule.noise_rate[t].reshape(shape)
-    return (x_t - noise_rate * eps_hat) / signal_rate
+    # BEGIN SOLUTION lesson02.predict_x0
+    ...
     # END SOLUTION
 
 
@@ -672,14 +660,8 @@ print(
 
 # %%
 def my_posterior(schedule, x0, x_t, t):
-    # BEGIN SOLUTION
-    shape = (-1, *[1] * (x0.ndim - 1))
-    alpha_bar = schedule.alpha_bar[t].reshape(shape)
-    before = schedule.alpha_bar[t - 1].reshape(shape)
-    beta = schedule.beta[t - 1].reshape(shape)
-    mean = (before.sqrt() * beta * x0 + (1 - beta).sqrt() * (1 - before) * x_t) / (1 - alpha_bar)
-    variance = beta * (1 - before) / (1 - alpha_bar)
-    return mean, variance
+    # BEGIN SOLUTION lesson02.posterior
+    ...
     # END SOLUTION
 
 
@@ -844,4 +826,4 @@ assert ratio[0] == 0
 # - Luo: *Understanding Diffusion Models: A Unified Perspective*, 2022, arXiv 2208.11970. The same derivations at a slow pace.
 # - Gretton, Borgwardt, Rasch, Schölkopf, Smola: *A Kernel Two-Sample Test*, 2012, Journal of Machine Learning Research 13. Testing whether two samples differ.
 #
-# Next: [lesson 3](03_epsilon_loss.ipynb) trains a network to guess the noise, and says how well anybody can.
+# <!-- navigation -->

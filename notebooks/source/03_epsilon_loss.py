@@ -14,7 +14,7 @@
 # - judge advice on which $t$ to draw and how to weigh it, by measuring.
 #
 # **You need** lessons 1 and 2: the rates, the jump, the posterior. Of PyTorch: what a `Module` and an
-# optimizer are. **Time:** about 60 minutes.
+# optimizer are. **Time:** about <!-- minutes --> minutes.
 
 # %%
 import copy
@@ -237,12 +237,8 @@ show(
 
 # %%
 def my_epsilon_loss(model, schedule, x0, generator):
-    # BEGIN SOLUTION
-    t = torch.randint(1, schedule.num_steps + 1, (len(x0),), generator=generator)
-    eps = torch.randn(x0.shape, generator=generator)
-    x_t = diffuse(schedule, x0, t, eps)
-    eps_hat = model(x_t, t)
-    return (eps_hat - eps).square().mean()
+    # BEGIN SOLUTION lesson03.epsilon_loss
+    ...
     # END SOLUTION
 
 
@@ -369,13 +365,8 @@ assert abs(end - middle) < 0.02
 
 # %%
 def loss_by_step(model, schedule, x0, steps, eps):
-    # BEGIN SOLUTION
-    losses = []
-    for step in steps:
-        t = torch.full((len(x0),), step)
-        eps_hat = model(diffuse(schedule, x0, t, eps), t)
-        losses.append((eps_hat - eps).square().mean())
-    return torch.stack(losses)
+    # BEGIN SOLUTION lesson03.loss_by_step
+    ...
     # END SOLUTION
 
 
@@ -619,11 +610,8 @@ DenoiserExplorer(net, schedule, draw_data(300, seeded(12)), oracle=oracle, t=40)
 
 # %%
 def posterior_mean(schedule, data, x_t, t):
-    # BEGIN SOLUTION
-    alpha_bar = schedule.alpha_bar[t][:, None]  # (B, 1)
-    away = x_t[:, None, :] - schedule.signal_rate[t][:, None, None] * data  # (B, N, D)
-    logits = -away.square().sum(2) / (2 * (1 - alpha_bar))  # (B, N)
-    return logits.softmax(1) @ data.double()  # (B, N) @ (N, D)
+    # BEGIN SOLUTION lesson03.posterior_mean
+    ...
     # END SOLUTION
 
 
@@ -764,9 +752,8 @@ assert on_new[0] > 10
 
 # %%
 def score_from_eps(schedule, eps_hat, t):
-    # BEGIN SOLUTION
-    noise_rate = schedule.noise_rate[t].reshape(-1, *[1] * (eps_hat.ndim - 1))
-    return -eps_hat / noise_rate
+    # BEGIN SOLUTION lesson03.score_from_eps
+    ...
     # END SOLUTION
 
 
@@ -841,11 +828,8 @@ assert agreement.median() > 0.98
 
 # %%
 def v_target(schedule, x0, t, eps):
-    # BEGIN SOLUTION
-    shape = (-1, *[1] * (x0.ndim - 1))
-    signal_rate = schedule.signal_rate[t].reshape(shape)
-    noise_rate = schedule.noise_rate[t].reshape(shape)
-    return signal_rate * eps - noise_rate * x0
+    # BEGIN SOLUTION lesson03.v_target
+    ...
     # END SOLUTION
 
 
@@ -997,9 +981,8 @@ show(
 
 # %%
 def my_min_snr_weight(schedule, t, gamma):
-    # BEGIN SOLUTION
-    snr = schedule.snr[t]
-    return snr.clamp(max=gamma) / snr
+    # BEGIN SOLUTION lesson03.min_snr_weight
+    ...
     # END SOLUTION
 
 
@@ -1282,4 +1265,4 @@ playground
 # - Nicholas Carlini and others, *Extracting Training Data from Diffusion Models*, 2023, arXiv:2301.13188.
 #   Memorizing, for real.
 #
-# Next: [lesson 4](04_tiny_unet.ipynb) builds a network that can look at pictures.
+# <!-- navigation -->

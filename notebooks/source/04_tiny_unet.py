@@ -14,7 +14,7 @@
 # - say when a network needs to be told $t$ at all.
 #
 # **You need** lessons 1 to 3: rates, the jump, the epsilon loss and its floor. Of PyTorch: convolutions, a training
-# loop. **Time:** about 60 minutes.
+# loop. **Time:** about <!-- minutes --> minutes.
 
 # %%
 import math
@@ -89,12 +89,8 @@ print(describe_device(device))
 
 # %%
 def my_timestep_embedding(t, dim):
-    # BEGIN SOLUTION
-    half = dim // 2
-    i = torch.arange(half, device=t.device)
-    frequency = 10000.0 ** (-i / half)  # (dim/2,), from 1 down
-    angle = t[:, None] * frequency  # (B, 1) times (dim/2,) is (B, dim/2)
-    return torch.cat([angle.sin(), angle.cos()], dim=1)
+    # BEGIN SOLUTION lesson04.timestep_embedding
+    ...
     # END SOLUTION
 
 
@@ -254,9 +250,8 @@ show(
 
 # %%
 def my_scale_and_shift(h, time):
-    # BEGIN SOLUTION
-    scale, shift = time[:, :, None, None].chunk(2, dim=1)  # (B, C, 1, 1) each
-    return h * (1 + scale) + shift
+    # BEGIN SOLUTION lesson04.scale_and_shift
+    ...
     # END SOLUTION
 
 
@@ -318,11 +313,8 @@ lesson04.field_by_hand.check(field_width)
 
 # %%
 def my_sees(net, x, row, column):
-    # BEGIN SOLUTION
-    x = x.clone().requires_grad_()
-    out = net(x)
-    (gradient,) = torch.autograd.grad(out[:, :, row, column].sum(), x)
-    return gradient.abs().sum(dim=(0, 1))
+    # BEGIN SOLUTION lesson04.sees
+    ...
     # END SOLUTION
 
 
@@ -494,9 +486,8 @@ show(
 
 # %%
 def my_merge_skip(h, skip):
-    # BEGIN SOLUTION
-    h = F.interpolate(h, size=skip.shape[2:])
-    return torch.cat([h, skip], dim=1)
+    # BEGIN SOLUTION lesson04.merge_skip
+    ...
     # END SOLUTION
 
 
@@ -519,10 +510,8 @@ lesson04.merge_skip.check(my_merge_skip)
 
 # %%
 def my_to_patches(x, patch):
-    # BEGIN SOLUTION
-    height, width = x.shape[2:]
-    x = F.pad(x, (0, -width % patch, 0, -height % patch))
-    return F.pixel_unshuffle(x, patch)
+    # BEGIN SOLUTION lesson04.to_patches
+    ...
     # END SOLUTION
 
 
@@ -868,4 +857,4 @@ assert dirt["trained, told"] < 0.8 * dirt["trained, blind"]
 # - Kamb, Ganguli: *An analytic theory of creativity in convolutional diffusion models*, 2024, arXiv 2412.20292. Perfect denoisers with a window.
 # - Sun et al.: *Is Noise Conditioning Necessary for Denoising Generative Models?*, 2025, arXiv 2502.13129.
 #
-# Next: [lesson 5](05_training.ipynb) trains it for real.
+# <!-- navigation -->

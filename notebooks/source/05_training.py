@@ -13,7 +13,7 @@
 # - train with the library, watch the samples improve while it runs, and read the loss by $t$,
 # - save a model so that others can load it without trusting you, and go on with a run that was stopped.
 #
-# **You need** lessons 1 to 4: the jump, the epsilon loss, TinyUNet. **Time:** about 60 minutes, of which the
+# **You need** lessons 1 to 4: the jump, the epsilon loss, TinyUNet. **Time:** about <!-- minutes --> minutes, of which the
 # computer works one or two.
 
 # %%
@@ -126,12 +126,8 @@ assert w.grad == 18
 
 # %%
 def train_step(network, optimizer, loss_of):
-    # BEGIN SOLUTION
-    loss = loss_of(network)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return loss.item()
+    # BEGIN SOLUTION lesson05.train_step
+    ...
     # END SOLUTION
 
 
@@ -261,10 +257,8 @@ lesson05.first_step.check(first_move)
 
 # %%
 def lr_at(step, steps, warmup, peak):
-    # BEGIN SOLUTION
-    fraction = (step + 0.5) / steps
-    grown = min(1, fraction / warmup) if warmup > 0 else 1
-    return peak * grown * (1 - fraction)
+    # BEGIN SOLUTION lesson05.lr_at
+    ...
     # END SOLUTION
 
 
@@ -348,10 +342,8 @@ assert max(ends[2:]) < 0.5
 
 # %%
 def clip_gradients(gradients, max_norm):
-    # BEGIN SOLUTION
-    norm = torch.cat([g.flatten() for g in gradients]).norm()
-    factor = min(1.0, max_norm / norm) if norm > 0 else 1.0
-    return [factor * g for g in gradients]
+    # BEGIN SOLUTION lesson05.clip_gradients
+    ...
     # END SOLUTION
 
 
@@ -447,12 +439,8 @@ lesson05.ema_from_zero.check(share)
 
 # %%
 def ema_update(averaged, network, decay):
-    # BEGIN SOLUTION
-    with torch.no_grad():
-        for kept, now in zip(averaged.parameters(), network.parameters(), strict=True):
-            kept.mul_(decay).add_(now, alpha=1 - decay)
-        for kept, now in zip(averaged.buffers(), network.buffers(), strict=True):
-            kept.copy_(now)
+    # BEGIN SOLUTION lesson05.ema_update
+    ...
     # STUB
     # ...
     # END SOLUTION
@@ -687,16 +675,8 @@ lesson05.why_bf16.check(why)
 
 # %%
 def scaled_step(network, optimizer, loss_of, scale, max_norm):
-    # BEGIN SOLUTION
-    optimizer.zero_grad()
-    (loss_of(network) * scale).backward()
-    for parameter in network.parameters():
-        parameter.grad /= scale
-    norm = torch.nn.utils.clip_grad_norm_(network.parameters(), max_norm)
-    if not norm.isfinite():
-        return scale / 2
-    optimizer.step()
-    return scale
+    # BEGIN SOLUTION lesson05.scaled_step
+    ...
     # END SOLUTION
 
 
@@ -940,10 +920,8 @@ print(
 
 # %%
 def loss_by_bin(t, losses, num_steps, bins):
-    # BEGIN SOLUTION
-    place = (t - 1) * bins // num_steps
-    total = torch.zeros(bins).index_add(0, place, losses)
-    return total / torch.bincount(place, minlength=bins)
+    # BEGIN SOLUTION lesson05.loss_by_bin
+    ...
     # END SOLUTION
 
 
@@ -1109,4 +1087,4 @@ show(
 # - T. Karras et al., *Analyzing and Improving the Training Dynamics of Diffusion Models* (EMA in depth), 2023, arXiv:2312.02696
 # - R. Pascanu, T. Mikolov, Y. Bengio, *On the difficulty of training recurrent neural networks* (clipping), 2012, arXiv:1211.5063
 #
-# **Next:** [lesson 6](06_ddpm_vs_ddim.ipynb) walks from noise to a picture, in a thousand steps and in twenty.
+# <!-- navigation -->

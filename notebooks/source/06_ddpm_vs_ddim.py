@@ -14,7 +14,7 @@
 # - walk from one picture to another through noise, and find the noise behind a given picture.
 #
 # **You need** lessons 1 to 3 (rates, the posterior, oracles) and know from lessons 4 and 5 that a
-# network can be trained to say `eps_hat`. **Time:** 60 minutes.
+# network can be trained to say `eps_hat`. **Time:** <!-- minutes --> minutes.
 
 # %%
 import math
@@ -144,12 +144,8 @@ for t in (1000, 500, 100):
 
 # %%
 def ddpm_step(schedule, x_t, t, eps_hat, z, sigma_squared):
-    # BEGIN SOLUTION
-    alpha, beta = schedule.alpha[t - 1], schedule.beta[t - 1]
-    mean = (x_t - beta / schedule.noise_rate[t] * eps_hat) / alpha.sqrt()
-    if t == 1:
-        return mean
-    return mean + sigma_squared.sqrt() * z
+    # BEGIN SOLUTION lesson06.ddpm_step
+    ...
     # END SOLUTION
 
 
@@ -219,9 +215,8 @@ assert torch.allclose(mean, short.float(), atol=1e-5)
 
 # %%
 def timesteps(num_steps, count):
-    # BEGIN SOLUTION
-    stride = num_steps // count
-    return list(range(num_steps, -1, -stride))
+    # BEGIN SOLUTION lesson06.timesteps
+    ...
     # END SOLUTION
 
 
@@ -370,12 +365,8 @@ lesson06.long_strides.check(where_is_the_error)
 
 # %%
 def ddim_step(schedule, x_t, t, s, eps_hat, eta, z):
-    # BEGIN SOLUTION
-    abar_t, abar_s = schedule.alpha_bar[t], schedule.alpha_bar[s]
-    x0_hat = (x_t - (1 - abar_t).sqrt() * eps_hat) / abar_t.sqrt()
-    sigma = eta * ((1 - abar_s) / (1 - abar_t) * (1 - abar_t / abar_s)).sqrt()
-    kept = (1 - abar_s - sigma**2).sqrt()
-    return abar_s.sqrt() * x0_hat + kept * eps_hat + sigma * z
+    # BEGIN SOLUTION lesson06.ddim_step
+    ...
     # END SOLUTION
 
 
@@ -808,10 +799,8 @@ lesson06.midpoint_length.check(length_of_midpoint)
 
 # %%
 def slerp(a, b, w):
-    # BEGIN SOLUTION
-    cosine = (a * b).sum() / (a.norm() * b.norm())
-    angle = cosine.acos()
-    return (((1 - w) * angle).sin() * a + (w * angle).sin() * b) / angle.sin()
+    # BEGIN SOLUTION lesson06.slerp
+    ...
     # END SOLUTION
 
 
@@ -909,15 +898,8 @@ assert middles["straight line"].mean() < middles["on the sphere"].mean()
 
 # %%
 def invert(model, schedule, x_0, timesteps):
-    # BEGIN SOLUTION
-    signal, noise = schedule.signal_rate, schedule.noise_rate
-    upwards = list(timesteps)[::-1]
-    x = x_0
-    for s, t in zip(upwards[:-1], upwards[1:], strict=True):
-        eps_hat = model(x, torch.full((len(x),), t))
-        x0_hat = (x - noise[s] * eps_hat) / signal[s]
-        x = signal[t] * x0_hat + noise[t] * eps_hat
-    return x
+    # BEGIN SOLUTION lesson06.invert
+    ...
     # END SOLUTION
 
 
@@ -1066,4 +1048,4 @@ assert spreads[0] < spreads[1]
 # - Xiao, Kreis, Vahdat: *Tackling the Generative Learning Trilemma with Denoising Diffusion GANs*, 2022, arXiv 2112.07804. Long
 #   strides with several humps, learned.
 #
-# Next: [lesson 7](07_cosine_schedule.ipynb) changes the schedule, and builds the distance to judge it by.
+# <!-- navigation -->

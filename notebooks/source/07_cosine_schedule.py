@@ -13,7 +13,7 @@
 # - tell apart what a schedule does in *training* and what it does in *sampling*,
 # - say what came out, with its limits.
 #
-# **You need** lessons 1, 5 and 6: $\bar\alpha_t$ and SNR, training, DDIM. **Time:** about 60 minutes, of which 45 are for
+# **You need** lessons 1, 5 and 6: $\bar\alpha_t$ and SNR, training, DDIM. **Time:** about <!-- minutes --> minutes, of which 45 are for
 # the exercises and questions.
 
 # %%
@@ -112,10 +112,8 @@ lesson07.wasted.check(share_in_the_dark)
 
 # %%
 def my_curve(num_steps, offset):
-    # BEGIN SOLUTION
-    t = torch.arange(num_steps + 1, dtype=torch.float64)
-    f = torch.cos((t / num_steps + offset) / (1 + offset) * math.pi / 2) ** 2
-    return f / f[0]
+    # BEGIN SOLUTION lesson07.alpha_bar_curve
+    ...
     # END SOLUTION
 
 
@@ -190,9 +188,8 @@ ScheduleExplorer(glyphs(5).images[4], family="cosine", t=700)
 
 # %%
 def my_betas(alpha_bar, max_beta):
-    # BEGIN SOLUTION
-    beta = 1 - alpha_bar[1:] / alpha_bar[:-1]
-    return beta.clamp(max=max_beta)
+    # BEGIN SOLUTION lesson07.cut_betas
+    ...
     # END SOLUTION
 
 
@@ -228,11 +225,8 @@ print(f"alpha_bar_1000 = {SCHEDULES['cosine'].alpha_bar[-1]:.2e}")
 
 # %%
 def my_cosine(num_steps, offset, max_beta):
-    # BEGIN SOLUTION
-    t = torch.arange(num_steps + 1, dtype=torch.float64)
-    f = torch.cos((t / num_steps + offset) / (1 + offset) * math.pi / 2) ** 2
-    beta = (1 - f[1:] / f[:-1]).clamp(max=max_beta)
-    return torch.cat([torch.ones(1), (1 - beta).cumprod(0)])
+    # BEGIN SOLUTION lesson07.cosine
+    ...
     # END SOLUTION
 
 
@@ -299,10 +293,8 @@ show(
 
 # %%
 def my_share(alpha_bar, low, high):
-    # BEGIN SOLUTION
-    log_snr = (alpha_bar / (1 - alpha_bar)).log()[1:]
-    inside = (log_snr >= low) & (log_snr < high)
-    return inside.double().mean()
+    # BEGIN SOLUTION lesson07.log_snr_share
+    ...
     # END SOLUTION
 
 
@@ -366,10 +358,8 @@ for name, schedule in SCHEDULES.items():
 
 # %%
 def my_distance(a, b):
-    # BEGIN SOLUTION
-    means = (a.mean(0) - b.mean(0)) ** 2
-    spreads = (a.std(0) - b.std(0)) ** 2
-    return (means + spreads).sum()
+    # BEGIN SOLUTION lesson07.frechet_diagonal
+    ...
     # END SOLUTION
 
 
@@ -423,9 +413,8 @@ assert right > 0.7
 
 # %%
 def my_floor(distance, real, count, generator):
-    # BEGIN SOLUTION
-    order = torch.randperm(len(real), generator=generator)
-    return distance(real[order[:count]], real[order[count:]])
+    # BEGIN SOLUTION lesson07.one_floor
+    ...
     # END SOLUTION
 
 
@@ -789,4 +778,4 @@ print(f"mean of the bootstrap is {shift:+.2f} off: repeats are fewer different p
 # - Martin Heusel and others, *GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium*, 2017, arXiv:1706.08500. Where FID comes from.
 # - Mikołaj Bińkowski and others, *Demystifying MMD GANs*, 2018, arXiv:1801.01401. KID, and the bias of FID.
 #
-# Next: [lesson 8](08_guidance.ipynb) asks for a digit and gets it.
+# <!-- navigation -->

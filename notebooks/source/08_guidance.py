@@ -14,7 +14,7 @@
 # - say for this model what "guidance 7.5" does.
 #
 # **You need** from lesson 3 that eps and the score are one thing, from lesson 4 how a network is told the
-# step, from lesson 6 DDIM, from lesson 7 distances with a floor. **Time:** about 50 minutes.
+# step, from lesson 6 DDIM, from lesson 7 distances with a floor. **Time:** about <!-- minutes --> minutes.
 
 # %%
 import time
@@ -88,8 +88,8 @@ model = labelled(checkpoint.network, schedule, checkpoint.card["target"])
 
 # %%
 def label_grid(num_classes, columns):
-    # BEGIN SOLUTION
-    return torch.arange(num_classes).repeat_interleave(columns)
+    # BEGIN SOLUTION lesson08.label_grid
+    ...
     # END SOLUTION
 
 
@@ -128,11 +128,8 @@ print(labels.view(NUM_CLASSES, COLUMNS)[[0, 1, 9]].tolist())
 
 # %%
 def my_condition(model, labels):
-    # BEGIN SOLUTION
-    def conditioned(x_t, t):
-        return model(x_t, t, labels)
-
-    return conditioned
+    # BEGIN SOLUTION lesson08.condition
+    ...
     # END SOLUTION
 
 
@@ -188,9 +185,8 @@ show(
 
 # %%
 def my_drop_labels(labels, p, num_classes, generator):
-    # BEGIN SOLUTION
-    dropped = torch.rand(len(labels), generator=generator) < p
-    return torch.where(dropped, num_classes, labels)
+    # BEGIN SOLUTION lesson08.drop_labels
+    ...
     # END SOLUTION
 
 
@@ -255,8 +251,8 @@ print(f"the network in data/ was trained with p = {checkpoint.card['config']['la
 
 # %%
 def guided_eps(eps_cond, eps_uncond, scale):
-    # BEGIN SOLUTION
-    return eps_uncond + scale * (eps_cond - eps_uncond)
+    # BEGIN SOLUTION lesson08.guided_eps
+    ...
     # END SOLUTION
 
 
@@ -414,16 +410,8 @@ assert middle[7.5] < 0.02
 
 # %%
 def two_in_one(model, labels, scale, num_classes):
-    # BEGIN SOLUTION
-    no_class = torch.full_like(labels, num_classes)
-    both_labels = torch.cat([labels, no_class])
-
-    def guided(x_t, t):
-        eps_both = model(torch.cat([x_t, x_t]), torch.cat([t, t]), both_labels)
-        eps_cond, eps_uncond = eps_both.chunk(2)
-        return eps_uncond + scale * (eps_cond - eps_uncond)
-
-    return guided
+    # BEGIN SOLUTION lesson08.two_in_one
+    ...
     # END SOLUTION
 
 
@@ -499,14 +487,8 @@ show(
 
 # %%
 def spread(features, labels):
-    # BEGIN SOLUTION
-    means = []
-    for label in labels.unique():
-        own = features[labels == label]
-        distances = torch.cdist(own, own)
-        pairs = len(own) * (len(own) - 1)
-        means.append(distances.sum() / pairs)
-    return torch.stack(means).mean()
+    # BEGIN SOLUTION lesson08.spread
+    ...
     # END SOLUTION
 
 
@@ -789,5 +771,7 @@ show(
 # - Bradley, Nakkiran: *Classifier-Free Guidance is a Predictor-Corrector*, 2024, arXiv 2408.09000. What the guided walk
 #   samples from, and what it does not.
 #
-# That was the last lesson. What would you like to draw? Lesson 5's `train` takes a folder of your own pictures, one
+# What would you like to draw? Lesson 5's `train` takes a folder of your own pictures, one
 # subfolder a class: `python -m tutorial_lib train --dataset folder:PATH --conditional`.
+#
+# <!-- navigation -->

@@ -9,7 +9,6 @@ import nbformat
 import pytest
 from build_notebooks import (
     LessonError,
-    build,
     carry_outputs,
     execute,
     lessons,
@@ -17,15 +16,34 @@ from build_notebooks import (
     stale,
     update,
 )
+from nbformat import NotebookNode
 
 
 def course(root: Path, **sources: str) -> Path:
-    """A course under ``root`` with these lessons."""
-    folder = root / "notebooks" / "source"
+    """A course under ``root`` with these lessons, without exercises."""
+    folder, library = root / "notebooks" / "source", root / "tutorial_lib"
     folder.mkdir(parents=True, exist_ok=True)
+    (library / "checks").mkdir(parents=True, exist_ok=True)
+    entries = ["from tutorial_lib.course import Lesson\n\nLESSONS = ("]
     for name, text in sources.items():
         (folder / f"{name}.py").write_text(textwrap.dedent(text).lstrip())
+        entries.append(f'    Lesson("{name}", title="T{name[:2]}", goal="try it", minutes=7),')
+        (library / "checks" / f"lesson{name[:2]}.py").write_text("")
+    (library / "course.py").write_text("\n".join([*entries, ")\n"]))
     return root
+
+
+def with_checks(root: Path, text: str) -> Path:
+    """The same course, with this text as the checks of lesson 1."""
+    path = root / "tutorial_lib" / "checks" / "lesson01.py"
+    path.write_text(textwrap.dedent(text).lstrip())
+    return root
+
+
+def build(root: Path, number: int = 0) -> tuple[NotebookNode, NotebookNode]:
+    """The two notebooks of a lesson of the course under ``root``."""
+    found = lessons(root)
+    return build_notebooks.build(found[number], found)
 
 
 TWO_CELLS = """
@@ -114,12 +132,12 @@ def test_marks_that_do_not_balance_are_refused(source, complaint):
 def test_an_error_names_the_lesson_and_the_cell(tmp_path):
     root = course(tmp_path, **{"01_a": "# %%\nx = 1\n\n# %%\n# BEGIN SOLUTION\nx = 2\n"})
     with pytest.raises(LessonError, match=r"01_a\.py, cell 2: .*\n    # BEGIN SOLUTION"):
-        build(lessons(root)[0])
+        build(root)
 
 
 def test_tags_say_where_a_cell_appears(tmp_path):
     source = '# %%\nx = 1\n\n# %% tags=["solution"]\nx = 2\n\n# %% tags=["learner"]\nx = 3\n'
-    learner, solved = build(lessons(course(tmp_path, **{"01_a": source}))[0])
+    learner, solved = build(course(tmp_path, **{"01_a": source}))
     assert [cell.source for cell in learner.cells] == ["x = 1", "x = 3"]
     assert [cell.source for cell in solved.cells] == ["x = 1", "x = 2"]
     assert all(not cell.metadata for cell in learner.cells + solved.cells)
@@ -128,11 +146,11 @@ def test_tags_say_where_a_cell_appears(tmp_path):
 def test_an_unknown_tag_is_refused(tmp_path):
     root = course(tmp_path, **{"01_a": '# %% tags=["solutions"]\nx = 1\n'})
     with pytest.raises(LessonError, match="unknown tag 'solutions'"):
-        build(lessons(root)[0])
+        build(root)
 
 
 def test_checked_output_becomes_a_tag_of_the_solved_notebook(tmp_path):
-    learner, solved = build(lessons(course(tmp_path, **{"01_a": TWO_CELLS}))[0])
+    learner, solved = build(course(tmp_path, **{"01_a": TWO_CELLS}))
     assert learner.cells[2].source == solved.cells[2].source == "print(a + 1)"
     assert solved.cells[2].metadata.tags == ["nbval-check-output"]
     assert "tags" not in learner.cells[2].metadata
@@ -143,7 +161,7 @@ def test_links_hold_in_both_folders(tmp_path):
         "# %% [markdown]\n# [next](02_b.ipynb#top) [home](../README.md) [web](https://arxiv.org)\n"
         '# [solved](solutions/02_b.ipynb) <img src="../data/a.png" alt="a"> [here](#there)\n'
     )
-    learner, solved = build(lessons(course(tmp_path, **{"01_a": text, "02_b": "# %%\n"}))[0])
+    learner, solved = build(course(tmp_path, **{"01_a": text, "02_b": "# %%\n"}))
     assert "(../README.md)" in learner.cells[0].source
     assert solved.cells[0].source == (
         "[next](02_b.ipynb#top) [home](../../README.md) [web](https://arxiv.org)\n"
@@ -153,24 +171,210 @@ def test_links_hold_in_both_folders(tmp_path):
 
 def test_ids_come_from_the_text(tmp_path):
     source = "# %%\nx = 1\n\n# %%\ny = 2\n\n# %%\nx = 1\n"
-    first, _ = build(lessons(course(tmp_path, **{"01_a": source}))[0])
+    first, _ = build(course(tmp_path, **{"01_a": source}))
     ids = [cell.id for cell in first.cells]
     assert len(set(ids)) == 3
     assert ids[2] == f"{ids[0]}-2"
-    inserted, _ = build(lessons(course(tmp_path, **{"01_a": "# %%\nz = 0\n\n" + source}))[0])
+    inserted, _ = build(course(tmp_path, **{"01_a": "# %%\nz = 0\n\n" + source}))
     assert [cell.id for cell in inserted.cells[1:]] == ids
 
 
 def test_outputs_stay_up_to_the_first_cell_that_changed(tmp_path):
     source = "# %%\na = 1\n\n# %%\nb = 2\n\n# %%\nc = 3\n"
-    _, old = build(lessons(course(tmp_path, **{"01_a": source}))[0])
+    _, old = build(course(tmp_path, **{"01_a": source}))
     for count, cell in enumerate(old.cells, start=1):
         cell.execution_count = count
         cell.outputs = [nbformat.v4.new_output("stream", text=f"{count}\n")]
-    _, new = build(lessons(course(tmp_path, **{"01_a": source.replace("b = 2", "b = 4")}))[0])
+    _, new = build(course(tmp_path, **{"01_a": source.replace("b = 2", "b = 4")}))
     carry_outputs(new, old)
     assert [cell.execution_count for cell in new.cells] == [1, None, None]
     assert [len(cell.outputs) for cell in new.cells] == [1, 0, 0]
+
+
+CHECKS = """
+    def _jump(x, by=1):
+        \"\"\"Seen in the library only.\"\"\"
+        # a comment above
+        y = x + by  # and beside
+
+        return y
+
+
+    jump = Exercise("lesson01.jump", "Jump", model_answer=_jump)
+    choice = Choice("lesson01.choice", "Which?", right="b")
+    """
+JUMP = """
+    # %%
+    def my_jump(x, by=1):
+        # BEGIN SOLUTION lesson01.jump
+        ...
+        # END SOLUTION
+
+
+    my_jump(1)
+    """
+
+
+def test_a_solution_comes_from_its_check(tmp_path):
+    root = with_checks(course(tmp_path, **{"01_a": JUMP}), CHECKS)
+    (learner,), (solved,) = (notebook.cells for notebook in build(root))
+    assert solved.source == (
+        "def my_jump(x, by=1):\n    # a comment above\n    y = x + by  # and beside\n\n"
+        "    return y\n\n\nmy_jump(1)"
+    )
+    assert learner.source == (
+        "def my_jump(x, by=1):\n    return ...  # your code here\n\n\nmy_jump(1)"
+    )
+    in_place = solved.source.replace("    # a", "    # BEGIN SOLUTION\n    # a").replace(
+        "return y", "return y\n    # END SOLUTION"
+    )
+    written_out, _ = build(course(tmp_path, **{"01_a": f"# %%\n{in_place}\n"}))
+    assert written_out.cells == [learner], "where a solution comes from must not change its cell"
+
+
+def test_a_solution_from_a_check_may_have_a_stub(tmp_path):
+    stub = "    ...\n        # STUB\n        # y = ...\n        # return y\n"
+    root = with_checks(course(tmp_path, **{"01_a": JUMP.replace("    ...\n", stub)}), CHECKS)
+    learner, solved = build(root)
+    assert learner.cells[0].source.startswith("def my_jump(x, by=1):\n    y = ...\n    return y\n")
+    assert "y = x + by  # and beside" in solved.cells[0].source
+
+
+def test_an_edit_of_the_check_makes_both_the_cell_and_its_outputs_stale(tmp_path):
+    root = with_checks(course(tmp_path, **{"01_a": JUMP}), CHECKS)
+    update(root, [])
+    assert stale(root) == []
+    with_checks(course(tmp_path, **{"01_a": JUMP}), CHECKS.replace("x + by", "by + x"))
+    assert stale(root) == [
+        "notebooks/01_a.ipynb differs from what its source gives",
+        "notebooks/solutions/01_a.ipynb differs from what its source gives",
+    ]
+    update(root)
+    assert stale(root) == ["notebooks/solutions/01_a.ipynb has cells that were not run"]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (("lesson01.jump", "lesson01.jmp"), "lesson01.jmp is no exercise"),
+        (("lesson01.jump", "lesson01.choice"), "lesson01.choice is no exercise"),
+        (("lesson01.jump", "lesson02.jump"), "lesson02.jump is no exercise"),
+        (("lesson01.jump", "lesson1.jump"), "nearly a mark"),
+        (("lesson01.jump", "jump"), "nearly a mark"),
+        (("    ...\n", "    return 1\n"), "needs a line `...` and nothing else"),
+        (("    ...\n", ""), "needs a line `...` and nothing else"),
+        (("    ...\n", "    ...\n        x = 1\n"), "needs a line `...` and nothing else"),
+        (("(x, by=1)", "(x, by)"), r"takes \(x, by=1\), the function here \(x, by\)"),
+        (("def my_jump(x, by=1)", "while True"), r"takes \(x, by=1\), the function here \(None\)"),
+        (("my_jump(1)", "my_jump(1"), "no Python"),
+    ],
+)
+def test_a_solution_that_cannot_be_pulled_is_refused(tmp_path, change, complaint):
+    assert change[0] in JUMP
+    root = with_checks(course(tmp_path, **{"01_a": JUMP.replace(*change)}), CHECKS)
+    with pytest.raises(LessonError, match=complaint):
+        build(root)
+
+
+def test_plumbing_is_folded_in_both_notebooks(tmp_path):
+    source = '# %% tags=["plumbing"]\n# NBVAL_CHECK_OUTPUT\nprint(1)\n\n# %%\nx = 2\n'
+    learner, solved = build(course(tmp_path, **{"01_a": source}))
+    assert learner.cells[0].metadata == {
+        "jupyter": {"source_hidden": True},
+        "tags": ["hide-input"],
+    }
+    assert solved.cells[0].metadata == {
+        "jupyter": {"source_hidden": True},
+        "tags": ["hide-input", "nbval-check-output"],
+    }
+    assert learner.cells[0].source == solved.cells[0].source == "print(1)"
+    assert not learner.cells[1].metadata
+    plain, _ = build(course(tmp_path, **{"01_a": source.replace(' tags=["plumbing"]', "")}))
+    assert plain.cells[0].id == learner.cells[0].id, "folding must not cost a cell its outputs"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '# %% [markdown] tags=["plumbing"]\n# Text\n',
+        '# %% tags=["plumbing"]\n# BEGIN SOLUTION\nx = 1\n# END SOLUTION\n',
+    ],
+)
+def test_only_code_without_exercises_is_plumbing(tmp_path, source):
+    with pytest.raises(LessonError, match="plumbing"):
+        build(course(tmp_path, **{"01_a": source}))
+
+
+TEXT = "# %% [markdown]\n# <!-- minutes --> min\n#\n# <!-- navigation -->\n#\n# <!--lessons-->"
+THREE = dict.fromkeys(("00_a", "01_b", "02_c"), TEXT)
+
+
+def test_text_cells_get_what_the_manifest_says(tmp_path):
+    root = course(tmp_path, **THREE)
+    table = (
+        "| lesson | you will | minutes |\n|---|---|---|\n"
+        "| [0. T00](00_a.ipynb) | try it | 7 |\n"
+        "| [1. T01](01_b.ipynb) | try it | 7 |\n"
+        "| [2. T02](02_c.ipynb) | try it | 7 |"
+    )
+    after = "**Next:** [{0}. T0{0}]({1}.ipynb): try it."
+    before = "**Before:** [{0}. T0{0}]({1}.ipynb)"
+    last = "This is the last lesson of the course."
+    for number, links in enumerate(
+        (
+            [after.format(1, "01_b")],
+            [after.format(2, "02_c"), before.format(0, "00_a")],
+            [last, before.format(1, "01_b")],
+        )
+    ):
+        learner, solved = build(root, number)
+        assert learner.cells[0].source == "\n\n".join(["7 min", *links, table])
+        assert solved.cells[0].source == learner.cells[0].source
+
+
+def test_an_unknown_mark_is_refused(tmp_path):
+    with pytest.raises(LessonError, match="unknown mark '<!-- minute -->'"):
+        build(course(tmp_path, **{"01_a": "# %% [markdown]\n# <!-- minute -->\n"}))
+
+
+def test_readme_has_the_table(tmp_path, capsys):
+    root = course(tmp_path, **THREE)
+    readme = root / "README.md"
+    readme.write_text("Above\n\n<!-- lessons -->\nold\n<!-- end of lessons -->\n\nBelow\n")
+    assert build_notebooks.main([], root) == 0
+    assert readme.read_text() == (
+        "Above\n\n<!-- lessons -->\n\n| lesson | you will | minutes |\n|---|---|---|\n"
+        "| [0. T00](notebooks/00_a.ipynb) | try it | 7 |\n"
+        "| [1. T01](notebooks/01_b.ipynb) | try it | 7 |\n"
+        "| [2. T02](notebooks/02_c.ipynb) | try it | 7 |\n\n<!-- end of lessons -->\n\nBelow\n"
+    )
+    assert stale(root) == []
+    readme.write_text(readme.read_text().replace("| 7 |", "| 8 |", 1))
+    assert build_notebooks.main(["--check"], root) == 1
+    assert "README.md has a table of lessons that differs" in capsys.readouterr().out
+    readme.write_text("no marks\n")
+    assert build_notebooks.main(["--check"], root) == 1
+    assert "must have one pair of lines" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("part", "complaint"),
+    [
+        ("notebooks/source/02_c.py", "is missing: tutorial_lib/course.py lists its lesson"),
+        ("tutorial_lib/checks/lesson02.py", "is missing: tutorial_lib/course.py lists its lesson"),
+        ("notebooks/source/03_d.py", "belongs to no lesson of tutorial_lib/course.py"),
+        ("tutorial_lib/checks/lesson03.py", "belongs to no lesson of tutorial_lib/course.py"),
+    ],
+)
+def test_a_lesson_in_pieces_is_refused(tmp_path, capsys, part, complaint):
+    root = course(tmp_path, **THREE)
+    path = root / part
+    if path.exists():
+        path.unlink()
+    else:
+        path.write_text("")
+    assert build_notebooks.main(["--check"], root) == 1
+    assert capsys.readouterr().err == f"{part} {complaint}\n"
 
 
 def test_building_twice_gives_the_same_bytes(tmp_path):

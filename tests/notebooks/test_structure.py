@@ -3,6 +3,8 @@
 import html.parser
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -134,6 +136,14 @@ def test_says_nothing_about_the_machine_it_was_made_on(path: Path):
     for text in texts(read(path)):
         assert not ABSOLUTE_PATH.search(text)
         assert not ADDRESS_IN_MEMORY.search(text)
+
+
+def test_every_import_of_a_solved_notebook_is_used():
+    """In the sources this cannot be seen: what a solution uses stands in the checks."""
+    ruff = [sys.executable, "-m", "ruff", "check", "--isolated", "--output-format=concise"]
+    words = [*ruff, "--select=F401,F821", *map(str, SOLVED)]
+    found = subprocess.run(words, capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout + found.stderr
 
 
 @in_each(SOLVED)

@@ -1,31 +1,48 @@
-"""The tables that list the lessons agree with each other and with the lessons."""
+"""What lessons and README say about the course comes from its manifest."""
 
 import re
 from pathlib import Path
 
+import nbformat
 import pytest
 
-from tutorial_lib import course
+from tutorial_lib.course import LESSONS, Lesson
 
-LESSONS = {lesson.name: lesson for lesson in course.LESSONS}
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = sorted(path.stem for path in (ROOT / "notebooks" / "source").glob("*.py"))
 ROW = re.compile(
-    r"^(?:# )?\| \[(\d)\. [^]]+\]\((?:notebooks/)?(\w+)\.ipynb\) \|.*\| (\d+) \|$", re.M
+    r"^\| \[(\d+)\. ([^]]+)\]\((?:notebooks/)?(\w+)\.ipynb\) \| (.*) \| (\d+) \|$", re.M
 )
+each_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)
 
 
-@pytest.mark.parametrize("file", ["README.md", "notebooks/source/00_start_here.py"])
-def test_a_table_lists_every_lesson_with_its_minutes(file: str) -> None:
-    rows = ROW.findall((ROOT / file).read_text(encoding="utf-8"))
-    assert [stem for _, stem, _ in rows] == SOURCES
-    for number, stem, minutes in rows:
-        assert stem.startswith(f"0{number}_")
-        assert int(minutes) == LESSONS[stem].minutes
+def texts(lesson: Lesson) -> list[str]:
+    """The text cells of the learner's notebook."""
+    notebook = nbformat.read(ROOT / "notebooks" / lesson.notebook, as_version=4)
+    return [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
 
 
-@pytest.mark.parametrize("stem", SOURCES)
-def test_a_lesson_says_the_same_minutes_at_its_top(stem: str) -> None:
-    text = (ROOT / "notebooks" / "source" / f"{stem}.py").read_text(encoding="utf-8")
-    opening = text[: text.index("# %%\n")]
-    assert str(LESSONS[stem].minutes) in re.findall(r"(\d+)\s+(?:#\s+)?minutes", opening)
+@pytest.mark.parametrize("place", ["README", "lesson 0"])
+def test_a_table_lists_every_lesson(place: str):
+    lesson_0 = "\n\n".join(texts(LESSONS[0]))
+    text = (ROOT / "README.md").read_text("utf-8") if place == "README" else lesson_0
+    rows = [(int(n), title, name, goal, int(m)) for n, title, name, goal, m in ROW.findall(text)]
+    assert rows == [(one.number, one.title, one.name, one.goal, one.minutes) for one in LESSONS]
+
+
+@each_lesson
+def test_a_lesson_says_its_minutes_at_its_top(lesson: Lesson):
+    source = (ROOT / "notebooks" / "source" / f"{lesson.name}.py").read_text("utf-8")
+    assert re.findall(r"<!-- minutes -->\s+(?:#\s+)?minutes", source.partition("# %%\n")[0])
+    assert re.search(rf"\b{lesson.minutes}\s+minutes", texts(lesson)[0])
+
+
+@each_lesson
+def test_a_lesson_ends_with_links_to_its_neighbors(lesson: Lesson):
+    source = (ROOT / "notebooks" / "source" / f"{lesson.name}.py").read_text("utf-8")
+    assert source.endswith("# <!-- navigation -->\n")
+    lines = [
+        line for line in texts(lesson)[-1].splitlines() if re.match(r"\*\*(Next|Before):", line)
+    ]
+    linked = [re.findall(r"\((\w+\.ipynb)\)", line) for line in lines]
+    neighbors = [*LESSONS[lesson.number + 1 :][:1], *LESSONS[: lesson.number][-1:]]
+    assert linked == [[one.notebook] for one in neighbors]
