@@ -157,3 +157,18 @@ def test_uniform_lies_in_0_to_1_and_is_even():
     seen = torch.bincount((u * 20).long(), minlength=20).double()
     statistic = ((seen - 5000) ** 2 / 5000).sum()
     assert abs(statistic - 19) < 4.5 * math.sqrt(38)
+
+
+def test_mistakes_of_the_caller_are_a_class_of_their_own():
+    """A command line can tell them from bugs, and callers still catch what Python calls them."""
+    for raised, builtin in [
+        (lambda: _validate.whole_number("n", -1, at_least=0), ValueError),
+        (lambda: _validate.one_of("name", "x", ["a"]), ValueError),
+        (lambda: _validate.whole_number("n", "1", at_least=0), TypeError),
+        (lambda: _validate.floating("x", [1.0]), TypeError),
+    ]:
+        with pytest.raises(_validate.UserError) as caught:
+            raised()
+        assert isinstance(caught.value, builtin)
+    assert issubclass(_validate.FileError, OSError)
+    assert not issubclass(ValueError, _validate.UserError)

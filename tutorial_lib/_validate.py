@@ -9,12 +9,29 @@ import torch
 from torch import Tensor
 
 
+class UserError(Exception):
+    """A mistake its message explains to whoever made it, such as a wrong argument or a missing
+    file; the command line prints the message alone. Any other exception is a bug."""
+
+
+class InvalidValueError(UserError, ValueError):
+    """An argument of the right type with a wrong value."""
+
+
+class InvalidTypeError(UserError, TypeError):
+    """An argument of a wrong type."""
+
+
+class FileError(UserError, OSError):
+    """A file or folder that cannot be read or written; the message names it."""
+
+
 def whole_number(name: str, value: object, *, at_least: int) -> int:
     """``value`` as an int; TypeError if it is none, ValueError below ``at_least``."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):  # NumPy's ints are fine
-        raise TypeError(f"{name} must be an int, got {describe(value)}")
+        raise InvalidTypeError(f"{name} must be an int, got {describe(value)}")
     if value < at_least:
-        raise ValueError(f"{name} must be at least {at_least}, got {value}")
+        raise InvalidValueError(f"{name} must be at least {at_least}, got {value}")
     return int(value)
 
 
@@ -22,33 +39,33 @@ def seed(name: str, value: object) -> int:
     """``value`` as an int that torch takes for a seed, 0 to 2^63 - 1; else an error."""
     seed = whole_number(name, value, at_least=0)
     if seed >= 2**63:
-        raise ValueError(f"{name} must be below 2^63, got {seed}")
+        raise InvalidValueError(f"{name} must be below 2^63, got {seed}")
     return seed
 
 
 def number(name: str, value: object, *, low: float, high: float) -> float:
     """``value`` as a finite float in [low, high]; TypeError if it is no number, else ValueError."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number, got {describe(value)}")
+        raise InvalidTypeError(f"{name} must be a number, got {describe(value)}")
     value = float(value)
     # NaN compares false with everything, so it is refused too
     if not low <= value <= high or math.isinf(value):
         span = f"finite and at least {low:g}" if math.isinf(high) else f"in [{low:g}, {high:g}]"
-        raise ValueError(f"{name} must be {span}, got {value}")
+        raise InvalidValueError(f"{name} must be {span}, got {value}")
     return value
 
 
 def boolean(name: str, value: object) -> bool:
     """``value`` if it is True or False; else a TypeError: "no" would count as True."""
     if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {describe(value)}")
+        raise InvalidTypeError(f"{name} must be True or False, got {describe(value)}")
     return value
 
 
 def text(name: str, value: object) -> str:
     """``value`` if it is a str; else a TypeError."""
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a str, got {describe(value)}")
+        raise InvalidTypeError(f"{name} must be a str, got {describe(value)}")
     return value
 
 
@@ -59,15 +76,15 @@ def one_of(name: str, value: object, options: Iterable[str]) -> str:
         return value
     near = difflib.get_close_matches(str(value), options, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{name} must be one of {', '.join(options)}; got {value!r}{hint}")
+    raise InvalidValueError(f"{name} must be one of {', '.join(options)}; got {value!r}{hint}")
 
 
 def floating(name: str, value: object) -> Tensor:
     """``value`` if it is a tensor of floating-point numbers; else a TypeError."""
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {describe(value)}")
+        raise InvalidTypeError(f"{name} must be a tensor, got {describe(value)}")
     if not value.is_floating_point():
-        raise TypeError(f"{name} must hold floating-point numbers, got {value.dtype}")
+        raise InvalidTypeError(f"{name} must hold floating-point numbers, got {value.dtype}")
     return value
 
 
@@ -75,7 +92,7 @@ def batch(name: str, value: object) -> Tensor:
     """``value`` if it is a batch of finite floating-point numbers, (B, ...); else an error."""
     tensor = floating(name, value)
     if tensor.ndim < 1:
-        raise ValueError(f"{name} must have a batch axis, got a single number")
+        raise InvalidValueError(f"{name} must have a batch axis, got a single number")
     return finite(name, tensor)
 
 
@@ -86,7 +103,7 @@ def finite(name: str, tensor: Tensor) -> Tensor:
     """
     values = tensor.detach()
     if not seems_finite(values) and not values.isfinite().all():
-        raise ValueError(f"{name} must be finite, got NaN or infinity")
+        raise InvalidValueError(f"{name} must be finite, got NaN or infinity")
     return tensor
 
 
@@ -106,17 +123,17 @@ def same_shape(name: str, value: object, like_name: str, like: Tensor) -> Tensor
     tensor = floating(name, value)
     if tensor.shape != like.shape:
         expected = f"the shape of {like_name}, {tuple(like.shape)}"
-        raise ValueError(f"{name} must have {expected}; got {tuple(tensor.shape)}")
+        raise InvalidValueError(f"{name} must have {expected}; got {tuple(tensor.shape)}")
     return finite(name, tensor)
 
 
 def answer(name: str, value: object, like: Tensor) -> Tensor:
     """What the callable ``name`` said about ``like``, if it is a tensor of that shape."""
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must answer with a tensor, got {describe(value)}")
+        raise InvalidTypeError(f"{name} must answer with a tensor, got {describe(value)}")
     if value.shape != like.shape:  # would broadcast into wrong numbers without a word
         came, expected = tuple(value.shape), tuple(like.shape)
-        raise ValueError(f"{name} must answer with the shape of x_t, {expected}; got {came}")
+        raise InvalidValueError(f"{name} must answer with the shape of x_t, {expected}; got {came}")
     return value
 
 
@@ -128,15 +145,17 @@ def steps(name: str, t: object, *, batch: int, low: int, high: int) -> Tensor:
     """
     if not isinstance(t, Tensor):
         one_each = f"one step for each member of the batch, as in torch.full(({batch},), 10)"
-        raise TypeError(f"{name} must be an int64 tensor, {one_each}; got {describe(t)}")
+        raise InvalidTypeError(f"{name} must be an int64 tensor, {one_each}; got {describe(t)}")
     if t.dtype != torch.int64:
-        raise TypeError(f"{name} must be int64, got {t.dtype}")
+        raise InvalidTypeError(f"{name} must be int64, got {t.dtype}")
     if t.shape != (batch,):
         shape = tuple(t.shape)
-        raise ValueError(f"{name} must have shape ({batch},), one step a sample; got {shape}")
+        raise InvalidValueError(
+            f"{name} must have shape ({batch},), one step a sample; got {shape}"
+        )
     if t.device.type == "cpu" and t.numel() and (t.min() < low or t.max() > high):
         worst = int(t.min()) if t.min() < low else int(t.max())
-        raise ValueError(f"{name} must be in {low}..{high}, got {worst}")
+        raise InvalidValueError(f"{name} must be in {low}..{high}, got {worst}")
     return t
 
 
