@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,6 +101,16 @@ def test_a_lesson_uses_what_was_taught(path: Path):
 )
 def test_an_import_out_of_order_is_noticed(code: str, noticed: bool):
     assert bool(taught_later(3, code)) is noticed
+
+
+def test_the_layers_have_no_exceptions():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
+    contracts = {contract["id"]: contract for contract in settings["contracts"]}
+    assert {"layers", "circles", "framework", "views"} <= set(contracts)
+    assert contracts["layers"]["exhaustive"]
+    for contract in contracts.values():
+        assert not {"ignore_imports", "exhaustive_ignores"} & set(contract)
+    assert "lesson0" not in str(settings)
 
 
 @by_path([path for path in MODULES if not in_room(path).startswith(VIEWS) and path != FONTS])
