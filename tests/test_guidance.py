@@ -10,7 +10,15 @@ from torch.testing import assert_close
 from tutorial_lib import guidance
 from tutorial_lib._typing import EpsModel
 from tutorial_lib.checkpoints import load_checkpoint
-from tutorial_lib.guidance import LabelledMixture, condition, drop_labels, guide, guided, labelled
+from tutorial_lib.guidance import (
+    LabelledMixture,
+    condition,
+    drop_condition,
+    drop_labels,
+    guide,
+    guided,
+    labelled,
+)
 from tutorial_lib.metrics.digit_features import load_digit_classifier
 from tutorial_lib.networks.unet import TinyUNet
 from tutorial_lib.oracles import GaussianMixtureOracle
@@ -265,6 +273,37 @@ def constant(x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
 ONE = torch.ones(1, dtype=torch.int64)
 
 
+WORDS = torch.tensor([[1, 2, 3], [4, 5, 0], [2, 2, 2], [5, 0, 0]])
+NO_WORDS = torch.tensor([0, 0, 0])
+
+
+def reads_words(x_t: Tensor, t: Tensor, words: Tensor) -> Tensor:
+    """A conditional model that depends on every word and on its place."""
+    told = (words * torch.tensor([1.0, 10.0, 100.0])).sum(1)
+    return x_t * told[:, None] + t[:, None]
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 3.0])
+def test_guidance_by_words_is_the_formula(scale: float):
+    x_t, t = torch.randn(4, 2), torch.tensor([3, 9, 1, 5])
+    told, nothing = reads_words(x_t, t, WORDS), reads_words(x_t, t, torch.zeros_like(WORDS))
+    assert_close(
+        guide(reads_words, WORDS, scale, NO_WORDS)(x_t, t), nothing + scale * (told - nothing)
+    )
+    assert torch.equal(condition(reads_words, WORDS)(x_t, t), told)
+
+
+def test_whole_sentences_are_dropped():
+    many = WORDS[:1].repeat(10_000, 1)
+    dropped = drop_condition(many, 0.25, torch.tensor([7, 8, 9]), seeded())
+    gone = (dropped == torch.tensor([7, 8, 9])).all(1)
+    assert torch.equal(dropped[~gone], many[~gone])
+    assert abs(gone.double().mean().item() - 0.25) < 0.02  # 4.6 standard errors
+    # the same draws decide about labels
+    labels = drop_condition(many[:, 0], 0.25, torch.tensor(7), seeded())
+    assert torch.equal(labels == 7, gone)
+
+
 @pytest.mark.plain_errors
 @pytest.mark.parametrize(
     ("call", "message"),
@@ -276,8 +315,11 @@ ONE = torch.ones(1, dtype=torch.int64)
         (lambda: drop_labels(ONE, 1.1, 3), r"p must be in \[0, 1\], got 1.1"),
         (lambda: drop_labels(ONE, math.nan, 3), "p must be in"),
         (lambda: drop_labels(ONE, 0.1, 0), "num_classes must be at least 1"),
-        (lambda: condition(constant, 3), "labels must be an int64 tensor"),  # type: ignore[arg-type]
-        (lambda: condition(constant, ONE)(torch.ones(2, 3), ONE), "one for each of 2 samples"),
+        (lambda: condition(constant, 3), "condition must be an int64 tensor"),  # type: ignore[arg-type]
+        (
+            lambda: condition(constant, ONE)(torch.ones(2, 3), ONE),
+            "condition must have a row for each of 2 samples",
+        ),
         (lambda: guided(constant, constant, -0.1), "scale must be finite and at least 0"),
         (lambda: guided(constant, constant, math.nan), "scale must be finite"),
         (lambda: guided(constant, constant, math.inf), "scale must be finite"),
@@ -286,9 +328,18 @@ ONE = torch.ones(1, dtype=torch.int64)
             lambda: guided(constant, constant, 2.0)(torch.ones(2, 3), ONE),
             r"conditional must answer with the shape of x_t, \(2, 3\); got \(1, 1\)",
         ),
-        (lambda: guide(constant, ONE, 2.0, 1)(torch.ones(2, 3), ONE), "one for each of 2 samples"),
+        (
+            lambda: guide(constant, ONE, 2.0, 1)(torch.ones(2, 3), ONE),
+            "condition must have a row for each of 2 samples",
+        ),
         (lambda: guide(constant, ONE, 2.0, 1)(torch.ones(1, 3), ONE), "model must answer with"),
-        (lambda: guide(constant, 2 * ONE, 2.0, 1), r"labels must be in 0\.\.1, got 2"),
+        (lambda: guide(constant, 2 * ONE, 2.0, 1), r"condition must be in 0\.\.1, got 2"),
+        (lambda: guide(constant, -WORDS, 2.0, NO_WORDS), "condition must be at least 0, got -5"),
+        (lambda: guide(constant, WORDS[None], 2.0, NO_WORDS), r"labels \(B,\) or words \(B, L\)"),
+        (lambda: guide(constant, WORDS, 2.0, 6), "no_condition must be a tensor"),
+        (lambda: guide(constant, WORDS, 2.0, NO_WORDS[:2]), r"of shape \(3,\); got \(2,\)"),
+        (lambda: guide(constant, WORDS, 2.0, NO_WORDS.int()), "no_condition must be int64"),
+        (lambda: drop_condition(WORDS, 2.0, NO_WORDS), r"p must be in \[0, 1\]"),
         (lambda: labelled(TinyUNet(1, (8,)), SCHEDULE, "w"), "target must be one of eps, v, x0"),
         (
             lambda: LabelledMixture(SCHEDULE, MEANS, VARIANCES, WEIGHTS, LABELS[:3]),

@@ -14,6 +14,9 @@ States = Float[Tensor, "batch *shape"]
 Steps = Int64[Tensor, " batch"]
 """One step number for each member of a batch; t means "t noisings", so 0 is clean data."""
 
+Condition = Int64[Tensor, "batch *row"]
+"""What each member of a batch is to be: a label (B,) or the words of a sentence (B, L)."""
+
 PerSample = Float[Tensor, " batch"]
 """One number for each member of a batch."""
 

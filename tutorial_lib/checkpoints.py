@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -27,16 +27,13 @@ import torch
 from torch import Tensor, nn
 
 from tutorial_lib import _files, _validate, hardware
-from tutorial_lib._typing import EpsModel
+from tutorial_lib._typing import Condition, EpsModel
 from tutorial_lib.networks.unet import TinyUNet, TwoLevelUNet
-from tutorial_lib.predictions import eps_from_v, eps_from_x0
+from tutorial_lib.predictions import TARGETS, as_eps_model
 from tutorial_lib.schedules import NoiseSchedule
 
 NETWORKS: dict[str, type[nn.Module]] = {"TinyUNet": TinyUNet, "TwoLevelUNet": TwoLevelUNet}
 """The networks that a card can name."""
-
-TARGETS = ("eps", "v", "x0")
-"""What a network may be trained to say."""
 
 SHIPPED = Path(__file__).resolve().parent.parent / "data"
 """The folder of checkpoints that come with the course."""
@@ -81,39 +78,13 @@ class Checkpoint:
         channels, height, width = self.card["dataset"]["image_shape"]
         return channels, height, width
 
-    def conditioned(self, labels: Tensor) -> EpsModel:
-        """The model that knows the classes of its batch: ``labels`` int64 (B,)."""
-        return as_eps_model(self.network, self.schedule, self.card["target"], labels)
+    def conditioned(self, condition: Condition) -> EpsModel:
+        """The model that is told what each sample of its batch is to be.
 
-
-def as_eps_model(
-    network: Callable[..., Tensor],
-    schedule: NoiseSchedule,
-    target: str,
-    labels: Tensor | None = None,
-) -> EpsModel:
-    """``eps_hat = model(x_t, t)`` out of a network trained to say ``target``.
-
-    Args:
-        network: called as ``network(x_t, t)``, or ``network(x_t, t, labels)`` with labels.
-        schedule: the schedule it was trained for.
-        target: "eps", "v" or "x0".
-        labels: int64 (B,), the classes of the batch; None for no class.
-
-    Raises:
-        ValueError: another word for ``target``.
-    """
-    _validate.one_of("target", target, TARGETS)
-    said = network if labels is None else _labelled(network, labels)
-    wrappers = {"v": eps_from_v, "x0": eps_from_x0}
-    return wrappers[target](said, schedule) if target in wrappers else said
-
-
-def _labelled(network: Callable[..., Tensor], labels: Tensor) -> EpsModel:
-    def said(x_t: Tensor, t: Tensor, /) -> Tensor:
-        return network(x_t, t, labels)
-
-    return said
+        Args:
+            condition: int64 with a row a sample: labels (B,) or words (B, L).
+        """
+        return as_eps_model(self.network, self.schedule, self.card["target"], condition)
 
 
 def save_checkpoint(

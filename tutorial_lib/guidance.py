@@ -1,7 +1,11 @@
-"""Guidance: ask a model for a class, and say how much it is to insist.
+"""Guidance: tell a model what each sample is to be, and choose how strongly to insist.
 
-A *labelled* model is called as ``eps_hat = model(x_t, t, labels)``. Everything here turns one into
-an ``EpsModel``, so the samplers never learn that there are classes, let alone a guidance scale.
+A *conditional* model is called as ``eps_hat = model(x_t, t, condition)``. Everything here turns one
+into an ``EpsModel``, so samplers never need to know about conditions, let alone a guidance scale.
+
+A condition is one int64 tensor with a row a sample: labels (B,) or the words of sentences (B, L).
+What a model is told when it is told nothing is one such row, ``no_condition``. For labels it may be
+given as an int: the number of classes, since classes are 0..num_classes - 1.
 """
 
 import math
@@ -12,87 +16,112 @@ from torch import Tensor, nn
 
 from tutorial_lib import _validate
 from tutorial_lib._random import uniform
-from tutorial_lib._typing import EpsModel, States, Steps
-from tutorial_lib.checkpoints import as_eps_model
+from tutorial_lib._typing import Condition, EpsModel, States, Steps
 from tutorial_lib.oracles import GaussianMixtureOracle
+from tutorial_lib.predictions import as_eps_model
 from tutorial_lib.schedules import NoiseSchedule
 
 
 @runtime_checkable
 class LabelledModel(Protocol):
-    """A denoiser that can be told the class: ``eps_hat = model(x_t, t, labels)``.
+    """A denoiser that takes a condition: ``eps_hat = model(x_t, t, condition)``.
 
-    ``labels`` is int64 (B,), one for each sample, in 0..num_classes; label ``num_classes`` means
-    "no class". ``x_t`` (B, ...), ``t`` (B,) and the answer are as for an ``EpsModel``.
+    ``condition`` is int64 with a row a sample: labels (B,) in 0..num_classes, where ``num_classes``
+    means "no class", or words (B, L). ``x_t`` (B, ...), ``t`` (B,) and the answer are as for an
+    ``EpsModel``.
     """
 
     def __call__(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor: ...
 
 
-def drop_labels(
-    labels: Steps, p: float, num_classes: int, generator: torch.Generator | None = None
-) -> Steps:
-    """The labels, each on its own replaced by "no class" with probability ``p``.
+def drop_condition(
+    condition: Condition,
+    p: float,
+    no_condition: Tensor | int,
+    generator: torch.Generator | None = None,
+) -> Condition:
+    """The condition, each row independently replaced by ``no_condition`` with probability ``p``.
 
     Trained on these, one network learns both the conditional and the unconditional answer
     (Ho & Salimans 2022, algorithm 1, there p_uncond; they find 0.1 to 0.2 about equally good).
 
     Args:
-        labels: int64 (B,), in 0..num_classes.
-        p: in [0, 1]; 0 keeps all labels, 1 drops all.
-        num_classes: the label that means "no class".
-        generator: decides which; None is torch's default one.
+        condition: int64, labels (B,) or words (B, L).
+        p: in [0, 1]; 0 keeps all rows, 1 drops all.
+        no_condition: the row that means "no condition": int64 () or (L,), or an int for labels.
+        generator: decides which rows; None uses torch's default generator.
 
     Returns:
-        int64 (B,), a new tensor.
+        int64 of the shape of ``condition``, a new tensor.
 
     Raises:
-        TypeError, ValueError: an argument of another kind, shape or range.
+        TypeError, ValueError: an argument of the wrong type, shape or range.
+    """
+    nothing = _no_condition(no_condition, condition)
+    p = _validate.number("p", p, low=0.0, high=1.0)
+    dropped = uniform(len(condition), generator, condition.device) < p
+    return replace_rows(condition, dropped, nothing)
+
+
+def drop_labels(
+    labels: Steps, p: float, num_classes: int, generator: torch.Generator | None = None
+) -> Steps:
+    """``drop_condition`` for labels (B,): each becomes ``num_classes`` with probability ``p``.
+
+    Raises:
+        TypeError, ValueError: as ``drop_condition``; ``num_classes`` below 1.
     """
     num_classes = _validate.whole_number("num_classes", num_classes, at_least=1)
-    _check_labels(labels, num_classes)
-    p = _validate.number("p", p, low=0.0, high=1.0)
-    dropped = uniform(len(labels), generator, labels.device) < p
-    return labels.masked_fill(dropped, num_classes)
+    _check_condition(labels, num_classes, name="labels", row=())
+    return drop_condition(labels, p, num_classes, generator)
+
+
+def replace_rows(condition: Condition, dropped: Tensor, no_condition: Tensor) -> Condition:
+    """``condition`` with ``no_condition`` in the rows that ``dropped``, bool (B,), marks."""
+    marked = dropped.view(-1, *[1] * (condition.ndim - 1))
+    return torch.where(marked, no_condition.to(condition.device), condition)
 
 
 def labelled(network: nn.Module, schedule: NoiseSchedule, target: str) -> LabelledModel:
-    """A labelled model out of a class-conditional network trained to say ``target``.
+    """A conditional model from a network trained to predict ``target``.
 
     Args:
-        network: called as ``network(x_t, t, labels)``.
+        network: called as ``network(x_t, t, condition)``.
         schedule: the schedule it was trained for.
         target: "eps", "v" or "x0".
 
     Raises:
-        ValueError: another word for ``target``.
+        ValueError: ``target`` is none of these.
     """
     as_eps_model(network, schedule, target)  # refuses a wrong target now, not at the first step
 
-    def model(x_t: States, t: Steps, labels: Steps) -> States:
+    def model(x_t: States, t: Steps, labels: Condition) -> States:
         return as_eps_model(network, schedule, target, labels)(x_t, t)
 
     return model
 
 
-def condition(model: LabelledModel, labels: Steps) -> EpsModel:
-    """The model that knows which class each sample of its batch is to be.
+def condition(model: LabelledModel, condition: Condition) -> EpsModel:
+    """The model that knows what each sample of its batch is to be.
 
     Args:
-        model: asked with ``labels`` at every step.
-        labels: int64 (B,), one for each sample of the walk.
+        model: called with ``condition`` at every step.
+        condition: int64 with a row a sample: labels (B,) or words (B, L).
 
     Raises:
-        TypeError, ValueError: ``labels`` no int64 tensor (B,) or below 0; during the walk, a batch
-            of another size.
+        TypeError, ValueError: ``condition`` is not such a tensor or has entries below 0; during the
+            walk, a batch of another size.
     """
-    _check_labels(labels)
+    _check_condition(condition)
 
     def conditioned(x_t: States, t: Steps, /) -> States:
-        _check_batch(x_t, labels)
-        return model(x_t, t, labels)
+        _check_batch(x_t, condition)
+        return model(x_t, t, condition)
 
     return conditioned
+
+
+_told = condition  # ``guide`` has an argument of that name
 
 
 def guided(conditional: EpsModel, unconditional: EpsModel, scale: float) -> EpsModel:
@@ -123,34 +152,35 @@ def guided(conditional: EpsModel, unconditional: EpsModel, scale: float) -> EpsM
     return model
 
 
-def guide(model: LabelledModel, labels: Steps, scale: float, num_classes: int) -> EpsModel:
-    """Classifier-free guidance by one labelled model, in one call of 2 B where two answers are
-    needed: the same numbers as ``guided`` of its two halves, apart from rounding.
+def guide(
+    model: LabelledModel, condition: Condition, scale: float, no_condition: Tensor | int
+) -> EpsModel:
+    """Classifier-free guidance with one conditional model, in one call on 2 B samples where two
+    answers are needed: the same numbers as ``guided`` with its two halves, apart from rounding.
 
     Args:
-        model: asked with ``labels``, and with "no class" for each sample.
-        labels: int64 (B,), in 0..num_classes, one for each sample of the walk.
-        scale: s, finite and at least 0; at 0 and 1 one call of B does.
-        num_classes: the label that means "no class".
+        model: called with ``condition``, and with ``no_condition`` for each sample.
+        condition: int64 with a row a sample: labels (B,) or words (B, L).
+        scale: s, finite and at least 0; at 0 and 1 one call on B samples is enough.
+        no_condition: the row that means "no condition": int64 () or (L,); ``network.no_condition``
+            where there is one. For labels an int will do, the number of classes.
 
     Raises:
-        TypeError, ValueError: an argument of another kind, shape or range; during the walk, a batch
-            of another size or an answer in another shape.
+        TypeError, ValueError: an argument of the wrong type, shape or range; during the walk, a
+            batch of another size or an answer of another shape.
     """
     scale = _check_scale(scale)
-    num_classes = _validate.whole_number("num_classes", num_classes, at_least=1)
-    _check_labels(labels, num_classes)
-    no_class = torch.full_like(labels, num_classes)
+    nothing = _no_condition(no_condition, condition).to(condition.device).expand_as(condition)
     if scale in (0.0, 1.0):
-        return condition(model, labels if scale else no_class)
-    both_labels = torch.cat([labels, no_class])  # (2B,)
+        return _told(model, condition if scale else nothing)
+    both = torch.cat([condition, nothing])  # (2B, ...)
 
     def twice(x_t: States, t: Steps, /) -> States:
-        _check_batch(x_t, labels)
+        _check_batch(x_t, condition)
         x_twice = torch.cat([x_t, x_t])  # (2B, ...)
-        answer = _validate.answer("model", model(x_twice, t.repeat(2), both_labels), x_twice)
-        with_class, without = answer.to(x_t).chunk(2)  # (B, ...) each
-        return torch.lerp(without, with_class, scale)
+        answer = _validate.answer("model", model(x_twice, t.repeat(2), both), x_twice)
+        conditional, unconditional = answer.to(x_t).chunk(2)  # (B, ...) each
+        return torch.lerp(unconditional, conditional, scale)
 
     return twice
 
@@ -185,7 +215,7 @@ class LabelledMixture:
         labels: Tensor,
     ) -> None:
         everything = GaussianMixtureOracle(schedule, means, variances, weights)
-        _check_labels(labels)
+        _check_condition(labels, name="labels", row=())
         if len(labels) != len(means):
             raise ValueError(f"labels must be {len(means)}, one a mean; got {len(labels)}")
         counts = labels.bincount()
@@ -201,7 +231,7 @@ class LabelledMixture:
 
     def __call__(self, x_t: States, t: Steps, labels: Steps) -> States:
         """The best eps_hat for ``x_t`` (B, ...) at steps ``t`` (B,), each knowing its label."""
-        _check_labels(labels, self.num_classes)
+        _check_condition(labels, self.num_classes, name="labels", row=())
         _check_batch(x_t, labels)
         eps_hat = torch.empty_like(x_t)
         for label in labels.unique().tolist():
@@ -214,14 +244,56 @@ def _check_scale(scale: float) -> float:
     return _validate.number("scale", scale, low=0.0, high=math.inf)
 
 
-def _check_labels(labels: object, num_classes: int = torch.iinfo(torch.int64).max) -> None:
-    if not isinstance(labels, Tensor):
-        raise TypeError(f"labels must be an int64 tensor (B,), got {_validate.describe(labels)}")
-    if labels.ndim != 1:
-        raise ValueError(f"labels must have shape (B,), one a sample; got {tuple(labels.shape)}")
-    _validate.steps("labels", labels, batch=len(labels), low=0, high=num_classes)
+def _check_condition(
+    condition: object,
+    high: int = torch.iinfo(torch.int64).max,
+    *,
+    name: str = "condition",
+    row: tuple[int, ...] | None = None,
+) -> None:
+    """Raises unless ``condition`` is int64, labels (B,) or words (B, L), with entries in 0..high.
+
+    ``row`` is the shape that each row must have, where only one will do. Values are looked at on
+    the CPU only, for the reason given in ``_validate.steps``.
+    """
+    kinds = "labels (B,) or words (B, L)" if row is None else "(B,), one a sample"
+    if not isinstance(condition, Tensor):
+        raise TypeError(
+            f"{name} must be an int64 tensor {kinds}, got {_validate.describe(condition)}"
+        )
+    if condition.dtype != torch.int64:
+        raise TypeError(f"{name} must be int64, got {condition.dtype}")
+    shape = tuple(condition.shape)
+    if condition.ndim not in (1, 2) or (row is not None and shape[1:] != row):
+        raise ValueError(f"{name} must have shape {kinds}; got {shape}")
+    if condition.device.type == "cpu" and condition.numel():
+        low, top = int(condition.min()), int(condition.max())
+        if low < 0 or top > high:
+            limit = f"in 0..{high}" if high < torch.iinfo(torch.int64).max else "at least 0"
+            raise ValueError(f"{name} must be {limit}, got {low if low < 0 else top}")
 
 
-def _check_batch(x_t: Tensor, labels: Tensor) -> None:
-    if len(x_t) != len(labels):
-        raise ValueError(f"labels must be one for each of {len(x_t)} samples; got {len(labels)}")
+def _no_condition(no_condition: object, condition: Tensor) -> Tensor:
+    """``no_condition`` as a row of ``condition``, which is checked too; an error if it is none."""
+    if not isinstance(no_condition, Tensor):
+        top = _validate.whole_number("no_condition", no_condition, at_least=1)
+        _check_condition(condition, top)
+        if condition.ndim != 1:
+            raise ValueError("no_condition must be a tensor (L,) for words (B, L), got an int")
+        return torch.tensor(top)
+    _check_condition(condition)
+    if no_condition.dtype != torch.int64:
+        raise TypeError(f"no_condition must be int64, got {no_condition.dtype}")
+    if no_condition.shape != condition.shape[1:]:
+        expected, got = tuple(condition.shape[1:]), tuple(no_condition.shape)
+        raise ValueError(
+            f"no_condition must be one row of condition, of shape {expected}; got {got}"
+        )
+    return no_condition
+
+
+def _check_batch(x_t: Tensor, condition: Tensor) -> None:
+    if len(x_t) != len(condition):
+        raise ValueError(
+            f"condition must have a row for each of {len(x_t)} samples; got {len(condition)}"
+        )

@@ -5,8 +5,12 @@ and returns another callable ``model(x_t, t) -> eps_hat``, so samplers and losse
 know what the network inside was trained to say.
 """
 
+from collections.abc import Callable
+
+from torch import Tensor
+
 from tutorial_lib import _validate
-from tutorial_lib._typing import EpsModel, States, Steps
+from tutorial_lib._typing import Condition, EpsModel, States, Steps
 from tutorial_lib.forward import at_steps, predict_eps, predict_x0
 from tutorial_lib.schedules import NoiseSchedule
 
@@ -80,3 +84,43 @@ def clip_x0(
         return predict_eps(schedule, x_t, t, x0_hat)
 
     return clipped
+
+
+def _already_eps(eps_model: EpsModel, schedule: NoiseSchedule) -> EpsModel:
+    return eps_model
+
+
+TARGETS: dict[str, Callable[[EpsModel, NoiseSchedule], EpsModel]] = {
+    "eps": _already_eps,
+    "v": eps_from_v,
+    "x0": eps_from_x0,
+}
+"""What a network may be trained to predict, and what turns each prediction into eps."""
+
+
+def as_eps_model(
+    network: Callable[..., Tensor],
+    schedule: NoiseSchedule,
+    target: str,
+    condition: Condition | None = None,
+) -> EpsModel:
+    """``eps_hat = model(x_t, t)`` from a network trained to predict ``target``.
+
+    Args:
+        network: called as ``network(x_t, t)``, or ``network(x_t, t, condition)`` with one.
+        schedule: the schedule it was trained for.
+        target: a name in ``TARGETS``: "eps", "v" or "x0".
+        condition: int64 with a row a sample: labels (B,) or words (B, L). None for no condition.
+
+    Raises:
+        ValueError: ``target`` is not a name in ``TARGETS``.
+    """
+    _validate.one_of("target", target, TARGETS)
+    return TARGETS[target](network if condition is None else _told(network, condition), schedule)
+
+
+def _told(network: Callable[..., Tensor], condition: Condition) -> EpsModel:
+    def model(x_t: Tensor, t: Tensor, /) -> Tensor:
+        return network(x_t, t, condition)
+
+    return model

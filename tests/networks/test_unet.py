@@ -435,3 +435,12 @@ def test_two_levels_cannot_be_built_of_nothing():
         TwoLevelUNet(0)
     with pytest.raises(ValueError, match="width must be at least 2"):
         TwoLevelUNet(1, width=1)
+
+
+def test_no_condition_is_the_label_that_none_means():
+    net = awake(TinyUNet(1, **SMALL, num_classes=3))
+    x, t = torch.randn(2, 1, 8, 8), torch.tensor([3, 7])
+    assert net.no_condition is not None
+    assert torch.equal(net(x, t, net.no_condition.expand(2)), net(x, t))
+    assert TinyUNet(1, **SMALL).no_condition is None
+    assert not any("condition" in name for name in net.state_dict())

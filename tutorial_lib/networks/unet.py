@@ -253,6 +253,12 @@ class TinyUNet(nn.Module):
         h = self.head(F.silu(self.norm(h)))  # (B, C p^2, H/p, W/p)
         return F.pixel_shuffle(h, patch)[:, :, :height, :width]  # (B, C, H, W)
 
+    @property
+    def no_condition(self) -> Tensor | None:
+        """The label that means "no class", int64 (); None for a network without classes."""
+        num_classes = self.config["num_classes"]
+        return None if num_classes is None else torch.tensor(num_classes)
+
     def _condition(self, t: Steps, labels: Steps | None) -> Condition:
         """What every residual block is told, (B, 4w): the step, and the class if there is one."""
         h = timestep_embedding(t, self.time_in.in_features)  # (B, 4w)
