@@ -23,6 +23,8 @@ from tutorial_lib import _files, checkpoints, sampling
 from tutorial_lib._random import Streams, normal_like
 from tutorial_lib.checkpoints import Checkpoint, load_checkpoint
 from tutorial_lib.cli import program as cli
+from tutorial_lib.predictions import clip_x0
+from tutorial_lib.samplers import SAMPLERS, SampleStep
 from tutorial_lib.sampling import MANIFEST, Recipe, draw, read_shards, write_shards
 from tutorial_lib.training import TrainConfig, train
 
@@ -238,6 +240,45 @@ def test_eight_times_the_images_take_no_more_memory():
 def test_a_leak_of_images_would_be_seen(leak: str):
     """The measurement of the test above, with somebody who keeps what goes by."""
     assert growth_of_memory(leak) > 2 * ROOM
+
+
+# --- a new sampler --------------------------------------------------------------------------------
+
+
+def toy(model, schedule, x_T, timesteps, *, generator=None):
+    """A sampler that asks once and believes the answer."""
+    t = next(iter(timesteps))
+    with torch.no_grad():
+        eps_hat = model(x_T, torch.full((len(x_T),), t))
+    x0_hat = (x_T - schedule.noise_rate[t] * eps_hat) / schedule.signal_rate[t]
+    yield SampleStep(0, x0_hat.to(x_T), eps_hat, x0_hat)
+
+
+def test_a_new_sampler_is_one_function_and_one_entry(
+    run: Path, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with pytest.raises(ValueError, match="sampler must be one of ddim, ddpm; got 'toy'"):
+        Recipe(sampler="toy")
+    monkeypatch.setitem(SAMPLERS, "toy", toy)
+    drawn = draw(checkpoint, Recipe(sampler="toy", precision="fp32"), range(6))
+    x_T = normal_like(torch.empty(6, 3, 8, 8), Streams(0, range(6)))
+    clipped = clip_x0(checkpoint.conditioned(torch.arange(6)), checkpoint.schedule)
+    (expected,) = toy(clipped, checkpoint.schedule, x_T, [checkpoint.schedule.num_steps])
+    assert torch.equal(drawn, expected.x_t.clamp(-1, 1))
+    assert not torch.equal(drawn, draw(checkpoint, Recipe(precision="fp32"), range(6)))
+    # from the command line, into a picture and into shards, whose manifest leaves out what the
+    # sampler does not read
+    words = ["sample", str(run), "--sampler", "toy", "--count", "6", "--precision", "fp32"]
+    words += ["--device", "cpu"]
+    picture = ["--out", str(tmp_path / "g.png"), "--tensors", str(tmp_path / "g.safetensors")]
+    assert cli.main([*words, *picture]) == 0
+    assert torch.equal(safetensors.torch.load_file(tmp_path / "g.safetensors")["images"], drawn)
+    assert cli.main([*words, "--no-progress", "--shards", str(tmp_path / "s")]) == 0
+    assert_close(images_in(tmp_path / "s"), drawn, rtol=0, atol=1 / 255 + ROUNDING)
+    manifest = json.loads((tmp_path / "s" / MANIFEST).read_text())
+    assert manifest["sampler"] == "toy"
+    assert manifest["steps"] == 12  # T, since it is below 50
+    assert not {"eta", "variance"} & manifest.keys()
 
 
 # --- resumed --------------------------------------------------------------------------------------

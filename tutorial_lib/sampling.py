@@ -38,8 +38,10 @@ from tutorial_lib.checkpoints import Checkpoint, versions
 from tutorial_lib.hardware import parallel
 from tutorial_lib.images import from_bytes, to_bytes
 from tutorial_lib.predictions import clip_x0
+from tutorial_lib.samplers import SAMPLERS
 
-SAMPLERS = ("ddim", "ddpm")
+DEFAULT_STEPS = 50
+"""Length of a walk, unless its sampler walks every step by default."""
 MANIFEST = "samples.json"
 SHARD = 1024
 """Images in a shard: a megabyte of digits, 12 of 64 x 64 RGB. No more are held in memory."""
@@ -57,7 +59,7 @@ class Recipe:
     sampler: str = "ddim"
     """How to walk from noise to an image: ddim or ddpm."""
     steps: int | None = None
-    """Length of the walk (steps); None means 50 for ddim and all T for ddpm."""
+    """Length of the walk (steps); None means 50, or all T for ddpm."""
     eta: float = 0.0
     """Share of fresh noise in a ddim step, in [0, 1]; 0 is deterministic."""
     variance: str = "posterior"
@@ -315,7 +317,9 @@ def _manifest(checkpoint: Checkpoint, recipe: Recipe, count: int, shard: int) ->
         "shard": shard,
     }
     # What the sampler does not read decides nothing; the batch decides no more than the last bits.
-    del decides["batch"], decides["variance" if recipe.sampler == "ddim" else "eta"]
+    options = {name for sampler in SAMPLERS.values() for name in samplers.options_of(sampler)}
+    for name in {"batch", *options} - _options(recipe).keys():
+        decides.pop(name, None)
     return {
         "format": _FORMAT,
         "count": count,
@@ -396,11 +400,15 @@ def _walk(
 ) -> Iterator[samplers.SampleStep]:
     schedule = checkpoint.schedule
     timesteps = samplers.evenly_spaced(schedule.num_steps, _steps(checkpoint, recipe))
-    if recipe.sampler == "ddim":
-        return samplers.ddim(model, schedule, x_T, timesteps, eta=recipe.eta, generator=streams)
-    if len(timesteps) - 1 < schedule.num_steps:
-        model, schedule = samplers.respace(model, schedule, timesteps)
-    return samplers.ddpm(model, schedule, x_T, variance=recipe.variance, generator=streams)
+    sampler = SAMPLERS[recipe.sampler]
+    return sampler(model, schedule, x_T, timesteps, generator=streams, **_options(recipe))
+
+
+def _options(recipe: Recipe) -> dict[str, Any]:
+    """The fields of ``recipe`` that are options of its sampler."""
+    known = {field.name for field in dataclasses.fields(Recipe)}
+    names = samplers.options_of(SAMPLERS[recipe.sampler])
+    return {name: getattr(recipe, name) for name in names if name in known}
 
 
 def _steps(checkpoint: Checkpoint, recipe: Recipe) -> int:
@@ -411,7 +419,8 @@ def _steps(checkpoint: Checkpoint, recipe: Recipe) -> int:
     """
     num_steps = checkpoint.schedule.num_steps
     if recipe.steps is None:
-        return min(50, num_steps) if recipe.sampler == "ddim" else num_steps
+        every = samplers.walks_every_step(SAMPLERS[recipe.sampler])
+        return num_steps if every else min(DEFAULT_STEPS, num_steps)
     if recipe.steps > num_steps:
         limit = f"{num_steps}, the checkpoint's T"
         raise ValueError(f"steps must be at most {limit}; got {recipe.steps}")

@@ -1,15 +1,16 @@
-"""DDPM: ancestral sampling over every step."""
+"""DDPM: ancestral sampling."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from tutorial_lib import _validate
-from tutorial_lib._random import Streams, normal_like
+from tutorial_lib._random import Streams
 from tutorial_lib._typing import EpsModel, States
-from tutorial_lib.samplers.walk import SampleStep, ask, check_answer, check_start
+from tutorial_lib.samplers.timesteps import check_timesteps
+from tutorial_lib.samplers.walk import SampleStep, add_noise, ask, check_start, take_out, walk
 from tutorial_lib.schedules import NoiseSchedule
 
 
@@ -17,50 +18,59 @@ def ddpm(
     model: EpsModel,
     schedule: NoiseSchedule,
     x_T: States,
+    timesteps: Sequence[int] | Tensor | None = None,
     *,
     variance: str = "posterior",
     generator: torch.Generator | Streams | None = None,
 ) -> Iterator[SampleStep]:
-    """Ancestral sampling over every step T..1 (Ho et al. 2020, algorithm 2).
+    """Ancestral sampling (Ho et al. 2020, algorithm 2), by default over every step T..1.
 
-    x_{t-1} = (x_t - beta_t / sqrt(1 - alpha_bar_t) eps_hat) / sqrt(alpha_t) + sigma_t z, with
-    z = 0 at t = 1. For fewer steps shorten the schedule first, see ``respace``.
+    x_{t-1} = (x_t - beta_t / sqrt(1 - abar_t) eps_hat) / sqrt(alpha_t) + sigma_t z, with z = 0 at
+    t = 1. A larger step, from t to s, is the same with alpha = abar_t / abar_s and
+    beta = 1 - alpha (Nichol & Dhariwal 2021, sec. 4).
 
     Args:
-        model: says which noise is in x_t.
+        model: predicts the noise in x_t.
         schedule: the schedule that the model was trained for.
-        x_T: where the walk starts: standard normal noise, (B, ...).
-        variance: sigma_t^2, "posterior" for the posterior variance (Ho eq. 7) or "beta" for beta_t.
-        generator: where z comes from: a torch generator, or a stream a sample (``sampling``); None
-            means torch's default generator.
+        x_T: the state at ``timesteps[0]``, (B, ...): noise if that is T.
+        timesteps: falls strictly within T..0; it must reach 0 for the walk to end on clean data.
+            None takes every step. See ``evenly_spaced``.
+        variance: sigma^2, "posterior" for the posterior variance (Ho eq. 7) or "beta" for beta.
+        generator: where z comes from: a torch generator, or one stream per sample (``sampling``);
+            None means torch's default generator.
 
     Yields:
-        ``SampleStep`` at t = T-1, ..., 0.
+        ``SampleStep`` at timesteps[1], timesteps[2], ...; by default at T-1, ..., 0.
 
     Raises:
-        TypeError, ValueError: ``x_T`` no finite batch in float32 or float64, another word for
-            ``variance``; during the walk, a model that answers in another shape or with NaN.
+        TypeError, ValueError: ``x_T`` is not a finite batch in float32 or float64, ``timesteps``
+            do not fall or leave 0..T, ``variance`` is another word; during the walk, the model
+            answers in another shape or with NaN.
     """
     _validate.one_of("variance", variance, ("posterior", "beta"))
     check_start(x_T)
-    sigma_squared = schedule.posterior_variance if variance == "posterior" else schedule.beta
-    return _walk_ddpm(model, schedule, x_T, sigma_squared.sqrt().tolist(), generator)
-
-
-def _walk_ddpm(
-    model: EpsModel,
-    schedule: NoiseSchedule,
-    x: Tensor,
-    sigma: list[float],
-    generator: torch.Generator | Streams | None,
-) -> Iterator[SampleStep]:
+    if timesteps is None:
+        timesteps = range(schedule.num_steps, -1, -1)
+    timesteps = check_timesteps(timesteps, schedule.num_steps)
+    abar, sigma = schedule.alpha_bar.tolist(), _sigma(schedule, timesteps, variance)
     signal, noise = schedule.signal_rate.tolist(), schedule.noise_rate.tolist()
-    alpha, beta = schedule.alpha.tolist(), schedule.beta.tolist()
-    for t in range(schedule.num_steps, 0, -1):
-        with torch.no_grad():  # not around the yield: it would reach the caller's code
-            eps_hat = ask(model, x, t)
-            x0_hat = (x - noise[t] * eps_hat) / signal[t]
-            mean = (x - beta[t - 1] / noise[t] * eps_hat) / math.sqrt(alpha[t - 1])
-            x = mean + sigma[t - 1] * normal_like(x, generator) if t > 1 else mean
-            check_answer(eps_hat, t, x)
-        yield SampleStep(t - 1, x, eps_hat, x0_hat)
+
+    def step(x_t: Tensor, t: int, s: int) -> SampleStep:
+        alpha = abar[t] / abar[s]
+        beta = 1 - alpha
+        eps_hat = ask(model, x_t, t)
+        x0_hat = take_out(noise[t], eps_hat, x_t, signal[t])
+        mean = take_out(beta / noise[t], eps_hat, x_t, math.sqrt(alpha))
+        x_s = add_noise(mean, sigma[t] if s > 0 else 0.0, generator)
+        return SampleStep(s, x_s, eps_hat, x0_hat)
+
+    return walk(step, x_T, timesteps)
+
+
+def _sigma(schedule: NoiseSchedule, timesteps: list[int], variance: str) -> dict[int, float]:
+    """The standard deviation of the noise of each step, by the t that it starts from."""
+    abar_t, abar_s = schedule.alpha_bar[timesteps[:-1]], schedule.alpha_bar[timesteps[1:]]
+    beta = 1 - abar_t / abar_s
+    posterior = beta * (1 - abar_s) / (1 - abar_t)
+    sigma = (posterior if variance == "posterior" else beta).sqrt()
+    return dict(zip(timesteps[:-1], sigma.tolist(), strict=True))

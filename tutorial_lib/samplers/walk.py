@@ -1,19 +1,26 @@
-"""Samplers: walks from noise back to data, one algorithm a function.
+"""What all samplers share: the steps they yield, the walk that yields them, and how it is run.
 
 A sampler is a generator. It checks its arguments when called, then yields a ``SampleStep`` for each
-step that it takes: the step just reached, the state there, and what the model said on the way.
+step it takes: the step just reached, the state there, and what the model predicted on the way.
 Plots, explorers and progress bars read that one stream; ``last`` runs it to its end.
+
+A sampler's file holds a function ``step(x_t, t, s)``, which is the algorithm, and hands it to
+``walk``. The arithmetic below reuses the memory of results nobody else holds: allocating large
+tensors is most of what a step costs beyond the network.
 """
 
+import inspect
 from collections import deque
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from tutorial_lib import _validate
+from tutorial_lib._random import Streams, normal_like
 from tutorial_lib._typing import EpsModel, States
+from tutorial_lib.schedules import NoiseSchedule
 
 
 class SampleStep(NamedTuple):
@@ -32,6 +39,32 @@ class SampleStep(NamedTuple):
     x0_hat: Tensor
 
 
+@runtime_checkable
+class Sampler(Protocol):
+    """How every sampler can be called; more keyword arguments are options of its own."""
+
+    def __call__(
+        self,
+        model: EpsModel,
+        schedule: NoiseSchedule,
+        x_T: Tensor,
+        timesteps: Sequence[int] | Tensor,
+        *,
+        generator: torch.Generator | Streams | None = None,
+    ) -> Iterator[SampleStep]: ...
+
+
+def options_of(sampler: Sampler) -> tuple[str, ...]:
+    """The names of a sampler's own options: its keyword arguments other than ``generator``."""
+    parameters = inspect.signature(sampler).parameters.values()
+    return tuple(p.name for p in parameters if p.kind == p.KEYWORD_ONLY and p.name != "generator")
+
+
+def walks_every_step(sampler: Sampler) -> bool:
+    """Whether a sampler takes every step of the schedule if called without ``timesteps``."""
+    return inspect.signature(sampler).parameters["timesteps"].default is None
+
+
 def last(steps: Iterable[SampleStep]) -> States:
     """Walks to the end and returns the state there, x_0.
 
@@ -47,27 +80,56 @@ def last(steps: Iterable[SampleStep]) -> States:
     return x_0
 
 
-def ask(model: EpsModel, x: Tensor, t: int) -> Tensor:
-    """eps_hat at one step for the whole batch, refused where its shape is not that of x."""
-    steps = torch.full((len(x),), t, dtype=torch.int64, device=x.device)
-    eps_hat = _validate.answer("model", model(x, steps), x)
-    if eps_hat.dtype == x.dtype and eps_hat.stride() == x.stride():
-        return eps_hat
-    # A network may answer in bfloat16, or with its pixels channels last. Each sum of tensors that
-    # lie differently costs five times what it costs of two that lie alike.
-    return torch.empty_like(x).copy_(eps_hat)
+def walk(
+    step: Callable[[Tensor, int, int], SampleStep], x: Tensor, timesteps: Sequence[int]
+) -> Iterator[SampleStep]:
+    """Yields ``step(x_t, t, s)`` for each pair t > s of ``timesteps``, from the state ``x`` on.
 
-
-def check_answer(eps_hat: Tensor, t: int, x: Tensor) -> None:
-    """Raises where eps_hat at t is not finite; then x, which came of it, is not finite either.
-
-    x is looked at first since it is still in the processor's cache.
+    Raises:
+        ValueError: a step's ``eps_hat`` is not finite.
     """
-    if not _validate.seems_finite(x):
-        _validate.finite(f"the answer of model at t = {t}", eps_hat)
+    for t, s in zip(timesteps[:-1], timesteps[1:], strict=True):
+        with torch.no_grad():  # not around the yield: it would reach the caller's code
+            reached = step(x, t, s)
+            x = reached.x_t
+            # An eps_hat that is not finite makes x so too. Look at x first: it is still cached.
+            if not _validate.seems_finite(x):
+                _validate.finite(f"the answer of model at t = {t}", reached.eps_hat)
+        yield reached
+
+
+def ask(model: EpsModel, x_t: Tensor, t: int) -> Tensor:
+    """eps_hat at step t for the whole batch, in the dtype and memory layout of ``x_t``.
+
+    Raises:
+        TypeError, ValueError: the answer is not a tensor of the shape of ``x_t``.
+    """
+    steps = torch.full((len(x_t),), t, dtype=torch.int64, device=x_t.device)
+    eps_hat = _validate.answer("model", model(x_t, steps), x_t)
+    if eps_hat.dtype == x_t.dtype and eps_hat.stride() == x_t.stride():
+        return eps_hat
+    # A network may answer in bfloat16, or with its channels last. Each sum of tensors of different
+    # layouts costs five times what it costs of two with the same.
+    return torch.empty_like(x_t).copy_(eps_hat)
+
+
+def take_out(amount: float, eps: Tensor, x: Tensor, scale: float) -> Tensor:
+    """(x - amount eps) / scale, a new tensor."""
+    return (x - amount * eps).div_(scale)
+
+
+def mix(a: float, x: Tensor, b: float, y: Tensor) -> Tensor:
+    """a x + b y, a new tensor."""
+    return (a * x).add_(b * y)
+
+
+def add_noise(x: Tensor, sigma: float, generator: torch.Generator | Streams | None) -> Tensor:
+    """x + sigma z with z standard normal, in the memory of ``x``; draws nothing if sigma is 0."""
+    return x.add_(sigma * normal_like(x, generator)) if sigma > 0 else x
 
 
 def check_start(x_T: object) -> None:
+    """Raises TypeError or ValueError if ``x_T`` is not a finite batch in float32 or float64."""
     start = _validate.floating("x_T", x_T)
     if start.dtype not in (torch.float32, torch.float64):
         # half precision rounds most of a small step away; a model may still compute in it
