@@ -50,13 +50,13 @@ to_range = Exercise(
         Mistake(
             "range 0 to 1",
             lambda pixels: pixels.float() / 255,
-            "Your pixels lie in 0..1. The course wants -1..1, with middle grey at 0: the noise "
-            "that comes later is centred at 0 too.",
+            "Your pixels lie in 0..1. The course wants -1..1, with middle gray at 0: the noise "
+            "that comes later is centered at 0 too.",
         ),
         Mistake(
-            "centre not moved far enough",
+            "center not moved far enough",
             lambda pixels: pixels.float() / 255 - 0.5,
-            "Your pixels lie in -0.5..0.5: centred, and half as wide as asked.",
+            "Your pixels lie in -0.5..0.5: centered, and half as wide as asked.",
         ),
         Mistake(
             "range -1 to 0",
@@ -88,7 +88,7 @@ to_range = Exercise(
         Mistake(
             "whole numbers only",
             lambda pixels: pixels // 127.5 - 1,
-            "`//` rounds down to whole numbers, so all grey becomes -1 or 0. Divide with `/`.",
+            "`//` rounds down to whole numbers, so all gray becomes -1 or 0. Divide with `/`.",
         ),
         Mistake(
             "stretched",

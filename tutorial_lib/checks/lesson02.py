@@ -11,6 +11,7 @@ from tutorial_lib.checks.framework import (
     Number,
     Property,
     Wrong,
+    per_sample,
     tensor_like,
     tidy,
 )
@@ -19,11 +20,11 @@ from tutorial_lib.schedules import NoiseSchedule, from_betas, linear_schedule
 
 def _column(values: Tensor, t: Tensor, x: Tensor) -> Tensor:
     """``values[t]`` as float32, shaped to multiply ``x``."""
-    return values[t].float().reshape(-1, *[1] * (x.ndim - 1))
+    return per_sample(values[t].float(), x)
 
 
 def _short_schedule(num_steps: int = 40) -> NoiseSchedule:
-    """Few, large steps: neighbouring steps and rates differ enough to tell mistakes apart."""
+    """Few, large steps: neighboring steps and rates differ enough to tell mistakes apart."""
     return from_betas(torch.linspace(0.02, 0.2, num_steps))
 
 
@@ -357,10 +358,10 @@ def _statistics(
     slope = (x_t * start).mean() / start.square().mean()
     noise = x_t - slope * start
     spread = noise.std()
-    neighbours = (noise[..., 1:] * noise[..., :-1]).mean() / spread**2
+    neighbors = (noise[..., 1:] * noise[..., :-1]).mean() / spread**2
     samples = noise[:-1] * noise[1:] if len(noise) > 1 else noise[..., 1:, :] * noise[..., :-1, :]
     tails = (noise / spread).pow(4).mean() / 10  # 0.3 for a Gaussian, 0.18 for a uniform
-    return slope, spread, noise.mean(), neighbours, samples.mean() / spread**2, tails
+    return slope, spread, noise.mean(), neighbors, samples.mean() / spread**2, tails
 
 
 def _exact_statistics(
@@ -483,8 +484,8 @@ chain = Exercise(
         "signal left",
         "spread of the noise",
         "mean of the noise",
-        "noise of neighbouring pixels",
-        "noise of neighbouring samples",
+        "noise of neighboring pixels",
+        "noise of neighboring samples",
         "tails of the noise",
     ),
     rtol=0.0,
@@ -830,7 +831,7 @@ def _spread_out(answer, schedule: NoiseSchedule, x0: Tensor, x_t: Tensor, t: Ten
         return result
     mean, variance = result
     if variance.shape == (len(like),):
-        variance = variance.reshape(-1, *[1] * (like.ndim - 1))
+        variance = per_sample(variance, like)
     try:
         return mean, variance.expand(like.shape)
     except RuntimeError:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from tutorial_lib import losses
-from tutorial_lib.checks.framework import Choice, Exercise, Mistake, Number, Wrong
+from tutorial_lib.checks.framework import Choice, Exercise, Mistake, Number, Wrong, per_sample
 from tutorial_lib.checks.lesson03_loss import MESSAGES, RecordingModel, judge
 from tutorial_lib.forward import diffuse, predict_eps
 from tutorial_lib.oracles import DatasetOracle
@@ -18,13 +18,8 @@ def _schedule() -> NoiseSchedule:
     return NoiseSchedule(torch.tensor([1.0, 0.8, 0.5, 0.2, 0.05], dtype=torch.float64))
 
 
-def _each(values: Tensor, like: Tensor) -> Tensor:
-    """One number a sample, shaped to multiply ``like``: (B,) becomes (B, 1, ...)."""
-    return values.reshape(-1, *[1] * (like.ndim - 1))
-
-
 def _rates(schedule: NoiseSchedule, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    return _each(schedule.signal_rate[t], like), _each(schedule.noise_rate[t], like)
+    return per_sample(schedule.signal_rate[t], like), per_sample(schedule.noise_rate[t], like)
 
 
 # The epsilon loss
@@ -98,7 +93,7 @@ def _no_gradient(model, schedule, x0, generator):
 
 
 def _step_rates(schedule, t, like):
-    alpha = _each(schedule.alpha[t - 1], like)
+    alpha = per_sample(schedule.alpha[t - 1], like)
     return alpha.sqrt(), (1 - alpha).sqrt()
 
 
@@ -212,7 +207,7 @@ class _Denoiser:
         if not isinstance(t, Tensor) or t.dtype != torch.int64 or t.shape != x_t.shape[:1]:
             text = f"The model wants t as an int64 tensor of shape ({len(x_t)},), one step a "
             raise Wrong("shape", text + f"sample: `torch.full(({len(x_t)},), step)`.")
-        return 0.7 * torch.tanh(x_t) + 0.05 * _each(t, x_t)
+        return 0.7 * torch.tanh(x_t) + 0.05 * per_sample(t, x_t)
 
     def __repr__(self) -> str:
         return "a test model"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from tutorial_lib.checks.framework import Wrong, compare
+from tutorial_lib.checks.framework import Wrong, compare, per_sample
 from tutorial_lib.schedules import NoiseSchedule
 
 MANY_CALLS, FEW_CALLS = 40, 6
@@ -102,7 +102,7 @@ class RecordingModel(nn.Module):
 
     def answer(self, x_t: Tensor, t: Tensor) -> Tensor:
         """eps_hat, without a record."""
-        return self.scale * x_t + 0.1 * _each(t, x_t)
+        return self.scale * x_t + 0.1 * per_sample(t, x_t)
 
     def __repr__(self) -> str:
         return "a test model"
@@ -283,11 +283,11 @@ def _judge_generator(call: Callable[[], object], generator: torch.Generator) -> 
 def _rates(schedule: NoiseSchedule, call: _Call) -> tuple[Tensor, Tensor]:
     """Signal rate and noise rate of each sample of a call, shaped to multiply it."""
     signal, noise = schedule.signal_rate[call.t], schedule.noise_rate[call.t]
-    return _each(signal, call.x0), _each(noise, call.x0)
+    return per_sample(signal, call.x0), per_sample(noise, call.x0)
 
 
 def _rates_of_one_step(schedule: NoiseSchedule, call: _Call) -> tuple[Tensor, Tensor]:
-    alpha = _each(schedule.alpha[call.t - 1], call.x0)
+    alpha = per_sample(schedule.alpha[call.t - 1], call.x0)
     return alpha.sqrt(), (1 - alpha).sqrt()
 
 
@@ -320,11 +320,6 @@ def _all_are(calls: list[_Call], others: list[Tensor], loss: Callable) -> bool:
 
 def _near(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a, b, rtol=1e-4, atol=1e-4)
-
-
-def _each(values: Tensor, like: Tensor) -> Tensor:
-    """One number a sample, shaped to multiply ``like``: (B,) becomes (B, 1, ...)."""
-    return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
 def _named(mistake: str, stage: str = "values") -> Wrong:

@@ -16,7 +16,8 @@ def _weights(network: nn.Module) -> Tensor:
     return torch.cat([p.detach().flatten() for p in network.parameters()])
 
 
-def _is_open(value: object) -> bool:
+def _unanswered(value: object) -> bool:
+    """Whether an answer gave nothing yet; the framework says which it is, `...` or None."""
     return value is ... or value is None
 
 
@@ -92,7 +93,7 @@ def _three_steps(answer, network, optimizer, loss_of):
     optimizer.register_step_post_hook(lambda *_: made.append(loss_of.backwards))
     for _ in range(3):
         loss = answer(network, optimizer, loss_of)
-        if _is_open(loss):
+        if _unanswered(loss):
             return loss
         if isinstance(loss, Tensor) and loss.requires_grad:
             raise Wrong("properties", _STEP_MESSAGES["keeps the graph"], "keeps the graph")
@@ -486,7 +487,7 @@ def _joined(answer, gradients, max_norm):
     """All numbers of the answer in one tensor."""
     likes = [g.clone() for g in gradients]
     result = answer(gradients, max_norm)
-    if _is_open(result):
+    if _unanswered(result):
         return result
     if not isinstance(result, (list, tuple)) or len(result) != len(likes):
         text = f"Return a list of {len(likes)} tensors, one for each that came."
@@ -1092,7 +1093,7 @@ def _seven_steps(answer, network, optimizer, loss_of, scale, max_norm):
     scales = []
     for _ in range(7):
         given = answer(network, optimizer, loss_of, scale, max_norm)
-        if _is_open(given):
+        if _unanswered(given):
             return given
         scale = float(tensor_like(given, torch.zeros(())))
         if scale <= 0:

@@ -243,7 +243,7 @@ def _drop_cases(generator: torch.Generator):
 
 def _drop_figures(answer: Callable, labels, p, num_classes, generator) -> tuple:
     """Shares that do not depend on the order of draws: how many are dropped, in each half and
-    for batches of one; how many of the others are kept as they were; whether neighbours fall
+    for batches of one; how many of the others are kept as they were; whether neighbors fall
     together."""
     before = labels.clone()
     came = answer(labels, p, num_classes, generator)

@@ -1,4 +1,4 @@
-"""Exercises that say what is wrong, and how to write one.
+"""Exercises whose checks say what is wrong, and how to write one.
 
 A lesson's file, ``tutorial_lib/checks/lessonNN.py``, holds its exercises and questions as module
 variables; ``all_exercises()`` finds them. A complete exercise:
@@ -31,25 +31,27 @@ variables; ``all_exercises()`` finds them. A complete exercise:
 
 The learner calls ``lesson01.rates.check(my_rates)``, ``.hint(1)``, ``.solution()``.
 
-What the framework does for you: stubs, forgotten returns, exceptions with the learner's line,
-shapes, kinds of numbers, NaN, endless loops, prints, restored random state. float32, float64, NumPy
-arrays and Python numbers all pass. Arguments are made anew for every call, so in-place answers
-pass. Verdicts never change by chance, because every case has a fixed seed.
+The framework handles stubs, forgotten returns, exceptions (with the learner's line), shapes, kinds
+of numbers, NaN, endless loops and prints, and restores the random state. float32, float64, NumPy
+arrays and Python numbers all pass. Every call gets new arguments, so in-place answers pass. Results
+never change by chance, because every case has a fixed seed.
 
-Rules that ``tests/checks/test_exercises.py`` holds you to:
+Rules, enforced by ``tests/checks/test_exercises.py``:
 
-- The model answer and every alternative pass; each mistake fails *with its own name*, which asks
-  that any two mistakes differ in some case. Batch 1 is among the cases, and so is a batch where a
-  broken broadcast goes unnoticed (batch = width) if that is a mistake people make.
+- The model answer and every alternative pass; each mistake fails *with its own name*, so any two
+  mistakes differ in some case. Batch 1 is among the cases, and so is a batch where a broken
+  broadcast goes unnoticed (batch = width) if that is a mistake people make.
 - A message is unique, kind, at most 300 characters, and says what to look at, not the answer.
-- The solution is shown as it stands here, without the underscore in front: it may use only names
-  that the lesson has imported, and no helper of this file.
+- The model answer is the only copy of the solution: the builder puts its body into the solved
+  notebook, and ``.solution()`` shows it, without the underscore. So it may use only names that the
+  lesson has imported, no helper of its file, and its arguments are those of the lesson's stub.
 - Mistakes take the same arguments as the model answer. Cases are small: a check takes well under
   a second.
 
 When values are not enough:
 
-- ``reference=`` judges instead of the model answer (the library's function, say).
+- ``reference=`` gives the expected values instead of the model answer; it may be the library's
+  function.
 - ``properties=(Property("...", holds, mistake="name"),)``: ``holds(answer)`` is True or False. A
   mistake that gives the right values fails here and is named by the property. The answer it gets
   returns tensors, whatever the learner's own returns (see ``tidy``).
@@ -57,16 +59,16 @@ When values are not enough:
   (``answer(dim)(x)``), take the last of a generator, or *statistics* of a random answer, which do
   not depend on the order of its draws: ``use=lambda f, x0, generator: moments(f(x0, generator))``
   with a ``reference`` that gives the exact moments and a wide ``atol``. The reference is called as
-  ``reference(*case)``, without ``use``. ``tensor_like(result, x)`` there refuses a wrong shape,
+  ``reference(*case)``, without ``use``. ``tensor_like(result, x)`` there rejects a wrong shape,
   None and NaN with the usual messages.
-- ``raise Wrong("shape", "...")`` inside ``use`` or ``holds`` speaks at once; ``mistake="name"``
-  names it.
+- ``raise Wrong("shape", "...")`` inside ``use`` or ``holds`` rejects the answer at once;
+  ``mistake="name"`` names the mistake.
 
 Concept questions: ``Choice`` (every wrong option has its explanation) and ``Number`` (tolerance and
 common wrong values). They are checked, hinted and solved the same way.
 """
 
-from tutorial_lib.checks.framework.exercise import Exercise, source_of, tensor_like, tidy
+from tutorial_lib.checks.framework.exercise import Exercise, source_of
 from tutorial_lib.checks.framework.questions import Choice, Number
 from tutorial_lib.checks.framework.task import (
     LOG_VARIABLE,
@@ -79,6 +81,7 @@ from tutorial_lib.checks.framework.task import (
     Task,
     Wrong,
 )
+from tutorial_lib.checks.framework.tensors import per_sample, tensor_like, tidy
 
 __all__ = [
     "LOG_VARIABLE",
@@ -93,6 +96,7 @@ __all__ = [
     "Result",
     "Task",
     "Wrong",
+    "per_sample",
     "source_of",
     "tensor_like",
     "tidy",

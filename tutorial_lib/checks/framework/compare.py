@@ -1,4 +1,4 @@
-"""Comparing what an answer gave with what it should give, part by part."""
+"""Compares the result of an answer with the expected one, part by part."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Difference:
-    """Where two tensors of one shape first differ, and by how much at most."""
+    """Where two tensors of the same shape first differ, and by how much at most."""
 
     part: str
     index: tuple[int, ...]
@@ -25,7 +25,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Problem:
-    """What one stage has to say about one case."""
+    """What is wrong in one case, and the stage of the check that noticed it."""
 
     stage: str
     message: str
@@ -33,7 +33,7 @@ class Problem:
 
 
 def as_tensor(value: object) -> Tensor | None:
-    """A copy of ``value`` as a tensor, or None if it is nothing like numbers."""
+    """A copy of ``value`` as a tensor, or None if it does not hold numbers."""
     try:
         if isinstance(value, Tensor):
             return value.detach().clone()
@@ -50,7 +50,7 @@ def as_tensor(value: object) -> Tensor | None:
 
 
 def parts_of(value: object, names: Sequence[str]) -> dict[str, object]:
-    """The parts of an expected result by name: {"": value} where it is one thing only."""
+    """The parts of an expected result by name; {"": value} if it is a single thing."""
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, tuple):
@@ -62,7 +62,7 @@ def parts_of(value: object, names: Sequence[str]) -> dict[str, object]:
 def compare(
     yours: object, expected: object, names: Sequence[str], rtol: float, atol: float
 ) -> Problem | None:
-    """The first stage's complaint about ``yours``, or None where it is right."""
+    """The problem of the first stage that rejects ``yours``, or None if it is right."""
     wanted = parts_of(expected, names)
     if "" in wanted:
         given: dict[str, object] = {"": yours}
@@ -198,7 +198,7 @@ def _difference(name: str, yours: Tensor, target: Tensor, bad: Tensor) -> Differ
 
 
 def _diagnose(yours: Tensor, target: Tensor, bad: Tensor) -> str:
-    """What the difference looks like, where it looks like something simple."""
+    """The pattern of the difference, if it is a simple one."""
     count, total = int(bad.sum()), bad.numel()
     big = target.abs() > 1e-3 * target.abs().max()
     if target.isfinite().all() and big.sum() > 2:

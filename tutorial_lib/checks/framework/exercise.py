@@ -1,21 +1,18 @@
-"""Exercises: a function or class that the learner writes, run on cases and judged."""
+"""Exercises: the learner writes a function or class, and a check runs it on many cases."""
 
 import dis
 import functools
 import inspect
-import math
 import re
 import textwrap
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from tutorial_lib.checks.framework import compare, run, show
-from tutorial_lib.checks.framework.messages import _NO_RETURN, _brief, _failure_text, _gist
+from tutorial_lib.checks.framework.messages import NO_RETURN, brief, failure_text, gist
 from tutorial_lib.checks.framework.task import (
     STAGES,
     Mistake,
@@ -25,6 +22,7 @@ from tutorial_lib.checks.framework.task import (
     Task,
     Wrong,
 )
+from tutorial_lib.checks.framework.tensors import is_open, kept, tidy
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ def _call(answer: Callable, *arguments: object) -> object:
 
 @dataclass(frozen=True, kw_only=True)
 class Exercise(Task):
-    """A function (or class) to write. See the module's text for what each field is for."""
+    """A function (or class) to write. The package's docstring explains the fields."""
 
     model_answer: Callable
     cases: Callable[[torch.Generator], Iterable[tuple]]
@@ -55,7 +53,7 @@ class Exercise(Task):
     atol: float = 1e-5
     seconds: float = 8.0
     why: str = ""
-    """What the solution says below its code."""
+    """An explanation below the solution's code."""
 
     def right_answers(self) -> dict[str, object]:
         """The model answer and the alternatives."""
@@ -67,14 +65,14 @@ class Exercise(Task):
         return self.mistakes
 
     def solution(self) -> Note:
-        """The model answer's source, with this exercise's reason below it."""
+        """The model answer's source, with this exercise's explanation below it."""
         return Note(f"Solution: {self.title}", self.why, source_of(self.model_answer))
 
     def _judge(self, answer: object) -> Result:
         if answer is ... or answer is None or _is_stub(answer):
             return self._not_attempted()
         if not callable(answer):
-            text = "Hand in the function itself, without calling it"
+            text = "Pass the function itself, without calling it"
             text = f"{text}: `check(my_function)`. This is {compare.describe(answer)}."
             return self._result("failed", "shape", text)
         answer = self._adapted(answer)
@@ -114,7 +112,7 @@ class Exercise(Task):
                     outcome.wrong.mistake,
                 )
             elif outcome.ran.failure:
-                stage, message, mistake = "raised", _failure_text(outcome.ran.failure), None
+                stage, message, mistake = "raised", failure_text(outcome.ran.failure), None
             elif outcome.ran.value:
                 continue
             else:
@@ -126,7 +124,7 @@ class Exercise(Task):
         return self._result("passed", "passed", text, printed=printed)
 
     def _all_cases(self) -> list[tuple]:
-        """The cases, made anew: the same numbers every time, in fresh tensors."""
+        """The cases: the same numbers every time, in new tensors."""
         with run.unchanged_world():
             return [tuple(case) for case in self.cases(torch.Generator().manual_seed(1234))]
 
@@ -137,12 +135,12 @@ class Exercise(Task):
         return _Outcome(ran, ran.error if isinstance(ran.error, Wrong) else None)
 
     def _tries(self, answer: Callable) -> Iterator[_Outcome]:
-        """What ``answer`` gives, case by case, for as long as somebody asks."""
+        """What ``answer`` gives, case by case; runs a case only when it is asked for."""
         for case in self._all_cases():
-            yield self._run(lambda case=case: _kept(self.use(answer, *case)), answer)
+            yield self._run(lambda case=case: kept(self.use(answer, *case)), answer)
 
     def _outcomes(self, answer: Callable) -> list[_Outcome]:
-        """What ``answer`` gives in each case; ends early where the time is over."""
+        """What ``answer`` gives in each case, up to the first that takes too long."""
         outcomes: list[_Outcome] = []
         for outcome in self._tries(answer):
             outcomes.append(outcome)
@@ -157,16 +155,16 @@ class Exercise(Task):
         else:
             reference = self.reference
             cases = self._all_cases()
-            outcomes = [self._run(lambda c=c: _kept(reference(*c)), reference) for c in cases]
+            outcomes = [self._run(lambda c=c: kept(reference(*c)), reference) for c in cases]
         for outcome in outcomes:
             if outcome.ran.error:
                 raise RuntimeError(f"the reference of {self.id} failed") from outcome.ran.error
         return [outcome.ran.value for outcome in outcomes]
 
     def _first_problem(self, outcomes: list[_Outcome]) -> tuple[int, compare.Problem | None]:
-        """The complaint of the earliest stage over all cases, and the case it is about.
+        """The problem of the earliest stage over all cases, and the number of its case.
 
-        Of several such cases it is the first, or the first whose difference makes a picture.
+        Of several such cases it is the first whose difference can be drawn, else the first.
         """
         found: list[tuple[int, int, compare.Problem]] = []
         for i, outcome in enumerate(outcomes):
@@ -184,13 +182,13 @@ class Exercise(Task):
         if outcome.wrong:
             return compare.Problem(outcome.wrong.stage, outcome.wrong.message)
         if outcome.ran.failure:
-            return compare.Problem("raised", _failure_text(outcome.ran.failure, self.seconds))
+            return compare.Problem("raised", failure_text(outcome.ran.failure, self.seconds))
         if outcome.ran.value is None:
-            return compare.Problem("shape", _NO_RETURN)
+            return compare.Problem("shape", NO_RETURN)
         return compare.compare(outcome.ran.value, expected, self.parts, self.rtol, self.atol)
 
     def _known_mistake(self, outcomes: list[_Outcome]) -> Mistake | None:
-        """The known mistake that does the same as the answer in every case."""
+        """The known mistake that gives the same as the answer in every case."""
         if len(outcomes) < len(self._all_cases()):  # stopped: nothing to compare with
             return None
         for mistake in self.mistakes:
@@ -204,17 +202,17 @@ class Exercise(Task):
         if a.ran.failure or b.ran.failure:
             first, second = a.ran.failure, b.ran.failure
             both = first and second
-            return bool(both) and _gist(first) == _gist(second)
+            return bool(both) and gist(first) == gist(second)
         return compare.same(a.ran.value, b.ran.value, self.rtol, self.atol)
 
     def _where(self, number: int) -> str:
         names = _parameters(self.model_answer)
         case = self._all_cases()[number]
-        shown = [f"{name} = {_brief(value)}" for name, value in zip(names, case, strict=False)]
+        shown = [f"{name} = {brief(value)}" for name, value in zip(names, case, strict=False)]
         return ", ".join(part for part in shown if part)
 
     def _adapted(self, answer: Callable) -> Callable:
-        """``answer``, also where it takes some of its arguments by keyword only."""
+        """``answer``, callable by position even if some of its arguments are keyword-only."""
         try:
             parameters = inspect.signature(answer).parameters.values()
         except (TypeError, ValueError):  # some callables of C code have no signature
@@ -230,42 +228,8 @@ class Exercise(Task):
         return by_name
 
 
-def tensor_like(value: object, like: Tensor) -> Tensor:
-    """What an answer gave, as a tensor of the shape of ``like``; for use inside ``use``.
-
-    Raises:
-        Wrong: ``value`` is open, None, no numbers, of another shape, or not finite.
-    """
-    if _is_open(value):
-        raise Wrong("not attempted", "")
-    if value is None:
-        raise Wrong("shape", _NO_RETURN)
-    wanted = torch.zeros_like(like)
-    problem = compare.compare(value, wanted, (), math.inf, math.inf)
-    if problem:
-        raise Wrong(problem.stage, problem.message)
-    tensor = compare.as_tensor(value)
-    assert tensor is not None
-    return tensor
-
-
-def tidy(value: object, parts: Sequence[str] = ()) -> object:
-    """A result in one form: arrays, lists and numbers become tensors, several parts a tuple.
-
-    Tensors stay what they are, with their gradients; what is nothing like numbers stays too.
-    """
-    if isinstance(value, Tensor):
-        return value
-    if parts and isinstance(value, Mapping) and set(value) == set(parts):
-        return tuple(tidy(value[name]) for name in parts)
-    if isinstance(value, tuple) or (parts and isinstance(value, list)):
-        return tuple(tidy(part) for part in value)
-    tensor = compare.as_tensor(value)
-    return value if tensor is None else tensor
-
-
 def source_of(function: Callable) -> str:
-    """The source of a model answer, without the underscore that its name begins with."""
+    """The source of a model answer, without the underscore at the start of its name."""
     source = textwrap.dedent(inspect.getsource(function))
     name = function.__name__
     return re.sub(rf"\b{re.escape(name)}\b", name.lstrip("_"), source)
@@ -294,31 +258,14 @@ def _has_no_body(function: types.FunctionType) -> bool:
     ]
     if len(steps) != 1 or steps[0].opname not in ("LOAD_CONST", "RETURN_CONST"):
         return False
-    return steps[0].argval is None or _is_open(steps[0].argval)
-
-
-def _is_open(value: object) -> bool:
-    return value is ... or (isinstance(value, (tuple, list)) and any(v is ... for v in value))
+    return steps[0].argval is None or is_open(steps[0].argval)
 
 
 def _left_open(outcome: _Outcome) -> bool:
-    """Whether a ``...`` is still in the answer: returned, or calculated with."""
+    """Whether the answer still has a ``...``: it returned it, or calculated with it."""
     failure = outcome.ran.failure
     if outcome.wrong:
         return outcome.wrong.stage == "not attempted"
     if failure:
         return failure.kind in ("TypeError", "AttributeError") and "llipsis" in failure.text
-    return _is_open(outcome.ran.value)
-
-
-def _kept(value: object) -> object:
-    """``value`` with its tensors copied, so that a later call cannot change it."""
-    if isinstance(value, Tensor):
-        return value.detach().clone()
-    if isinstance(value, np.ndarray):
-        return value.copy()
-    if type(value) in (tuple, list):
-        return type(value)(_kept(part) for part in value)  # type: ignore[attr-defined]
-    if type(value) is dict:
-        return {key: _kept(part) for key, part in value.items()}
-    return value
+    return is_open(outcome.ran.value)

@@ -1,4 +1,4 @@
-"""What a check says of exceptions and arguments, in words for learners."""
+"""Messages for learners about exceptions and arguments."""
 
 import re
 import textwrap
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tutorial_lib.checks.framework import run
 
-_NO_RETURN = "Your function returns None: is its `return` missing?"
+NO_RETURN = "Your function returns None: is its `return` missing?"
 _TORCH_SAYS = (
     (
         r"size of tensor a .* must match the size of tensor b",
@@ -25,7 +25,7 @@ _TORCH_SAYS = (
     ),
     (
         r"same dtype|expected scalar type",
-        "One is float64, the other float32: bring them to one type with `.double()` or `.float()`.",
+        "One is float64, the other float32: convert one of them with `.double()` or `.float()`.",
     ),
     (
         r"shape '.*' is invalid for input of size",
@@ -36,19 +36,19 @@ _TORCH_SAYS = (
         "Python counts from 0: the last of n entries is n - 1.",
     ),
 )
-"""Texts of torch's exceptions, and what a learner may want to look at then."""
+"""Patterns of torch's messages, and what a learner may want to look at."""
 
 
 def _advice(failure: run.Failure) -> str:
-    """What to look at, where torch speaks of shapes and types."""
+    """What to look at, if this is one of torch's complaints about shapes and types."""
     for pattern, told in _TORCH_SAYS:
         if re.search(pattern, failure.text, re.IGNORECASE):
             return told
     return ""
 
 
-def _failure_text(failure: run.Failure, seconds: float = 0.0) -> str:
-    """A short and kind account of an exception, with the learner's line."""
+def failure_text(failure: run.Failure, seconds: float = 0.0) -> str:
+    """A short and friendly description of an exception, with the learner's line."""
     number = failure.line_number
     at = f"\nLine {number}: `{failure.line}`" if number and failure.line else ""
     text = textwrap.shorten(failure.text, 160, placeholder=" …")
@@ -57,9 +57,9 @@ def _failure_text(failure: run.Failure, seconds: float = 0.0) -> str:
         case "TimeUp":
             told = f"Stopped after {seconds:g} seconds: does a loop never end?"
         case "RecursionError":
-            told = "Your function calls itself without end."
+            told = "Your function calls itself endlessly."
         case "SystemExit":
-            told = "Your code asked Python to quit; a plain `return` does it here."
+            told = "Your code asked Python to quit; use a plain `return` instead."
         case "MemoryError":
             told = "Your code asked for more memory than there is: is a shape too large?"
         case "RuntimeError" if "allocate" in low and "memory" in low:
@@ -67,9 +67,9 @@ def _failure_text(failure: run.Failure, seconds: float = 0.0) -> str:
         case "TypeError" if not number and re.search(
             r"\d+ (required )?positional arguments?", failure.text
         ):
-            told = f"The function's arguments do not fit the question's: {text}"
+            told = f"The function does not take the arguments that the exercise asks for: {text}"
         case "RuntimeError" if "boolean value of tensor" in low:
-            told = "Python's `if`, `and`, `or`, `min`, `max` and a < x < b want one yes or no, and "
+            told = "Python's `if`, `and`, `or`, `min`, `max` and a < x < b need one yes or no, but "
             told += "a tensor holds many. Use `&`, `torch.minimum`, `.clamp` or `torch.where`."
         case "RuntimeError" if "got: bool" in low:
             told = (
@@ -86,14 +86,14 @@ def _failure_text(failure: run.Failure, seconds: float = 0.0) -> str:
     return told + at[: 290 - len(told)]
 
 
-def _gist(failure: run.Failure | None) -> object:
-    """What an exception says, whichever of two tensors it names first: ``a + b`` or ``b + a``."""
+def gist(failure: run.Failure | None) -> object:
+    """What an exception says, no matter which of two tensors it names first."""
     assert failure is not None
     words = re.sub(r"\d+", "#", failure.text)
     return failure.kind, words, sorted(re.findall(r"\d+", failure.text))
 
 
-def _brief(value: object) -> str:
+def brief(value: object) -> str:
     """An argument in a few words."""
     if isinstance(value, Tensor):
         if value.ndim == 0 or (value.numel() <= 4 and value.ndim == 1):

@@ -1,4 +1,4 @@
-"""Concept questions: one of several options, or a number."""
+"""Questions: choose one of several options, or give a number."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -49,7 +49,7 @@ class Number(Task):
     """A question whose answer is a number.
 
     ``value`` may be a function, computed when it is needed. ``mistakes`` hold wrong numbers (or
-    functions that give them); they are recognised with the same relative tolerance.
+    functions that give them); they are recognized with the same relative tolerance.
     """
 
     value: float | Callable[[], float]
@@ -59,7 +59,7 @@ class Number(Task):
     why: str = ""
 
     def right_answers(self) -> dict[str, object]:
-        """The number in several types, and rounded as far as the tolerance allows."""
+        """The number in several types, and one at half the tolerance."""
         value = self._number(self.value)
         near = value + 0.5 * (self.atol + self.rtol * abs(value))
         tensor = torch.tensor(value, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""How a result looks: text, HTML for both themes, and a small picture of target beside yours."""
+"""Displays a result: as text, as HTML for both themes, and as a small picture of the difference."""
 
 import base64
 import io
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tutorial_lib.checks.framework.compare import Difference
 
-_LOOKS = {  # mark, word, the colour of the edge; the text keeps the colour of the theme
+_LOOKS = {  # mark, word, the color of the edge; the text keeps the color of the theme
     "passed": ("✓", "Passed", "46, 160, 90"),
     "failed": ("✗", "Not yet", "214, 100, 60"),
     "not attempted": ("…", "Not attempted", "110, 140, 190"),
@@ -30,8 +30,8 @@ def text(outcome: str, title: str, message: str, where: str, difference: Differe
 def html(
     outcome: str, title: str, message: str, where: str, difference: Difference | None, printed: str
 ) -> str:
-    """The result as a box that says in words, not by colour alone, how it went."""
-    mark, word, colour = _LOOKS[outcome]
+    """The result as a box that states the outcome in words, not by color alone."""
+    mark, word, color = _LOOKS[outcome]
     body = [
         f"<strong><span aria-hidden='true'>{mark}</span> {word}: {escape(title)}</strong>",
         f"<div style='white-space: pre-wrap'>{_with_code(message)}</div>",
@@ -50,8 +50,8 @@ def html(
     if printed:
         body.append(f"<details><summary>What your code printed</summary>{code(printed)}</details>")
     return (
-        f"<div role='status' style='border-left: 4px solid rgb({colour}); padding: .5em .9em; "
-        f"background: rgba({colour}, .1); color: inherit'>{''.join(body)}</div>"
+        f"<div role='status' style='border-left: 4px solid rgb({color}); padding: .5em .9em; "
+        f"background: rgba({color}, .1); color: inherit'>{''.join(body)}</div>"
     )
 
 
@@ -72,7 +72,7 @@ def note(title: str, message: str, source: str = "") -> str:
 
 
 def _with_code(message: str) -> str:
-    """Escaped text, with what stands between `backticks` set as code."""
+    """Escaped text, with what is between `backticks` set as code."""
     pieces = escape(message, quote=False).split("`")
     if len(pieces) % 2 == 0:  # an odd number of backticks: leave them as they are
         return "`".join(pieces)
@@ -95,7 +95,7 @@ def _numbers(difference: Difference | None) -> list[tuple[str, str]]:
 
 
 def has_picture(difference: Difference | None) -> bool:
-    """Whether a difference is one of pictures or of curves, which the eye takes in at once."""
+    """Whether a difference is between images or curves, which are easier to see than to read."""
     return difference is not None and (_is_image(difference) or _is_curve(difference))
 
 
@@ -110,7 +110,7 @@ def _is_curve(difference: Difference) -> bool:
 
 
 def _picture(difference: Difference) -> str:
-    """Target beside yours, as pictures or as curves; nothing where numbers say it better."""
+    """Expected and actual values as images or curves; empty if they are neither."""
     target, yours = difference.target_values.float(), difference.your_values.float()
     if _is_image(difference):
         which = difference.index[0]
@@ -134,8 +134,8 @@ def _image_pair(target: Tensor, yours: Tensor) -> bytes:
     gap = 8
     sheet = Image.new("RGB", (2 * _SIDE + gap, _SIDE), "white")
     for i, image in enumerate((target, yours)):
-        grey = ((image.nan_to_num().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-        pixels = grey.expand(3, -1, -1).permute(1, 2, 0).contiguous().cpu().numpy()
+        gray = ((image.nan_to_num().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        pixels = gray.expand(3, -1, -1).permute(1, 2, 0).contiguous().cpu().numpy()
         picture = Image.fromarray(pixels).resize((_SIDE, _SIDE), Image.Resampling.NEAREST)
         sheet.paste(picture, (i * (_SIDE + gap), 0))
     return _png(sheet)
@@ -150,7 +150,7 @@ def _curves(target: Tensor, yours: Tensor) -> bytes:
     low, high = float(finite.min()), float(finite.max())
     sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)
-    for curve, colour, thick in ((yours, (230, 120, 20), 4), (target, (20, 40, 90), 1)):
+    for curve, color, thick in ((yours, (230, 120, 20), 4), (target, (20, 40, 90), 1)):
         points = [
             (
                 edge + (width - 2 * edge) * i / (len(curve) - 1),
@@ -160,7 +160,7 @@ def _curves(target: Tensor, yours: Tensor) -> bytes:
             if y.isfinite()
         ]
         if len(points) > 1:
-            draw.line(points, fill=colour, width=thick)
+            draw.line(points, fill=color, width=thick)
     return _png(sheet)
 
 

@@ -1,4 +1,4 @@
-"""What exercises and questions share: the task, its result, hints, and what a check needs."""
+"""Tasks: what exercises and questions have in common, and the results of their checks."""
 
 import json
 import os
@@ -12,10 +12,10 @@ from tutorial_lib.checks.framework import compare, show
 Outcome = Literal["passed", "failed", "not attempted"]
 STAGES = ("not attempted", "raised", "shape", "finite", "values", "properties", "passed")
 LOG_VARIABLE = "TUTORIAL_CHECK_LOG"
-"""Environment variable with a file to which each check appends its result, a JSON object a line."""
+"""Environment variable that names a file; each check appends its result to it, one JSON a line."""
 
 
-class Wrong(Exception):  # noqa: N818  (it is an answer that is wrong)
+class Wrong(Exception):  # noqa: N818  (the answer is wrong, not the program)
     """Raised by an exercise's own ``use`` or property to reject an answer with a message."""
 
     def __init__(self, stage: str, message: str, mistake: str | None = None) -> None:
@@ -27,7 +27,7 @@ class Wrong(Exception):  # noqa: N818  (it is an answer that is wrong)
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrong answer that people give: a name, the answer itself, and what to tell them."""
+    """A wrong answer that people give: its name, the answer itself, and what to tell them."""
 
     name: str
     answer: object
@@ -36,7 +36,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Property:
-    """Something that every right answer satisfies: ``holds(answer)`` is true."""
+    """Something true of every right answer: ``holds(answer)`` returns True."""
 
     message: str
     holds: Callable[[Callable], bool]
@@ -45,7 +45,15 @@ class Property:
 
 @dataclass(frozen=True)
 class Result:
-    """What a check found. ``stage`` is the stage that spoke, ``mistake`` a known mistake's name."""
+    """The result of a check.
+
+    Attributes:
+        stage: the stage of the check that decided, one of ``STAGES``.
+        mistake: the name of the known mistake that was recognized.
+        where: the arguments of the case that failed, in words.
+        difference: where expected and actual numbers differ.
+        printed: what the answer printed.
+    """
 
     exercise: str
     title: str
@@ -75,7 +83,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Note:
-    """A hint or a solution; shows itself in a notebook."""
+    """A hint or a solution, which displays itself in a notebook."""
 
     title: str
     text: str
@@ -93,7 +101,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """What exercises and questions share: a name, hints, a check and a solution."""
+    """An exercise or a question: a name, hints, a check and a solution."""
 
     id: str
     title: str
@@ -101,10 +109,10 @@ class Task(ABC):
     minutes: int = field(default=1, kw_only=True)
     hints: Sequence[str] = field(kw_only=True)
     passed: str = field(default="", kw_only=True)
-    """What to say when the answer is right, beyond that it is."""
+    """What to say when the answer is right, apart from that it is."""
 
     def check(self, answer: object, /) -> Result:
-        """What is right or wrong with ``answer``; never raises, never touches random states."""
+        """Say what is right or wrong with ``answer``; never raises, leaves random states alone."""
         result = self._judge(answer)
         log = os.environ.get(LOG_VARIABLE)
         if log:
@@ -114,7 +122,7 @@ class Task(ABC):
         return result
 
     def hint(self, n: int = 1) -> Note:
-        """The ``n``-th hint, each one saying more than the one before.
+        """The ``n``-th hint; each says more than the one before.
 
         Raises:
             ValueError: there is no such hint.

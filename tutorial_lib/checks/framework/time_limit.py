@@ -1,0 +1,157 @@
+"""Calling a function that may never end, from a notebook's own process, and getting back from it.
+
+The answer of a learner runs in the kernel itself: its arguments and results (networks, generators,
+tensors with a graph, classes) cannot be sent to another process, so it has to be stopped in place.
+All that Python offers for this is to raise an exception in the middle of it. Three things make
+that harder than it sounds, and each has its step here:
+
+1.  *When.* In the main thread of Linux and macOS a timer signal interrupts the call
+    (``_call_with_signal``). On Windows, and in other threads, a second thread asks the interpreter
+    to raise in this one (``_call_with_thread``).
+2.  *The answer may swallow it*: ``while True: try: ... except: pass``. The exception is no
+    ``Exception``, so ``except Exception`` lets it pass; for a bare ``except:`` it is raised again
+    and again, where it cannot be swallowed as easily (``_raise_at_next_line``).
+3.  *The answer may just have ended.* An exception that comes too late would hit our own code. So
+    it is raised only while the answer is on the stack (``_frames_inside``).
+"""
+
+import contextlib
+import ctypes
+import inspect
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+AGAIN = 0.05
+"""Seconds until the next attempt, should the answer swallow this one."""
+
+BURST = 2e-5
+"""Seconds, times 1 to 9, between later attempts of a signal; see ``_call_with_signal``."""
+
+
+class TimeUp(BaseException):
+    """The time is over. Not an ``Exception``, so that ``except Exception`` does not swallow it."""
+
+
+def call_within(function: Callable[[], object], seconds: float) -> object:
+    """``function()``, stopped by a ``TimeUp`` after ``seconds``.
+
+    A single call into C code that lasts longer ends first: Python cannot interrupt it.
+    """
+    has_signals = hasattr(signal, "setitimer")
+    if has_signals and threading.current_thread() is threading.main_thread():
+        return _call_with_signal(function, seconds)
+    return _call_with_thread(function, seconds)
+
+
+def _call_with_signal(function: Callable[[], object], seconds: float) -> object:
+    """``call_within`` by a timer signal, whose handler raises in the middle of the answer.
+
+    The second alarm means that the answer swallowed the first. From then on the next line of the
+    answer raises (``_raise_at_next_line``). Python removes a trace function that raises, so an
+    answer with handlers around handlers survives this as well, and it has to be armed again before
+    the answer is back inside a ``try``. When that is, nobody can tell; hence a burst of alarms at
+    changing distances, some of which come at the right moment.
+    """
+
+    def guarded() -> object:  # a frame of our own, which tells whether the answer still runs
+        return function()
+
+    alarms = 0
+
+    def on_alarm(_signal: int, frame: FrameType | None) -> None:
+        nonlocal alarms
+        inside = _frames_inside(guarded, frame)
+        if inside is None:  # the call is over: raising now would hit our own code
+            return
+        alarms += 1
+        if alarms > 1:
+            _raise_at_next_line(inside)
+            signal.setitimer(signal.ITIMER_REAL, BURST * (1 + alarms % 9), AGAIN)
+        raise TimeUp
+
+    old_trace, started = sys.gettrace(), time.monotonic()
+    old_handler = signal.signal(signal.SIGALRM, on_alarm)
+    old_delay, old_interval = signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
+    try:
+        return guarded()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old_handler)
+        if alarms:
+            sys.settrace(old_trace)
+        if old_delay:  # the caller's own timer goes on from where it would be by now
+            left = max(old_delay - (time.monotonic() - started), 0.001)
+            signal.setitimer(signal.ITIMER_REAL, left, old_interval)
+
+
+def _raise_at_next_line(frames: list[FrameType]) -> None:
+    """Make the next line that one of ``frames`` reaches raise ``TimeUp``.
+
+    A bare ``except:`` in a loop swallows an exception raised inside its ``try``. The line reached
+    next is then the ``except:`` itself, and what is raised there leaves the loop.
+    """
+
+    def tracer(_frame: FrameType, event: str, _arg: object):
+        if event == "line":
+            raise TimeUp
+        return tracer
+
+    for frame in frames:
+        frame.f_trace = tracer
+    sys.settrace(lambda frame, event, arg: None)  # without it, no frame is traced
+
+
+def _call_with_thread(function: Callable[[], object], seconds: float) -> object:
+    """``call_within`` by a second thread, which has the interpreter raise in this one.
+
+    Such an exception is delivered a little later, between two of this thread's instructions. Under
+    the lock the watcher asks for it only while the answer runs; what is then still on its way when
+    the answer ends is taken back, and where it arrives during that, taking back begins again.
+    """
+
+    def guarded() -> object:  # a frame of our own, which tells whether the answer still runs
+        return function()
+
+    thread, over, lock = threading.get_ident(), threading.Event(), threading.Lock()
+
+    def watch() -> None:
+        wait = seconds
+        while not over.wait(wait):
+            with lock:
+                frame = sys._current_frames().get(thread)
+                if not over.is_set() and _frames_inside(guarded, frame) is not None:
+                    _raise_in(thread, TimeUp)
+            wait = AGAIN
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        return guarded()
+    finally:
+        while not over.is_set():
+            with contextlib.suppress(TimeUp), lock:
+                _raise_in(thread, None)
+                over.set()
+        watcher.join()
+
+
+def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
+    """Have ``kind`` raised in ``thread``; None takes back what is still on its way."""
+    what = ctypes.py_object(kind) if kind else ctypes.py_object()
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)
+
+
+def _frames_inside(function: Callable, frame: FrameType | None) -> list[FrameType] | None:
+    """The frames that ``function`` called, innermost first; None when it does not run."""
+    # A wrapper (the shape checker of our tests is one) shares its code with all that it wraps.
+    code, frames = inspect.unwrap(function).__code__, []
+    while frame is not None:
+        if frame.f_code is code:
+            return frames
+        frames.append(frame)
+        frame = frame.f_back
+    return None
