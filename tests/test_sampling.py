@@ -1,5 +1,6 @@
 """Images in shards: the same whatever the division, resumed after any end, refused if mixed up."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -23,9 +24,12 @@ from tutorial_lib import _files, checkpoints, sampling
 from tutorial_lib._random import Streams, normal_like
 from tutorial_lib.checkpoints import Checkpoint, load_checkpoint
 from tutorial_lib.cli import program as cli
+from tutorial_lib.guidance import guide, labelled
+from tutorial_lib.networks.unet import TinyUNet
 from tutorial_lib.predictions import clip_x0
-from tutorial_lib.samplers import SAMPLERS, SampleStep
+from tutorial_lib.samplers import SAMPLERS, SampleStep, ddim, ddpm, evenly_spaced, last
 from tutorial_lib.sampling import MANIFEST, Recipe, draw, read_shards, write_shards
+from tutorial_lib.schedules import linear_schedule
 from tutorial_lib.training import TrainConfig, train
 
 pytestmark = pytest.mark.plain_errors
@@ -240,6 +244,204 @@ def test_eight_times_the_images_take_no_more_memory():
 def test_a_leak_of_images_would_be_seen(leak: str):
     """The measurement of the test above, with somebody who keeps what goes by."""
     assert growth_of_memory(leak) > 2 * ROOM
+
+
+# --- guidance and conditions ----------------------------------------------------------------------
+
+
+def by_hand(checkpoint: Checkpoint, recipe: Recipe, condition: Tensor, no_condition: Tensor | int):
+    """Images 0, 1, ... drawn with guidance as lesson 8 does it, from the same noise."""
+    schedule = checkpoint.schedule
+    both = labelled(checkpoint.network, schedule, checkpoint.card["target"])
+    model = clip_x0(guide(both, condition, recipe.guidance, no_condition), schedule)
+    streams = Streams(recipe.seed, range(len(condition)))
+    x_T = normal_like(torch.empty(len(condition), *checkpoint.image_shape), streams)
+    if recipe.sampler == "ddpm":
+        steps = ddpm(model, schedule, x_T, variance=recipe.variance, generator=streams)
+    else:
+        timesteps = evenly_spaced(schedule.num_steps, 4)
+        steps = ddim(model, schedule, x_T, timesteps, eta=recipe.eta, generator=streams)
+    return last(steps).clamp(-1, 1)
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 3.0])
+@pytest.mark.parametrize("name", ["ddim", "ddim, eta 1", "ddpm"])
+def test_guided_images_are_those_drawn_by_hand(checkpoint: Checkpoint, name: str, scale: float):
+    recipe = dataclasses.replace(WALKS[name], guidance=scale)
+    assert torch.equal(
+        draw(checkpoint, recipe, range(8)),  # classes take turns: six, then the first two again
+        by_hand(checkpoint, recipe, torch.arange(8) % 6, 6),
+    )
+    one = dataclasses.replace(recipe, label="blue")
+    blue = checkpoint.class_names.index("blue")
+    expected = by_hand(checkpoint, one, torch.full((5,), blue), 6)
+    assert torch.equal(draw(checkpoint, one, range(5)), expected)
+
+
+def test_scale_1_is_the_plain_walk_and_0_that_without_a_class(checkpoint: Checkpoint):
+    told = dataclasses.replace(QUICK, label="red")
+    plain = draw(checkpoint, told, range(4))
+    assert torch.equal(draw(checkpoint, dataclasses.replace(told, guidance=1), range(4)), plain)
+    nothing = draw(checkpoint, dataclasses.replace(told, guidance=0), range(4))
+    without = draw(checkpoint, dataclasses.replace(QUICK, label="none"), range(4))
+    assert_close(nothing, without, rtol=0, atol=ROUNDING)
+    pushed = draw(checkpoint, dataclasses.replace(told, guidance=40.0), range(4))
+    assert (pushed - plain).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(("scale", "rows"), [(0.0, 3), (1.0, 3), (0.5, 6), (2.0, 6)])
+def test_guidance_is_one_call_a_step(checkpoint: Checkpoint, scale: float, rows: int):
+    sizes = []
+    hook = checkpoint.network.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    draw(checkpoint, dataclasses.replace(QUICK, guidance=scale), range(3))
+    hook.remove()
+    assert sizes == [rows] * 4
+
+
+def test_shards_of_another_guidance_are_refused(checkpoint: Checkpoint, tmp_path: Path):
+    folder, guided = tmp_path / "s", dataclasses.replace(QUICK, guidance=3.0)
+    write_shards(checkpoint, guided, folder, 4, shard=4)
+    assert_close(images_in(folder), draw(checkpoint, guided, range(4)), rtol=0, atol=1 / 255)
+    assert json.loads((folder / MANIFEST).read_text())["guidance"] == 3
+    assert write_shards(checkpoint, guided, folder, 8, shard=4).found == 1
+    with pytest.raises(ValueError, match=r"^guidance: .* begun with 3.0, now it is 1.0"):
+        write_shards(checkpoint, QUICK, folder, 8, shard=4)
+
+
+def test_a_manifest_without_guidance_means_none(checkpoint: Checkpoint, tmp_path: Path):
+    write_shards(checkpoint, QUICK, tmp_path, 4, shard=4)
+    manifest = json.loads((tmp_path / MANIFEST).read_text())
+    for name in ("guidance", "condition"):  # as older versions have written it
+        del manifest[name]
+        manifest["decides"].remove(name)
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    assert write_shards(checkpoint, QUICK, tmp_path, 4, shard=4).found == 1
+    with pytest.raises(ValueError, match=r"^guidance: .* begun with 1.0, now it is 2.0"):
+        write_shards(checkpoint, dataclasses.replace(QUICK, guidance=2.0), tmp_path, 4, shard=4)
+
+
+def test_guidance_needs_something_to_insist_on(
+    run: Path, checkpoint: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    message = r"guidance must be 1, got 3: no class is asked for; choose one with label"
+    recipe = Recipe(guidance=3.0, label="none")
+    with pytest.raises(ValueError, match=message):
+        draw(checkpoint, recipe, [0])
+    with pytest.raises(ValueError, match=message):
+        write_shards(checkpoint, recipe, tmp_path / "s", 1)
+    words = ["sample", str(run), "--guidance", "3", "--label", "none", "--shards"]
+    assert cli.main([*words, str(tmp_path / "s")]) == 1
+    assert re.fullmatch(rf"error: {message}\n", capsys.readouterr().err)
+    assert not (tmp_path / "s").exists()
+    plain = Checkpoint(
+        tmp_path / "plain.safetensors",
+        checkpoint.card,
+        TinyUNet(3, (8, 8)),
+        checkpoint.model,
+        checkpoint.schedule,
+    )
+    with pytest.raises(ValueError, match=r"got 3: plain\.safetensors was trained without classes"):
+        draw(plain, Recipe(guidance=3.0), [0])
+
+
+def test_the_command_line_draws_guided_images(run: Path, checkpoint: Checkpoint, tmp_path: Path):
+    words = ["sample", str(run), "--guidance", "3", "--label", "green", "--steps", "4"]
+    words += ["--precision", "fp32", "--device", "cpu", "--count", "6"]
+    out, tensors = tmp_path / "g.png", tmp_path / "g.safetensors"
+    assert cli.main([*words, "--out", str(out), "--tensors", str(tensors)]) == 0
+    green = checkpoint.class_names.index("green")
+    recipe = dataclasses.replace(QUICK, guidance=3.0, label="green")
+    expected = by_hand(checkpoint, recipe, torch.full((6,), green), 6)
+    assert torch.equal(safetensors.torch.load_file(tensors)["images"], expected)
+    number = [str(green) if word == "green" else word for word in words]
+    assert cli.main([*number, "--no-progress", "--shards", str(tmp_path / "s")]) == 0
+    assert_close(images_in(tmp_path / "s"), expected, rtol=0, atol=1 / 255 + ROUNDING)
+
+
+class Reader(torch.nn.Module):
+    """A network that is told three words: they set the brightness of each channel."""
+
+    no_condition = torch.zeros(3, dtype=torch.int64)
+
+    def forward(self, x_t: Tensor, t: Tensor, words: Tensor | None = None) -> Tensor:
+        words = self.no_condition.expand(len(x_t), 3) if words is None else words
+        return torch.tanh(x_t) - 0.1 * words[:, :, None, None]
+
+
+@pytest.fixture
+def reader() -> Checkpoint:
+    card = {
+        "weights": {"sha256": "0" * 64},
+        "dataset": {"name": "words", "image_shape": [3, 8, 8], "class_names": []},
+        "target": "eps",
+    }
+    network, schedule = Reader(), linear_schedule(12, 0.01, 0.4)
+    return Checkpoint(Path("reader.safetensors"), card, network, network, schedule)
+
+
+SENTENCES = torch.arange(30).reshape(10, 3) % 7
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 2.5])
+def test_words_are_a_condition_like_labels(reader: Checkpoint, scale: float):
+    recipe = dataclasses.replace(QUICK, guidance=scale)
+    drawn = draw(reader, recipe, range(10), SENTENCES)
+    assert torch.equal(drawn, by_hand(reader, recipe, SENTENCES, Reader.no_condition))
+    apart = draw(reader, recipe, [7, 2], SENTENCES[[7, 2]])
+    assert_close(apart, drawn[[7, 2]], rtol=0, atol=ROUNDING)
+
+
+def test_labels_may_be_given_as_a_condition(checkpoint: Checkpoint):
+    labels = torch.tensor([3, 3, 0, 5])
+    together = draw(checkpoint, QUICK, range(4), labels)
+    for number, label in enumerate(labels.tolist()):
+        alone = draw(checkpoint, dataclasses.replace(QUICK, label=str(label)), [number])
+        assert_close(alone[0], together[number], rtol=0, atol=ROUNDING)
+
+
+def test_shards_of_words_are_resumed_and_refused_for_other_words(
+    reader: Checkpoint, tmp_path: Path
+):
+    recipe, folder = dataclasses.replace(QUICK, guidance=2.0), tmp_path / "s"
+    assert write_shards(reader, recipe, folder, 6, condition=SENTENCES[:6], shard=4).shards == 2
+    done = write_shards(reader, recipe, folder, 10, condition=SENTENCES, shard=4)
+    assert (done.found, done.shards) == (1, 2)
+    shards = list(read_shards(folder))
+    assert torch.equal(torch.cat([s.labels for s in shards if s.labels is not None]), SENTENCES)
+    expected = draw(reader, recipe, range(10), SENTENCES)
+    assert_close(images_in(folder), expected, rtol=0, atol=1 / 255 + ROUNDING)
+    before = contents(folder)
+    for other in (SENTENCES.flip(0), SENTENCES[:, :1].squeeze(1)):
+        with pytest.raises(ValueError, match=r"^condition: the samples in .* were begun with"):
+            write_shards(reader, recipe, folder, 10, condition=other, shard=4)
+    with pytest.raises(ValueError, match=r"^guidance must be 1, got 2: no class is asked for"):
+        write_shards(reader, recipe, folder, 10, shard=4)
+    with pytest.raises(ValueError, match=r"^count may only grow: .* are 10, now it is 9"):
+        write_shards(reader, recipe, folder, 9, condition=SENTENCES[:9], shard=4)
+    assert contents(folder) == before
+    write_shards(reader, QUICK, tmp_path / "plain", 6, condition=SENTENCES[:6], shard=4)
+    with pytest.raises(ValueError, match=r"^condition: the samples in .* now it is None"):
+        write_shards(reader, QUICK, tmp_path / "plain", 6, shard=4)
+
+
+WRONG_CONDITIONS: list[tuple[Any, Recipe, str]] = [
+    (SENTENCES.float(), QUICK, "condition must be an int64 tensor, got torch.float32"),
+    ([[1, 2, 3]], QUICK, "condition must be an int64 tensor, got list"),
+    (SENTENCES[:3], QUICK, r"condition must have shape \(10,\) or \(10, L\).*; got \(3, 3\)"),
+    (SENTENCES[None], QUICK, r"condition must have shape .*; got \(1, 10, 3\)"),
+    (SENTENCES, Recipe(label="red"), "condition and label must not both be given, got .*'red'"),
+]
+
+
+@pytest.mark.parametrize(("condition", "recipe", "message"), WRONG_CONDITIONS)
+def test_wrong_conditions_are_named(
+    reader: Checkpoint, tmp_path: Path, condition: Any, recipe: Recipe, message: str
+):
+    with pytest.raises((ValueError, TypeError), match=message):
+        draw(reader, recipe, range(10), condition)
+    with pytest.raises((ValueError, TypeError), match=message):
+        write_shards(reader, recipe, tmp_path / "s", 10, condition=condition)
+    assert not (tmp_path / "s").exists()
 
 
 # --- a new sampler --------------------------------------------------------------------------------
@@ -485,6 +687,10 @@ WRONG: list[tuple[str, object, str]] = [
     ("batch", "8", "batch must be an int, got str '8'"),
     ("seed", None, "seed must be an int, got NoneType None"),
     ("eta", "0", "eta must be a number, got str '0'"),
+    ("guidance", "3", "guidance must be a number, got str '3'"),
+    ("guidance", -0.5, "guidance must be finite and at least 0, got -0.5"),
+    ("guidance", float("nan"), "guidance must be finite and at least 0, got nan"),
+    ("guidance", float("inf"), "guidance must be finite and at least 0, got inf"),
 ]
 
 

@@ -18,6 +18,7 @@ too, whatever their number, the number of processes and the interruptions.
 import dataclasses
 import hashlib
 import json
+import math
 import re
 import time
 import warnings
@@ -33,8 +34,10 @@ from tqdm import tqdm
 
 from tutorial_lib import _files, _validate, hardware, samplers
 from tutorial_lib._random import Streams, normal_like
-from tutorial_lib._typing import EpsModel
+from tutorial_lib._typing import Condition, EpsModel
+from tutorial_lib._validate import FileError, InvalidTypeError, InvalidValueError
 from tutorial_lib.checkpoints import Checkpoint, versions
+from tutorial_lib.guidance import guide, labelled
 from tutorial_lib.hardware import parallel
 from tutorial_lib.images import from_bytes, to_bytes
 from tutorial_lib.predictions import clip_x0
@@ -46,6 +49,8 @@ MANIFEST = "samples.json"
 SHARD = 1024
 """Images in a shard: a megabyte of digits, 12 of 64 x 64 RGB. No more are held in memory."""
 _FORMAT = 2
+_ONCE_IMPLIED = {"guidance": 1.0}
+"""What the manifests of older folders leave out."""
 _NO_SUM = b"0" * 64
 """What stands in a shard in place of its checksum while that is computed."""
 _SUM = re.compile(rb'sha256\\": \\"([0-9a-f]{64})\\"')
@@ -69,6 +74,10 @@ class Recipe:
     label: str | None = None
     """Class to draw: its name, or its number from 0 to the number of classes less 1; "none" leaves
     it to chance. None lets the classes take turns. For conditional networks only."""
+    guidance: float = 1.0
+    """Guidance scale, how strongly to insist on the class: 1 is the network told the class, 0 the
+    network told none, more than 1 exaggerates the difference. Other than 0 and 1 it takes twice
+    the time."""
     seed: int = 0
     """Seed of the noise: image i has the same noise whatever the count, the batch, the device."""
     batch: int = 64
@@ -84,6 +93,7 @@ class Recipe:
         _validate.whole_number("batch", self.batch, at_least=1)
         _validate.seed("seed", self.seed)
         _validate.number("eta", self.eta, low=0.0, high=1.0)
+        _validate.number("guidance", self.guidance, low=0.0, high=math.inf)
         _validate.boolean("clip", self.clip)
         if self.label is not None:
             _validate.text("label", self.label)
@@ -113,7 +123,8 @@ class Shard(NamedTuple):
     Attributes:
         first: the number of the first.
         images: (N, C, H, W) float32 in [-1, 1].
-        labels: int64 (N,), the classes asked for; None where the network chose.
+        labels: int64 with a row an image, the classes (N,) or words (N, L) asked for; None where
+            the network chose.
     """
 
     first: int
@@ -121,28 +132,41 @@ class Shard(NamedTuple):
     labels: Tensor | None
 
 
-def draw(checkpoint: Checkpoint, recipe: Recipe, numbers: Sequence[int]) -> Tensor:
+def draw(
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    numbers: Sequence[int],
+    condition: Condition | None = None,
+) -> Tensor:
     """The images with these numbers, drawn as one batch; image i is decided by the recipe and i.
 
     Args:
         checkpoint: from ``load_checkpoint``; its device is where the images are drawn.
         recipe: ``batch`` is not looked at.
         numbers: from 0 on, each below 2^64; image 3 drawn alone is image 3 of a thousand.
+        condition: what the network is told about each of these images, in place of the recipe's
+            label: int64 with a row an image, labels (B,) or words (B, L).
 
     Returns:
         (len(numbers), C, H, W) float32 in [-1, 1], on the CPU.
 
     Raises:
-        ValueError: no numbers, a label that the network does not know, more steps than T.
+        ValueError: no numbers, a label the network does not know, guidance where nothing is asked
+            for, more steps than T, a condition beside a label or without a row for each image.
+        TypeError: ``condition`` is not an int64 tensor.
     """
     if not len(numbers):
-        raise ValueError("numbers must hold at least one image's number, got none")
+        raise InvalidValueError("numbers must hold at least one image's number, got none")
     device = checkpoint.schedule.alpha_bar.device
     streams = Streams(recipe.seed, numbers)
     shape = (len(numbers), *checkpoint.image_shape)
     x_T = normal_like(torch.empty(shape, device=device), streams)
-    labels = labels_of(checkpoint, recipe, numbers)
-    model = _model(checkpoint, recipe, None if labels is None else labels.to(device))
+    if condition is None:
+        condition = labels_of(checkpoint, recipe, numbers)
+    else:
+        _check_condition(condition, len(numbers), recipe)
+    _check_guidance(checkpoint, recipe, asked=condition is not None)
+    model = _model(checkpoint, recipe, None if condition is None else condition.to(device))
     x0 = samplers.last(_walk(model, checkpoint, recipe, x_T, streams))
     return x0.clamp(-1, 1).cpu()
 
@@ -171,7 +195,7 @@ def _class_name(checkpoint: Checkpoint, recipe: Recipe) -> str | None:
     if label is None or (names and label == "none"):
         return label
     if not names:
-        raise ValueError(f"label: {checkpoint.path.name} was trained without classes")
+        raise InvalidValueError(f"label: {checkpoint.path.name} was trained without classes")
     if label not in names and label.isdecimal() and int(label) < len(names):
         return names[int(label)]
     return _validate.one_of("label", label, [*names, "none"])
@@ -183,6 +207,7 @@ def write_shards(
     folder: Path | str,
     count: int,
     *,
+    condition: Condition | None = None,
     shard: int = SHARD,
     progress: bool = False,
 ) -> Written:
@@ -198,19 +223,24 @@ def write_shards(
         checkpoint: from ``load_checkpoint``; its device is where the images are drawn.
         folder: new, empty, or with samples of the same recipe and checkpoint.
         count: how many images there should be.
+        condition: what the network is told about each image, in place of the recipe's label: int64
+            with a row an image, labels (count,) or words (count, L).
         shard: images in a shard; a multiple of ``recipe.batch`` wastes least.
         progress: whether to show a progress bar (in the first process).
 
     Raises:
-        ValueError: the folder holds something else, the message names what differs; a label that
-            the network does not know; more steps than T.
+        ValueError: the folder holds something else, the message names what differs; what ``draw``
+            refuses.
         OSError: the folder or a shard cannot be written; the shards before it are whole.
     """
     count = _validate.whole_number("count", count, at_least=1)
     shard = _validate.whole_number("shard", shard, at_least=1)
     rank, processes = parallel.launched()
     folder, start = Path(folder), time.perf_counter()
-    _begin(folder, _manifest(checkpoint, recipe, count, shard), write=rank == 0)
+    if condition is not None:
+        _check_condition(condition, count, recipe)
+    manifest = _manifest(checkpoint, recipe, condition, count, shard)
+    _begin(folder, manifest, condition, write=rank == 0)
     mine = list(_places(folder, count, shard))[rank::processes]
     missing = []
     for path, numbers in mine:
@@ -222,7 +252,7 @@ def write_shards(
     todo = sum(len(numbers) for _, numbers in missing)
     with tqdm(total=todo, unit=" images", disable=not progress or rank > 0) as bar:
         for path, numbers in missing:
-            _write_shard(path, checkpoint, recipe, numbers, bar)
+            _write_shard(path, checkpoint, recipe, numbers, condition, bar)
     seconds = time.perf_counter() - start
     return Written(todo, len(missing), len(mine) - len(missing), seconds)
 
@@ -236,28 +266,38 @@ def read_shards(folder: Path | str) -> Iterator[Shard]:
     folder = Path(folder)
     manifest = _read_manifest(folder)
     if manifest is None:
-        raise ValueError(f"folder must hold samples, got {folder} without {MANIFEST}")
+        raise InvalidValueError(f"folder must hold samples, got {folder} without {MANIFEST}")
     for path, numbers in _places(folder, manifest["count"], manifest["shard"]):
         state, tensors = _look(path, numbers)
         if state != "whole":
-            raise ValueError(f"{path} is {state}; draw it with the command that began the folder")
+            redraw = "draw it with the command that began the folder"
+            raise InvalidValueError(f"{path} is {state}; {redraw}")
         yield Shard(numbers.start, from_bytes(tensors["images"]), tensors.get("labels"))
 
 
 def _write_shard(
-    path: Path, checkpoint: Checkpoint, recipe: Recipe, numbers: range, bar: tqdm
+    path: Path,
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    numbers: range,
+    condition: Condition | None,
+    bar: tqdm,
 ) -> None:
     """Draws some images and puts them in their place, whole."""
     parts = []
     for start in range(numbers.start, numbers.stop, recipe.batch):
         batch = range(start, start + recipe.batch)  # always full, see the top of the file
         size = min(recipe.batch, numbers.stop - start)
-        images = draw(checkpoint, recipe, batch)[:size]
+        rows = None  # of images past the end, which are not kept, any row will do
+        if condition is not None:
+            rows = condition[[min(number, len(condition) - 1) for number in batch]]
+        images = draw(checkpoint, recipe, batch, rows)[:size]
         parts.append(torch.from_numpy(to_bytes(images)).permute(0, 3, 1, 2))
         bar.update(size)
     tensors = {"images": torch.cat(parts).contiguous()}
-    labels = labels_of(checkpoint, recipe, numbers)
-    if labels is not None:
+    if condition is not None:
+        tensors["labels"] = condition[numbers.start : numbers.stop].cpu().contiguous()
+    elif (labels := labels_of(checkpoint, recipe, numbers)) is not None:
         tensors["labels"] = labels
     device = hardware.describe_device(checkpoint.schedule.alpha_bar.device)
     notes = {"first": numbers.start, "sha256": _NO_SUM.decode()}
@@ -268,7 +308,7 @@ def _write_shard(
     try:
         _files.write_whole(path, content)
     except OSError as error:
-        raise OSError(f"cannot write {path}: {error.strerror}; resume when it can be") from error
+        raise FileError(f"cannot write {path}: {error.strerror}; resume when it can be") from error
 
 
 def _look(path: Path, numbers: range) -> tuple[str, dict[str, Tensor]]:
@@ -305,8 +345,15 @@ def _places(folder: Path, count: int, shard: int) -> Iterator[tuple[Path, range]
         yield folder / f"shard-{place:05d}.safetensors", range(first, min(first + shard, count))
 
 
-def _manifest(checkpoint: Checkpoint, recipe: Recipe, count: int, shard: int) -> dict[str, Any]:
-    """What decides the images of a folder, and what is good to know about them."""
+def _manifest(
+    checkpoint: Checkpoint, recipe: Recipe, condition: Condition | None, count: int, shard: int
+) -> dict[str, Any]:
+    """What decides the images of a folder, and what is good to know about them.
+
+    Raises:
+        ValueError: what cannot be drawn: an unknown label, too many steps, guidance for nothing.
+    """
+    _check_guidance(checkpoint, recipe, asked=condition is not None)
     device = checkpoint.schedule.alpha_bar.device
     decides: dict[str, Any] = {
         "checkpoint": checkpoint.card["weights"]["sha256"],
@@ -314,6 +361,7 @@ def _manifest(checkpoint: Checkpoint, recipe: Recipe, count: int, shard: int) ->
         "steps": _steps(checkpoint, recipe),
         "label": _class_name(checkpoint, recipe),
         "precision": hardware.pick_precision(recipe.precision, device).name,
+        "condition": _digest(condition, count),
         "shard": shard,
     }
     # What the sampler does not read decides nothing; the batch decides no more than the last bits.
@@ -332,7 +380,9 @@ def _manifest(checkpoint: Checkpoint, recipe: Recipe, count: int, shard: int) ->
     }
 
 
-def _begin(folder: Path, manifest: dict[str, Any], *, write: bool) -> None:
+def _begin(
+    folder: Path, manifest: dict[str, Any], condition: Condition | None, *, write: bool
+) -> None:
     """Makes sure that the folder may hold these images, and writes its manifest.
 
     Raises:
@@ -341,25 +391,44 @@ def _begin(folder: Path, manifest: dict[str, Any], *, write: bool) -> None:
     """
     before = _read_manifest(folder)
     if before is None and folder.exists() and any(map(_is_foreign, folder.iterdir())):
-        raise ValueError(f"shards must be a new or an empty folder, got {folder}")
-    for name in manifest["decides"]:
-        if before and (had := before.get(name)) != (asked := manifest[name]):
-            raise ValueError(
-                f"{name}: the samples in {folder} were begun with {had}, now it is {asked}; "
-                "resume with the same or take another folder"
-            )
-    if before and before["count"] > manifest["count"]:
-        counts = f"{before['count']}, now it is {manifest['count']}"
-        raise ValueError(f"count may only grow: the samples in {folder} are {counts}")
-    if write and (before is None or before["count"] < manifest["count"]):
-        text = json.dumps(manifest, indent=2, default=lambda number: number.item())  # NumPy's
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _files.write_whole(folder / MANIFEST, text.encode() + b"\n")
-        except OSError as error:
-            raise OSError(f"cannot write {folder / MANIFEST}: {error.strerror}") from error
-    elif not write:
+        raise InvalidValueError(f"shards must be a new or an empty folder, got {folder}")
+    if before:
+        _check_same(folder, before, manifest, condition)
+    text = json.dumps(manifest, indent=2, default=lambda number: number.item())  # NumPy's
+    try:
         folder.mkdir(parents=True, exist_ok=True)
+        if write and (before is None or before["count"] < manifest["count"]):
+            _files.write_whole(folder / MANIFEST, text.encode() + b"\n")
+    except OSError as error:
+        raise FileError(f"cannot write {folder / MANIFEST}: {error.strerror}") from error
+
+
+def _check_same(
+    folder: Path, before: dict[str, Any], manifest: dict[str, Any], condition: Condition | None
+) -> None:
+    """Raises if a folder's samples were drawn from another recipe, or are more than asked for."""
+    there = {**_ONCE_IMPLIED, **before}
+    asked = {**manifest, "condition": _digest(condition, before["count"])}
+    for name in manifest["decides"]:
+        if name == "condition" and before["count"] > manifest["count"]:
+            continue  # its rows cannot be compared, and the count is refused below
+        if there.get(name) != asked[name]:
+            raise InvalidValueError(
+                f"{name}: the samples in {folder} were begun with {there.get(name)}, now it is "
+                f"{asked[name]}; resume with the same or take another folder"
+            )
+    if before["count"] > manifest["count"]:
+        counts = f"{before['count']}, now it is {manifest['count']}"
+        raise InvalidValueError(f"count may only grow: the samples in {folder} are {counts}")
+
+
+def _digest(condition: Condition | None, count: int) -> str | None:
+    """A checksum of the first ``count`` rows of a condition, and of their shape."""
+    if condition is None:
+        return None
+    rows = condition[:count].cpu().contiguous()
+    shape = ",".join(map(str, rows.shape)).encode()
+    return hashlib.sha256(shape + b":" + rows.numpy().tobytes()).hexdigest()
 
 
 def _is_foreign(path: Path) -> bool:
@@ -382,14 +451,61 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
         for name in ("count", "shard") if known else ():
             _validate.whole_number(name, manifest[name], at_least=1)
     except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+        raise InvalidValueError(f"{path} is damaged: {error}") from error
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror}") from error
     if not known:
-        raise ValueError(f"{path} has format {manifest['format']}, this library reads {_FORMAT}")
+        found = f"{path} has format {manifest['format']}"
+        raise InvalidValueError(f"{found}, this library reads {_FORMAT}")
     return manifest
 
 
-def _model(checkpoint: Checkpoint, recipe: Recipe, labels: Tensor | None) -> EpsModel:
-    model = checkpoint.model if labels is None else checkpoint.conditioned(labels)
+def _check_condition(condition: object, count: int, recipe: Recipe) -> None:
+    """Raises unless ``condition`` is int64 with ``count`` rows and takes no label's place."""
+    if not isinstance(condition, Tensor) or condition.dtype != torch.int64:
+        got = condition.dtype if isinstance(condition, Tensor) else _validate.describe(condition)
+        raise InvalidTypeError(f"condition must be an int64 tensor, got {got}")
+    if condition.ndim not in (1, 2) or len(condition) != count:
+        expected = f"({count},) or ({count}, L), a row an image"
+        raise InvalidValueError(
+            f"condition must have shape {expected}; got {tuple(condition.shape)}"
+        )
+    if recipe.label is not None:
+        raise InvalidValueError(
+            f"condition and label must not both be given, got label {recipe.label!r}"
+        )
+
+
+def _check_guidance(checkpoint: Checkpoint, recipe: Recipe, *, asked: bool) -> None:
+    """Raises if there is nothing that guidance could insist on.
+
+    ``asked`` says whether the network is told a condition; if not, the recipe's label counts.
+    """
+    if recipe.guidance == 1:
+        return
+    why = ""
+    if _no_condition(checkpoint) is None:
+        why = f"{checkpoint.path.name} was trained without classes"
+    elif not asked and (not checkpoint.class_names or recipe.label == "none"):
+        why = "no class is asked for; choose one with label"
+    if why:
+        raise InvalidValueError(f"guidance must be 1, got {recipe.guidance:g}: {why}")
+
+
+def _no_condition(checkpoint: Checkpoint) -> Tensor | None:
+    """What the network is told when it is told nothing, one row; None if it takes no condition."""
+    row = getattr(checkpoint.network, "no_condition", None)
+    return row if isinstance(row, Tensor) else None
+
+
+def _model(checkpoint: Checkpoint, recipe: Recipe, condition: Condition | None) -> EpsModel:
+    if condition is None:
+        model = checkpoint.model
+    elif (nothing := _no_condition(checkpoint)) is None or recipe.guidance == 1:
+        model = checkpoint.conditioned(condition)
+    else:
+        both = labelled(checkpoint.network, checkpoint.schedule, checkpoint.card["target"])
+        model = guide(both, condition, recipe.guidance, nothing)
     device = checkpoint.schedule.alpha_bar.device
     model = hardware.in_precision(model, device, hardware.pick_precision(recipe.precision, device))
     return clip_x0(model, checkpoint.schedule) if recipe.clip else model
@@ -423,5 +539,5 @@ def _steps(checkpoint: Checkpoint, recipe: Recipe) -> int:
         return num_steps if every else min(DEFAULT_STEPS, num_steps)
     if recipe.steps > num_steps:
         limit = f"{num_steps}, the checkpoint's T"
-        raise ValueError(f"steps must be at most {limit}; got {recipe.steps}")
+        raise InvalidValueError(f"steps must be at most {limit}; got {recipe.steps}")
     return recipe.steps
