@@ -83,7 +83,7 @@ linear_betas = Exercise(
         Mistake(
             "alphas",
             lambda n, a, b: 1 - torch.linspace(a, b, n),
-            "These are the alphas, 1 - beta. The betas themselves are asked for.",
+            "These are the alphas, 1 - beta. Return the betas themselves.",
         ),
         Mistake(
             "ends written in",
@@ -150,8 +150,8 @@ alpha_bar = Exercise(
         Mistake(
             "no entry for t = 0",
             lambda beta: (1 - beta).cumprod(0),
-            "alpha_bar[0] is missing: you have T entries where T + 1 are asked. With 0 noisings, "
-            "all of the signal is left.",
+            "alpha_bar[0] is missing: you have T entries, but there should be T + 1. With 0 "
+            "noisings, all of the signal is left.",
         ),
         Mistake(
             "1 counted twice",
@@ -171,8 +171,7 @@ alpha_bar = Exercise(
         Mistake(
             "no running product",
             lambda beta: torch.cat([torch.ones(1), 1 - beta]),
-            "These are the alphas, what each single step keeps. alpha_bar asks for all steps so "
-            "far.",
+            "These are the alphas, what each single step keeps. alpha_bar takes all steps so far.",
         ),
         Mistake(
             "running sum",
@@ -193,7 +192,7 @@ alpha_bar = Exercise(
         Mistake(
             "starts at zero",
             lambda beta: torch.cat([torch.zeros(1), (1 - beta).cumprod(0)]),
-            "alpha_bar[0] is 0 in yours. At t = 0 nothing is lost: the share that is left is 1.",
+            "Your alpha_bar[0] is 0. At t = 0 nothing is lost: the share that is left is 1.",
         ),
         Mistake(
             "1 at the end",
@@ -373,8 +372,8 @@ rates = Exercise(
         Mistake(
             "logarithm",
             lambda a: (a.sqrt(), (1 - a).sqrt(), (a / (1 - a)).log()),
-            "Your rates are right. You took the logarithm of the SNR: good for a plot, not asked "
-            "here.",
+            "Your rates are right. You took the logarithm of the SNR: good for a plot, but not "
+            "wanted here.",
         ),
         Mistake(
             "one root forgotten",
@@ -441,14 +440,14 @@ quadratic_betas = Exercise(
         Mistake(
             "line of squares",
             lambda n, a, b: torch.linspace(a**2, b**2, n) ** 0.5,
-            "You did it the other way round: squares on a line, then a root. Roots on a line, then "
-            "squares.",
+            "You did it the other way around: squares on a line, then a root. Roots on a line, "
+            "then squares.",
         ),
         Mistake(
             "squared time",
             lambda n, a, b: a + (b - a) * torch.linspace(0, 1, n) ** 2,
-            "Right ends, another parabola: yours starts flat, at slope 0. The line is drawn "
-            "between the roots of the ends.",
+            "The ends are right, but it is another parabola: yours starts flat, at slope 0. The "
+            "line is drawn between the roots of the ends.",
         ),
         Mistake(
             "one too many",
@@ -458,7 +457,7 @@ quadratic_betas = Exercise(
         Mistake(
             "root of the line",
             lambda n, a, b: torch.linspace(a, b, n) ** 0.5,
-            "You take the root of a straight line. It is the other way round: roots of the ends "
+            "You take the root of a straight line. It is the other way around: roots of the ends "
             "first, a line between them, then the square.",
         ),
     ),
@@ -564,8 +563,8 @@ rescaled = Exercise(
                     .diff()
                 )
             ),
-            "Close: you interpolate alpha_bar itself, where its logarithm is asked. The difference "
-            "shows where the curve bends.",
+            "Close: you interpolate alpha_bar itself, not its logarithm. The difference shows "
+            "where the curve bends.",
         ),
         Mistake(
             "same betas, other count",
@@ -592,13 +591,13 @@ rescaled = Exercise(
                 * (len(a) - 1)
                 / n
             ),
-            "Scaling the betas by T_old/T_new is a common rule of thumb, and good for small betas. "
-            "Here the curve is to be met exactly.",
+            "Scaling the betas by T_old/T_new is a common rule of thumb, and good for small "
+            "betas. Here the new schedule has to follow the curve exactly.",
         ),
         Mistake(
             "S places instead of S + 1",
             lambda a, n: 1 - torch.cat([torch.zeros(1), _log_at(a, n)]).diff().exp(),
-            "Your places are one too few: S steps have S + 1 ends, from 0 to T both included.",
+            "You have one place too few: S steps have S + 1 ends, from 0 to T both included.",
         ),
         Mistake(
             "not divided",
@@ -609,7 +608,7 @@ rescaled = Exercise(
         Mistake(
             "alphas returned",
             lambda a, n: _log_at(a, n + 1).diff().exp(),
-            "These are the new alphas. The betas are asked for: one small step further.",
+            "These are the new alphas. One small step is left: the betas.",
         ),
         Mistake(
             "alpha_bar returned",
@@ -620,7 +619,7 @@ rescaled = Exercise(
         Mistake(
             "exp forgotten",
             lambda a, n: -_log_at(a, n + 1).diff(),
-            "Very near: these are differences of logarithms. An alpha is the exp of such a "
+            "Very close: these are differences of logarithms. An alpha is the exp of such a "
             "difference, and beta is 1 minus it.",
         ),
         Mistake(
@@ -692,8 +691,10 @@ left_over = Number(
             lambda: 100 * float(linear_schedule(1000).signal_rate[-1]),
             "You answered in percent; write it as a fraction.",
         ),
-        Mistake("nothing", 0.0, "Not nothing: x_T is nearly pure noise, and only nearly."),
-        Mistake("noise rate", 1.0, "That is how much noise there is; asked is the signal."),
+        Mistake("nothing", 0.0, "Not zero: x_T is nearly pure noise, but not quite."),
+        Mistake(
+            "noise rate", 1.0, "That is how much noise there is; the question is about the signal."
+        ),
         Mistake(
             "one step early",
             lambda: float(linear_schedule(1000).signal_rate[999]),

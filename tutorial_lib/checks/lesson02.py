@@ -142,7 +142,7 @@ at_steps = Exercise(
         Mistake(
             "x scaled already",
             lambda values, t, x: _at_steps(values, t, x) * x,
-            "You return x scaled already. Return the numbers alone, in a shape that will do it.",
+            "You return x already scaled. Return the numbers alone, in a shape that will do it.",
         ),
     ),
     alternatives=(
@@ -275,7 +275,8 @@ jump = Exercise(
                 lambda s: torch.cat([torch.ones(1), s.beta.cumprod(0)]).sqrt(),
                 lambda s: (1 - torch.cat([torch.ones(1), s.beta.cumprod(0)])).sqrt(),
             ),
-            "You multiply betas up, what each step takes away. alpha_bar multiplies what it keeps.",
+            "You multiply the betas, what each step takes away. alpha_bar multiplies what it "
+            "keeps.",
         ),
         Mistake(
             "one step early",
@@ -296,20 +297,19 @@ jump = Exercise(
         Mistake(
             "new noise",
             _jump_with_new_noise,
-            "You draw noise of your own. Use the eps that is handed in: a network will have to "
+            "You draw noise of your own. Use the eps that you are given: a network will have to "
             "find exactly this one.",
         ),
         Mistake(
             "noise taken away",
             lambda s, x0, t, eps: _jump(s, x0, t, -eps),
-            "Your noise has a minus sign. It would look the same, and still it is -eps that you "
-            "add.",
+            "Your noise has a minus sign. It would look the same, but it is -eps that you add.",
         ),
         Mistake(
             "signal not shrunk",
             _weighted(lambda s: torch.ones_like(s.alpha_bar), lambda s: s.noise_rate),
-            "x_0 stays at full strength in yours. It fades while the noise grows; the variance "
-            "stays near 1.",
+            "Your x_0 stays at full strength. It fades while the noise grows; the variance stays "
+            "near 1.",
         ),
         Mistake(
             "images only",
@@ -494,7 +494,7 @@ chain = Exercise(
     properties=(
         Property(
             "The same seed should walk the same way and another seed another way: draw from the "
-            "generator that is handed in.",
+            "generator that you are given.",
             _obeys_its_generator,
             mistake="generator not used",
         ),
@@ -582,13 +582,13 @@ chain = Exercise(
         Mistake(
             "no step taken",
             lambda schedule, x0, t, generator: x0,
-            "You return x_0 as it came: no step was taken. Is x given a new value in the loop?",
+            "You return x_0 unchanged: no step was taken. Is x given a new value in the loop?",
         ),
         Mistake(
             "generator not used",
             _chain_without_generator,
             "The same seed should walk the same way and another seed another way: draw from the "
-            "generator that is handed in.",
+            "generator that you are given.",
         ),
         Mistake(
             "from step 0",
@@ -836,7 +836,7 @@ def _spread_out(answer, schedule: NoiseSchedule, x0: Tensor, x_t: Tensor, t: Ten
         return mean, variance.expand(like.shape)
     except RuntimeError:
         given = tuple(variance.shape)
-        text = f"`variance`: one number a sample is expected, yours has shape {given}."
+        text = f"`variance`: expected one number per sample, yours has shape {given}."
         raise Wrong("shape", text) from None
 
 
@@ -954,7 +954,8 @@ posterior = Exercise(
         Mistake(
             "standard deviation",
             _changed(lambda w0, wt, var, a, before, beta: (w0, wt, var.sqrt())),
-            "The mean is right. You return the standard deviation: the variance is asked, no root.",
+            "The mean is right. You return the standard deviation: return the variance, without a "
+            "root.",
         ),
         Mistake(
             "logarithm",
@@ -1023,7 +1024,7 @@ posterior = Exercise(
         Mistake(
             "alpha_bar_t at x_0",
             _changed(lambda w0, wt, var, a, before, beta: (w0 * (a / before).sqrt(), wt, var)),
-            "The variance is right. In the weight of x_0 stands alpha_bar_t; it should be "
+            "The variance is right. The weight of x_0 uses alpha_bar_t; it should use "
             "alpha_bar_{t-1}, since the first witness speaks of step t - 1.",
         ),
     ),
@@ -1094,7 +1095,7 @@ error_growth = Number(
         Mistake(
             "multiplied",
             lambda: 0.01 / _growth(),
-            "The other way round: you multiply by the signal rate, and predict_x0 divides by it.",
+            "The other way around: you multiply by the signal rate, and predict_x0 divides by it.",
         ),
         Mistake(
             "no root",

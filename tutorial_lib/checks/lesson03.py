@@ -286,12 +286,12 @@ loss_by_step = Exercise(
         Mistake(
             "root of the mean",
             _by_step(lambda *a: _errors(*a).square().mean().sqrt()),
-            "You take the root of each mean. The loss goes without a root.",
+            "You take the root of each mean. The loss has no root.",
         ),
         Mistake(
             "square of the mean",
             _by_step(lambda *a: _errors(*a).mean().square()),
-            "You average first and square then, so that errors of both signs cancel. Square first.",
+            "You average first and then square, so that errors of both signs cancel. Square first.",
         ),
         Mistake(
             "index for step",
@@ -342,8 +342,8 @@ loss_by_step = Exercise(
                     .mean()
                 )
             ),
-            "You draw noise of your own for x_t. Use the `eps` that is handed in, for x_t and for "
-            "the comparison.",
+            "You draw noise of your own for x_t. Use the `eps` that you are given, for x_t and "
+            "for the comparison.",
         ),
         Mistake(
             "returned in the loop",
@@ -408,7 +408,7 @@ flat_curve = Choice(
         "most of it is the floor, which no learning rate changes.",
         "c": "Right: most of the loss is the floor, which no network can lower. What matters is "
         "the excess above it, and on the scale of the loss you cannot see that.",
-        "d": "A loss of zero cannot be had: the floor is the variance of eps given x_t, however "
+        "d": "A loss of zero is impossible: the floor is the variance of eps given x_t, however "
         "large the network is.",
     },
 )
@@ -585,7 +585,7 @@ posterior_mean = Exercise(
         Mistake(
             "noise instead of the mean",
             _mean_with(mean=lambda x0_hat, x_t, schedule, t: predict_eps(schedule, x_t, t, x0_hat)),
-            "You return the noise. That comes next; here the mean of x_0 is asked for.",
+            "You return the noise. That comes next; here the answer is the mean of x_0.",
         ),
         Mistake(
             "exp underflows",
@@ -596,8 +596,8 @@ posterior_mean = Exercise(
         Mistake(
             "shares returned",
             _shares_alone,
-            "These are the shares of the members, (B, N). The mean of the members with these "
-            "shares is asked for: `shares @ data`.",
+            "These are the shares of the members, (B, N). Return the mean of the members with "
+            "these shares: `shares @ data`.",
         ),
         Mistake(
             "step counted from 0",
@@ -685,7 +685,8 @@ score_from_eps = Exercise(
         Mistake(
             "signal rate",
             _score_with(lambda signal, noise: -1 / signal),
-            "You divide by the signal rate; how steep the density is, the noise rate says.",
+            "You divide by the signal rate; it is the noise rate that says how steep the density "
+            "is.",
         ),
         Mistake(
             "not divided",
@@ -894,8 +895,8 @@ min_snr_weight = Exercise(
         Mistake(
             "no min",
             lambda schedule, t, gamma: gamma / schedule.snr[t],
-            "Your weight grows without end where the SNR is small. Where the SNR is below gamma, "
-            "the weight is 1.",
+            "Your weight grows without limit where the SNR is small. Where the SNR is below "
+            "gamma, the weight is 1.",
         ),
         Mistake(
             "rates not squared",

@@ -33,10 +33,10 @@ MESSAGES = {
     "`torch.randint` does that.",
     "model sees x_0": "Your model is shown the clean x_0. There is no noise in it: show it x_t.",
     "model told t - 1": "Your x_t is noised t times, but the model is told t - 1. Steps count "
-    "noisings "
-    "here, so hand it the same t: `model(x_t, t)`.",
-    "t one step off": "At t = 1 your x_t still is the clean x_0, so the rates you use belong to "
-    "t - 1. `signal_rate[t]` and `noise_rate[t]` are right as they are: entry 0 is clean data.",
+    "noisings here, so pass it the same t: `model(x_t, t)`.",
+    "t one step off": "At t = 1 your x_t is still the clean x_0, so the rates you use belong to t "
+    "- 1. `signal_rate[t]` and `noise_rate[t]` are right as they are: entry 0 "
+    "is clean data.",
     "alpha for alpha_bar": "Your x_t is made with the alpha of a single step. The jump needs "
     "alpha_bar, the product of all alphas up to t.",
     "no square roots": "Your x_t weighs x_0 and eps by alpha_bar and 1 - alpha_bar. Those are "
@@ -68,7 +68,7 @@ MESSAGES = {
     "absolute error": "You average absolute errors; the loss averages squares.",
     "root of the mean": "You take the root of the mean squared error. The loss has no root.",
     "half of it": "Your loss is half of what it should be: no factor 1/2 here.",
-    "generator ignored": "With the same `generator` your loss comes out differently. Hand "
+    "generator ignored": "With the same `generator` your loss comes out differently. Pass "
     "`generator=generator` to both draws, that of t and that of the noise.",
     "always the same draws": "Every call draws the same t and the same noise: do you set a seed "
     "inside the function? Draw from `generator` and leave it to run on.",
@@ -96,7 +96,7 @@ class RecordingModel(nn.Module):
             raise _named("one t for the whole batch")
         if t.shape != x_t.shape[:1]:
             text = f"Your model got t of shape {tuple(t.shape)} with x_t of shape"
-            raise Wrong("shape", f"{text} {tuple(x_t.shape)}. It wants one step a sample, (B,).")
+            raise Wrong("shape", f"{text} {tuple(x_t.shape)}. It needs one step per sample, (B,).")
         self.shown.append((x_t.detach().clone(), t.clone()))
         return self.answer(x_t, t)
 

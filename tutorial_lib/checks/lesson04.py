@@ -138,7 +138,7 @@ timestep_embedding = Exercise(
             "half - 1",
             _embedding_with(lambda i, half: 10000.0 ** (-i / (half - 1))),
             "You divide i by dim/2 - 1. That variant exists (the code of the DDPM authors), but "
-            "the formula here divides by dim/2. Mixing them up spoils loaded weights in silence.",
+            "the formula here divides by dim/2. Mixing them up silently spoils loaded weights.",
         ),
         Mistake(
             "dim for half",
@@ -171,7 +171,7 @@ timestep_embedding = Exercise(
         Mistake(
             "interleaved",
             _embedding_with(join=_interleaved),
-            "All numbers are there, but sines and cosines take turns. Here all sines come first, "
+            "All numbers are there, but sines and cosines alternate. Here all sines come first, "
             "then all cosines.",
         ),
         Mistake(
@@ -320,7 +320,7 @@ scale_and_shift = Exercise(
         Mistake(
             "shift scaled too",
             _changed(lambda h, scale, shift: (h + shift) * (1 + scale)),
-            "You shift first and scale then, so the shift is scaled too. Scale first.",
+            "You shift first and then scale, so the shift is scaled too. Scale first.",
         ),
         Mistake(
             "shift only",
@@ -340,13 +340,12 @@ scale_and_shift = Exercise(
         Mistake(
             "every other one",
             lambda h, time: h * (1 + _wide(time[:, ::2])) + _wide(time[:, 1::2]),
-            "You take scales and shifts in turns. The first C numbers are scales, the last C "
-            "shifts.",
+            "You alternate scales and shifts. The first C numbers are scales, the last C shifts.",
         ),
         Mistake(
             "not cut in two",
             lambda h, time: h + _wide(time),
-            "`time` holds 2C numbers a sample, h has C channels: cut it into scales and shifts.",
+            "`time` holds 2C numbers per sample, h has C channels: cut it into scales and shifts.",
         ),
         Mistake(
             "first sample for all",
@@ -456,7 +455,7 @@ merge_skip = Exercise(
         Mistake(
             "skip first",
             _joined(lambda h, skip: torch.cat([skip, h], dim=1)),
-            "The order is the other one: first h, then the skip.",
+            "The other way around: first h, then the skip.",
         ),
         Mistake(
             "always doubled",
@@ -469,7 +468,7 @@ merge_skip = Exercise(
             lambda h, skip: torch.cat(
                 [F.interpolate(h, size=skip.shape[2:], mode="bilinear"), skip], dim=1
             ),
-            "You interpolate linearly. The nearest neighbor is asked for: each value is repeated.",
+            "You interpolate linearly. Use the nearest neighbor: each value is repeated.",
         ),
         Mistake(
             "skip made small",
@@ -661,7 +660,7 @@ to_patches = Exercise(
             lambda x, patch: F.pixel_unshuffle(
                 F.pad(x, (0, -x.shape[3] % patch, 0, -x.shape[2] % patch), value=-1.0), patch
             ),
-            "You pad with -1, black. Zeros are asked for, which is what `F.pad` adds by itself.",
+            "You pad with -1, black. Pad with zeros, which is what `F.pad` does by default.",
         ),
     ),
     alternatives=(_patches_by_axes, _patches_by_loop, _patches_by_unfold),
@@ -813,7 +812,7 @@ sees = Exercise(
         Mistake(
             "squared",
             _gradient_of(_here, lambda g: g.square().sum((0, 1))),
-            "You square the gradient; its absolute value is asked for.",
+            "You square the gradient; take its absolute value.",
         ),
         Mistake(
             "mean over channels",
@@ -833,7 +832,7 @@ sees = Exercise(
         Mistake(
             "yes or no",
             _gradient_of(_here, lambda g: (g.abs().sum((0, 1)) > 0).float()),
-            "Your map says whether, not how much. Return the sums themselves.",
+            "Your map says whether a pixel matters, not how much. Return the sums themselves.",
         ),
         Mistake(
             "the input itself",
@@ -843,7 +842,7 @@ sees = Exercise(
         Mistake(
             "the output itself",
             lambda net, x, row, column: net(x).abs().sum((0, 1)),
-            "This is what the net answered. Ask how the answer *changes* with x: its gradient.",
+            "This is the net's output. Ask how the answer *changes* with x: its gradient.",
         ),
         Mistake(
             "strongest channel",
@@ -853,8 +852,8 @@ sees = Exercise(
         Mistake(
             "output made positive",
             _gradient_of(lambda out, row, column: out[:, :, row, column].abs().sum()),
-            "You take the absolute value of the output. Of the gradient it is asked for; the "
-            "output is summed as it is.",
+            "You take the absolute value of the output. Take that of the gradient, and sum the "
+            "output as it is.",
         ),
         Mistake(
             "many numbers",

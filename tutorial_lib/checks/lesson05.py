@@ -77,11 +77,11 @@ _STEP_MESSAGES = {
     "no backward": "No gradient was ever calculated: call `loss.backward()`, on the loss itself.",
     "step before backward": "Your optimizer moves before the gradient is there: at the first step "
     "it has none to go by. First `backward()`, then `step()`.",
-    "two steps": "Your optimizer makes more than one step a call: `step()` once, after "
+    "two steps": "Your optimizer makes more than one step per call: `step()` once, after "
     "`backward()`.",
     "no step": "The optimizer never made a step: it is `optimizer.step()` that moves the weights.",
     "another optimizer": "Your weights moved, but not by the optimizer that you were given. A new "
-    "one at each step forgets its running means: use the one handed in.",
+    "one at each step forgets its running means: use the one you were given.",
     "keeps the graph": "The loss you return still carries its graph. A list of such losses keeps "
     "the activations of every step in memory: return `loss.item()` or `loss.detach()`.",
 }
@@ -343,7 +343,7 @@ lr_at = Exercise(
         Mistake(
             "warm-up never ends",
             _lr_like(grow=lambda f, warmup, step: f / warmup),
-            "Your warm-up goes on growing after it should be over: f / warmup needs a lid at 1.",
+            "Your warm-up goes on growing after it should be over: f / warmup must not go above 1.",
         ),
         Mistake(
             "max for min",
@@ -561,7 +561,7 @@ clip_gradients = Exercise(
         Mistake(
             "small gradients scaled up",
             _scaled_by(lambda norm, max_norm, _: max_norm / norm),
-            "You bring every gradient to the norm max_norm, small ones are blown up (and zeros "
+            "You bring every gradient to norm max_norm, so small ones are blown up (and zeros "
             "become NaN). The factor must never be above 1.",
         ),
         Mistake(
@@ -669,8 +669,9 @@ def _ema_cases(generator: torch.Generator):
 _EMA_MESSAGES = {
     "moves the network": "Your function changes `network`, the one in training. It is only looked "
     "at here; what changes is `averaged`.",
-    "alias": "Afterwards `averaged` shares its memory with `network`: when training moves on, your "
-    "average moves along. Copy numbers (`copy_`, `mul_`, `add_`), do not hand over tensors.",
+    "alias": "Afterwards `averaged` shares its memory with `network`: when training moves on, "
+    "your average moves along. Copy numbers (`copy_`, `mul_`, `add_`), instead of "
+    "assigning tensors.",
 }
 
 
@@ -1004,7 +1005,7 @@ loss_by_bin = Exercise(
             lambda t, losses, num_steps, bins: torch.stack(
                 [losses[(t - 1) * bins // num_steps == k].median() for k in range(bins)]
             ),
-            "You take the median of a bin. The mean is asked for.",
+            "You take the median of a bin. Use the mean.",
         ),
         Mistake(
             "bins over what was drawn",
@@ -1253,8 +1254,8 @@ scaled_step = Exercise(
             _scaling(
                 unscale=lambda gradient, scale: torch.nan_to_num(gradient / scale),
             ),
-            "You put finite numbers in the place of infinite gradients. Such a step goes "
-            "somewhere at random: skip it.",
+            "You replace infinite gradients by finite numbers. Such a step goes somewhere at "
+            "random: skip it.",
         ),
         Mistake(
             "tried again at once",
@@ -1265,7 +1266,7 @@ scaled_step = Exercise(
         Mistake(
             "the loss returned",
             _returns_the_loss,
-            "You return the loss, as in 5.1. Here the scale for the next step is asked for.",
+            "You return the loss, as in 5.1. Here return the scale for the next step.",
         ),
         Mistake(
             "grows after good steps",
@@ -1281,8 +1282,8 @@ scaled_step = Exercise(
         Mistake(
             "clipped while scaled",
             _scaling(clip="before"),
-            "You clip before you unscale. There the norm is `scale` times too large, so everything "
-            "is clipped, and then divided by the scale: hardly a step is left.",
+            "You clip before you unscale. There the norm is `scale` times too large, so "
+            "everything is clipped, and then divided by the scale: hardly any step is left.",
         ),
         Mistake(
             "not clipped",
@@ -1329,7 +1330,7 @@ why_bf16 = Choice(
     hints=("Look at the table: in which column is bf16 like fp32, in which is it poorer?",),
     right="b",
     options={
-        "a": "It is the other way round: bf16 keeps about 2 decimal digits, fp16 about 3.",
+        "a": "It is the other way around: bf16 keeps about 2 decimal digits, fp16 about 3.",
         "b": "Right. bf16 spends 8 bits on the exponent, as fp32 does, so small gradients stay "
         "above zero. It pays with digits.",
         "c": "Autocast never scales the loss; that is GradScaler's work, and only fp16 needs it.",

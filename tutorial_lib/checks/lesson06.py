@@ -165,8 +165,8 @@ ddpm_step = Exercise(
                 (x_t - schedule.beta[t - 1] / (1 - schedule.alpha_bar[t]) * eps_hat)
                 / schedule.alpha[t - 1].sqrt(),
             ),
-            "Below beta_t stands 1 - alpha_bar_t in your answer, a variance. The formula has its "
-            "root there: the noise rate.",
+            "You divide beta_t by 1 - alpha_bar_t, a variance. The formula divides by its root, "
+            "the noise rate.",
         ),
         Mistake(
             "entry t for step t",
@@ -232,8 +232,8 @@ ddpm_step = Exercise(
                 x_t / schedule.alpha[t - 1].sqrt()
                 - schedule.beta[t - 1] / schedule.noise_rate[t] * eps_hat,
             ),
-            "Only x_t is divided by the root of alpha_t in yours. Take the noise out first, then "
-            "divide the difference: mind the brackets.",
+            "You divide only x_t by the root of alpha_t. Take the noise out first, then divide "
+            "the difference: mind the parentheses.",
         ),
         Mistake(
             "fresh noise divided too",
@@ -241,24 +241,23 @@ ddpm_step = Exercise(
                 _ddpm_mean(schedule, x_t, t, eps_hat)
                 + (t > 1) * math.sqrt(sigma_squared) * z / schedule.alpha[t - 1].sqrt()
             ),
-            "The fresh noise is divided by the root of alpha_t as well. It comes on top when the "
-            "division is done.",
+            "The fresh noise is divided by the root of alpha_t as well. Add it after the division.",
         ),
         Mistake(
             "noise taken away",
             lambda schedule, x_t, t, eps_hat, z, sigma_squared: _ddpm_step(
                 schedule, x_t, t, eps_hat, -z, sigma_squared
             ),
-            "You subtract the fresh noise. As noise that is as good, but the formula, and the "
-            "check, add z.",
+            "You subtract the fresh noise. As noise that is just as good, but the formula adds z, "
+            "and so does the check.",
         ),
         Mistake(
             "posterior variance whatever comes in",
             lambda schedule, x_t, t, eps_hat, z, sigma_squared: _ddpm_step(
                 schedule, x_t, t, eps_hat, z, schedule.posterior_variance[t - 1]
             ),
-            "Your noise has the posterior variance, whatever is asked for: the variance comes in "
-            "as sigma_squared.",
+            "Your noise has the posterior variance, whatever is asked for: use the argument "
+            "sigma_squared.",
         ),
         Mistake(
             "the clean guess",
@@ -570,8 +569,8 @@ ddim_step = Exercise(
         Mistake(
             "eta not squared",
             _eta_not_squared,
-            "Your eta stands under the root, so sigma is too large for an eta between 0 and 1. "
-            "sigma is eta times the root; in sigma^2 eta comes squared.",
+            "Your eta is under the root, so sigma is too large for an eta between 0 and 1. sigma "
+            "is eta times the root; in sigma^2 eta comes squared.",
         ),
         Mistake(
             "no room for the fresh noise",
@@ -708,8 +707,8 @@ ddim_step = Exercise(
                     (1 - schedule.alpha_bar[s]) / (1 - schedule.alpha_bar[t]) * schedule.beta[t - 1]
                 ).sqrt(),
             ),
-            "In your sigma stands beta_t, the noising of one step. For the stride from t to s it "
-            "is 1 - abar_t / abar_s.",
+            "Your sigma uses beta_t, the noising of one step. For the stride from t to s it is 1 "
+            "- abar_t / abar_s.",
         ),
         Mistake(
             "rates subtracted",
@@ -754,7 +753,8 @@ ddim_step = Exercise(
             lambda schedule, x_t, t, s, eps_hat, eta, z: (
                 (x_t - schedule.noise_rate[t] * eps_hat) / schedule.signal_rate[t]
             ),
-            "You return x0_hat. Only where s = 0 is that the answer; else it is noised to s again.",
+            "You return x0_hat. That is the answer only if s = 0; otherwise it has to be noised "
+            "to s again.",
         ),
         Mistake(
             "noise of its own",

@@ -99,7 +99,7 @@ alpha_bar_curve = Exercise(
         Mistake(
             "offset missing",
             _curve(angle=lambda u, s: u * math.pi / 2),
-            "Your curve does not know the offset: it is added to t / T, and 1 + offset divides.",
+            "Your curve ignores the offset: it is added to t / T, and 1 + offset divides.",
         ),
         Mistake(
             "offset not divided away",
@@ -110,8 +110,8 @@ alpha_bar_curve = Exercise(
         Mistake(
             "brackets",
             _curve(angle=lambda u, s: (u + s / (1 + s)) * math.pi / 2),
-            "Only the offset is divided by 1 + offset in yours. It divides the whole sum: mind "
-            "the brackets.",
+            "You divide only the offset by 1 + offset. It divides the whole sum: mind the "
+            "parentheses.",
         ),
         Mistake(
             "offset in steps",
@@ -122,7 +122,7 @@ alpha_bar_curve = Exercise(
         Mistake(
             "offset always 0.008",
             lambda T, s: _alpha_bar_curve(T, 0.008),
-            "Your offset is 0.008, whatever is handed in. Use the argument.",
+            "Your offset is 0.008, whatever you are given. Use the argument.",
         ),
         Mistake(
             "offset for a share",
@@ -166,7 +166,8 @@ alpha_bar_curve = Exercise(
         Mistake(
             "no entry for t = 0",
             _curve(start=1),
-            "alpha_bar[0] is missing: you have T entries, T + 1 are asked, t = 0 included.",
+            "alpha_bar[0] is missing: you have T entries, but there should be T + 1, including t "
+            "= 0.",
         ),
         Mistake(
             "last step missing",
@@ -242,7 +243,7 @@ cut_betas = Exercise(
         Mistake(
             "cut from below",
             lambda a, m: (1 - a[1:] / a[:-1]).clamp(min=m),
-            "Every beta is at least max_beta in yours. It is the largest value allowed, not the "
+            "All your betas are at least max_beta. It is the largest value allowed, not the "
             "smallest.",
         ),
         Mistake(
@@ -479,7 +480,7 @@ cosine = Exercise(
         Mistake(
             "betas multiplied",
             _cosine_with(build=lambda beta: torch.cat([torch.ones(1), beta.cumprod(0)])),
-            "You multiply up the betas, what each step loses. What is left is the product of what "
+            "You multiply the betas, what each step loses. What is left is the product of what "
             "each step keeps, 1 - beta.",
         ),
         Mistake(
@@ -487,12 +488,12 @@ cosine = Exercise(
             lambda T, s, m: torch.cat(
                 [torch.ones(1), _cosine_with(build=lambda b: 1 - b)(T, s, m)]
             ),
-            "These are the alphas of single steps. Multiply them up: `cumprod`.",
+            "These are the alphas of single steps. Multiply them: `cumprod`.",
         ),
         Mistake(
             "no entry for t = 0",
             _cosine_with(build=lambda beta: (1 - beta).cumprod(0)),
-            "alpha_bar[0] = 1 is missing: T + 1 entries are asked.",
+            "alpha_bar[0] = 1 is missing: there should be T + 1 entries.",
         ),
         Mistake(
             "one step off",
@@ -764,7 +765,7 @@ frechet_diagonal = Exercise(
         Mistake(
             "all features as one",
             lambda a, b: (a.mean() - b.mean()) ** 2 + (a.std() - b.std()) ** 2,
-            "You throw all features into one heap. Each has its own mean: use `mean(0)`, `std(0)`.",
+            "You pool all features. Each has its own mean: use `mean(0)`, `std(0)`.",
         ),
         Mistake(
             "spreads added",
@@ -839,14 +840,14 @@ class _Distance:
 
 _FLOOR = {
     "not shuffled": "You cut without shuffling. The data may be sorted, all zeros first: then the "
-    "two parts differ in earnest.",
+    "two parts really differ.",
     "overlap": "Some images are in both parts, which makes them look closer than they are. Shuffle "
     "once, then cut.",
     "drawn with repeats": "An image occurs twice in one part. `torch.randperm` draws each index "
     "once, `torch.randint` does not.",
     "wrong sizes": "The first part must have `count` rows and the second all the others: the floor "
     "depends on these numbers.",
-    "generator ignored": "Your shuffle does not depend on `generator`. Hand it on: "
+    "generator ignored": "Your shuffle does not depend on `generator`. Pass it on: "
     "`torch.randperm(n, generator=generator)`.",
     "always the same": "Two calls with one generator shuffle alike. Do not seed it yourself: let "
     "its state go on.",
@@ -1037,10 +1038,10 @@ fair = Choice(
     options={
         "a": "B's number is lower, but B was measured with ten times as many images, which "
         "lowers it by itself.",
-        "b": "More images did lower B's number. Whether by so much, nobody has measured: B may "
-        "be better all the same.",
-        "c": "Nothing speaks for that: two numbers with unknown floors say neither 'different' "
-        "nor 'equal'.",
+        "b": "More images did lower B's number. Nobody has measured by how much: B may still be "
+        "better.",
+        "c": "There is no evidence for that: two numbers with unknown floors say neither "
+        "'different' nor 'equal'.",
         "d": "Right: the bias falls like 1/N. Draw as many images from both, and put the floor "
         "for that number beside them.",
     },

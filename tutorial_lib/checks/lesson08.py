@@ -63,7 +63,7 @@ def _ask(denoiser: object, model: _Labelled) -> Tensor:
         raise Wrong("shape", _NO_FUNCTION)
     answer = denoiser(model.x_t.clone(), model.t.clone())
     if answer is None:
-        raise Wrong("shape", "The function that you return gives None: has it a `return`?")
+        raise Wrong("shape", "The function that you return gives None: does it have a `return`?")
     return tensor_like(answer, model.x_t)
 
 
@@ -102,7 +102,7 @@ label_grid = Exercise(
         Mistake(
             "no class as a row",
             lambda num_classes, columns: torch.arange(num_classes + 1).repeat_interleave(columns),
-            "One row too many: label num_classes means no class, and is not asked for here.",
+            "One row too many: label num_classes means no class, and is not wanted here.",
         ),
         Mistake(
             "numbered within a row",
@@ -184,8 +184,8 @@ condition = Exercise(
         Mistake(
             "the model itself",
             lambda model, labels: model,
-            "You return the model as it came, which still waits for labels. Return a function of "
-            "(x_t, t) that hands them over.",
+            "You return the model unchanged, and it still waits for labels. Return a function of "
+            "(x_t, t) that passes them on.",
         ),
         Mistake(
             "t and labels swapped",
@@ -208,7 +208,7 @@ condition = Exercise(
             lambda model, labels: (
                 lambda x_t, t: model(x_t, t, torch.full_like(labels, model.num_classes))
             ),
-            "Your function asks with the label for no class, so `labels` has no effect.",
+            "Your function passes the label for no class, so `labels` has no effect.",
         ),
     ),
     alternatives=(
@@ -286,12 +286,12 @@ _REMOVED = (
     "num_classes: its image is still in the batch."
 )
 _IN_PLACE = (
-    "You write into the `labels` that came in. They belong to the data set: the next epoch would "
+    "You write into the `labels` you were given. They belong to the data set: the next epoch would "
     "find them dropped. Make a new tensor."
 )
 _NOT_HANDED_IN = (
     "The same seed should drop the same labels, and the next call others: draw from the generator "
-    "that is handed in."
+    "that you are given."
 )
 
 
@@ -380,8 +380,8 @@ drop_labels = Exercise(
                 if torch.rand((), generator=generator) < p
                 else labels.clone()
             ),
-            "One draw decides for the whole batch, so all its labels stand or fall together. Each "
-            "label has a draw of its own.",
+            "One draw decides for the whole batch, so its labels are all kept or all dropped. "
+            "Each label needs its own draw.",
         ),
         Mistake(
             "class 0 for no class",
@@ -427,8 +427,8 @@ drop_labels = Exercise(
                 torch.randperm(len(labels), generator=generator)[: round(p * len(labels))],
                 num_classes,
             ),
-            "You drop the same number of labels in each batch. Then they do not fall on their own: "
-            "of a batch of one, say, p of it cannot fall.",
+            "You drop the same number of labels in each batch. Then they are not dropped "
+            "independently: a batch of one, for example, cannot lose a share p of its labels.",
         ),
         Mistake(
             "last class for no class",
@@ -678,7 +678,7 @@ two_in_one = Exercise(
         Mistake(
             "labels not doubled",
             _two(both=lambda labels, nobody: labels),
-            "The batch is twice as long and the labels are not: the second half wants the label "
+            "The batch is twice as long and the labels are not: the second half needs the label "
             "num_classes for each sample.",
         ),
         Mistake(
@@ -691,7 +691,7 @@ two_in_one = Exercise(
             "halves swapped",
             _two(split=lambda both: both.chunk(2)[::-1]),
             "The halves come back in the order in which you put them in; you name them the other "
-            "way round.",
+            "way around.",
         ),
         Mistake(
             "class 0 for no class",
@@ -713,7 +713,7 @@ two_in_one = Exercise(
         Mistake(
             "twins side by side",
             _two(double=lambda x: x.repeat_interleave(2, 0)),
-            "Your samples stand as twins (a, a, b, b), your labels and your halves do not. "
+            "Your samples come in pairs (a, a, b, b), but your labels and halves do not. "
             "`torch.cat([x_t, x_t])` gives a, b, a, b.",
         ),
         Mistake(
@@ -823,8 +823,8 @@ spread = Exercise(
         Mistake(
             "half",
             _spread_with(lambda own: _triangle(own) / _count(own)),
-            "You add up each pair once and divide as if it had been added twice: half of what is "
-            "asked for.",
+            "You add up each pair once and divide as if you had added it twice, so you get half "
+            "of the mean.",
         ),
         Mistake(
             "double",
@@ -866,7 +866,7 @@ spread = Exercise(
         Mistake(
             "median",
             _spread_with(lambda own: torch.nn.functional.pdist(own).quantile(0.5)),
-            "You take the median of the distances. Their mean is asked for.",
+            "You take the median of the distances. Use their mean.",
         ),
         Mistake(
             "classes weighed by size",
@@ -879,8 +879,8 @@ spread = Exercise(
         Mistake(
             "distance to the middle",
             _spread_with(lambda own: (own - own.mean(0)).norm(dim=1).mean()),
-            "These are distances to the mean of a class. What is asked for are distances between "
-            "its samples, pair by pair.",
+            "These are distances to the mean of a class. Use the distances between its samples, "
+            "pair by pair.",
         ),
         Mistake(
             "summed over classes",
