@@ -2,26 +2,19 @@
 
 import base64
 import io
-import json
-import threading
-import time
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import nbformat
 import numpy as np
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from nbclient import NotebookClient
 from PIL import Image
-from torch import Tensor
 
+from tests.plots.pictures import random_images
 from tutorial_lib.images import to_bytes
+from tutorial_lib.plots import LivePlot
 from tutorial_lib.plots import figures as plots
-from tutorial_lib.training import TrainConfig, train
 
 
 def drawn(figure: Figure) -> Any:
@@ -31,7 +24,7 @@ def drawn(figure: Figure) -> Any:
 
 def screen(figure: Figure) -> np.ndarray:
     """The figure as a file shows it, (H, W, 3)."""
-    figure.set_dpi(plots._DPI * plots._SHARPNESS)
+    figure.set_dpi(plots.DPI * plots._SHARPNESS)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[:, :, :3]
@@ -45,10 +38,6 @@ def shown(figure: Figure) -> np.ndarray:
     places = axes.transData.transform(np.array(at, float).reshape(-1, 2))
     x, y = np.floor(places).astype(int).T
     return seen[len(seen) - 1 - y, x].reshape(rows, columns, 3)
-
-
-def random_images(count: int, channels: int = 1, height: int = 7, width: int = 9) -> Tensor:
-    return torch.rand(count, channels, height, width) * 2.4 - 1.2
 
 
 def words(figure: Figure) -> list[str]:
@@ -98,7 +87,7 @@ def test_words_lie_on_the_card_and_do_not_overlap(shape: tuple[int, int, int], c
         assert left.x1 <= right.x0 + 1
     picture = drawn(figure).get_window_extent()
     assert all(box.x1 <= picture.x0 for box in boxes[columns:])
-    assert figure.get_size_inches()[0] * plots._DPI <= plots.WIDTH or shape[2] * columns > 800
+    assert figure.get_size_inches()[0] * plots.DPI <= plots.WIDTH or shape[2] * columns > 800
 
 
 def test_titles_stand_above_their_images():
@@ -230,7 +219,7 @@ def test_the_file_of_curves_is_small_and_looks_the_same():
     lines = {str(k): (x + k).sin() for k in range(2)}
     figure = plots.curves(x, lines, x_label="x", y_label="y")
     file, plain = plots._png(figure, "two waves"), io.BytesIO()
-    figure.savefig(plain, format="png", dpi=plots._DPI * plots._SHARPNESS)
+    figure.savefig(plain, format="png", dpi=plots.DPI * plots._SHARPNESS)
     assert len(file) < 0.6 * len(plain.getvalue())
     with Image.open(io.BytesIO(file)) as picture:
         off = np.abs(np.asarray(picture.convert("RGB"), float) - screen(figure))
@@ -263,185 +252,6 @@ def test_neighbours_stand_below_their_samples():
             there = seen[9 * row : 9 * row + 7, 11 * i : 11 * i + 9]
             assert np.array_equal(there, np.broadcast_to(expected, (7, 9, 3)))
     assert words(figure) == ["sample", "nearest", "2. nearest"]
-
-
-# --- live
-
-
-class FakeNotebook:
-    """What a notebook would show: ``places`` holds the newest picture of each display."""
-
-    def __init__(self, patch: pytest.MonkeyPatch):
-        self.places: list[dict] = []
-        self.updates = 0
-        patch.setattr(plots, "get_ipython", object)
-        patch.setattr(plots, "display", self.display)
-
-    def display(self, data: dict, **options: Any) -> Any:
-        assert options["display_id"] is True
-        self.places.append(data)
-        place = len(self.places) - 1
-
-        def update(data: dict, **options: Any) -> None:
-            self.places[place] = data
-            self.updates += 1
-
-        return SimpleNamespace(update=update)
-
-
-def panels_of(live: plots.LivePlot) -> list[Any]:
-    return list(live._figure().axes)
-
-
-def test_a_live_plot_is_drawn_in_one_place(monkeypatch: pytest.MonkeyPatch):
-    notebook = FakeNotebook(monkeypatch)
-    with plots.LivePlot(steps=5, interval=0) as live:
-        monkeypatch.setattr(plots.time, "perf_counter", lambda: 0.0)  # drawing costs nothing
-        live.update(1, 2.0)
-        first = notebook.places[0]
-        assert first["text/plain"] == "training: step 1 of 5, loss 2.0000"
-        live.update(2, torch.tensor(1.0), random_images(6))
-    assert len(notebook.places) == 1
-    assert notebook.updates == 1
-    text = "training: step 2 of 5, loss 1.5000, 6 samples from step 2"  # the mean of both
-    assert notebook.places[0]["text/plain"] == text
-    with Image.open(io.BytesIO(base64.b64decode(notebook.places[0]["image/png"]))) as picture:
-        assert picture.width == plots.WIDTH * plots._SHARPNESS
-        assert picture.info["Description"] == text
-
-
-def test_a_live_plot_shows_curve_and_samples():
-    live = plots.LivePlot(interval=0)
-    images = random_images(4, channels=3)
-    for step, loss in enumerate([3.0, float("nan"), 1.0]):
-        live.update(step, loss)
-    live.update(2, images=images)
-    live.draw()
-    curve, grid = panels_of(live)
-    assert curve.lines[0].get_xdata().tolist() == [0, 1, 2]
-    assert curve.lines[1].get_ydata()[1] == pytest.approx(2)  # NaN is left out of the mean
-    seen = grid.images[0].get_array()
-    assert np.array_equal(seen[:7, :9], to_bytes(images)[0])
-    alone: Any
-    for alone in ({"loss": 1.0}, {"images": images}):
-        live = plots.LivePlot(interval=0)
-        live.update(0, **alone)
-        assert len(panels_of(live)) == 1
-
-
-def test_the_smooth_line_of_a_live_plot_does_not_lag_behind():
-    live = plots.LivePlot(interval=1e6)
-    losses = [200.0 - step for step in range(101)]
-    for step, loss in enumerate(losses):
-        live.update(step, loss)
-    live.draw()
-    smooth = panels_of(live)[0].lines[1].get_ydata()
-    assert smooth[25:76] == pytest.approx(losses[25:76])
-    assert smooth[0] == pytest.approx(sum(losses[:26]) / 26)
-    assert smooth[-1] == pytest.approx(sum(losses[-26:]) / 26)
-
-
-def test_a_live_plot_leaves_the_time_to_the_training(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    now = [100.0]
-    monkeypatch.setattr(plots.time, "perf_counter", lambda: now[0])
-    live = plots.LivePlot(interval=1.0)
-    for step in range(1, 101):
-        live.update(step, 1.0)
-        now[0] += 0.11
-    assert len(capsys.readouterr().out.splitlines()) == 10  # of 11 seconds
-    monkeypatch.setattr(live, "_text", lambda: now.__setitem__(0, now[0] + 0.5) or "slow")
-    for step in range(101, 1101):
-        live.update(step, 1.0)
-        now[0] += 0.11
-    assert len(capsys.readouterr().out.splitlines()) <= 110 / (20 * 0.5) + 1
-
-
-def test_a_live_plot_reads_losses_only_to_draw_them():
-    class Unreadable(Tensor):
-        def __float__(self):
-            raise AssertionError("this would wait for the device")
-
-    live = plots.LivePlot(interval=1e6)
-    live.update(1, 0.5)
-    for step in range(2, 9):
-        live.update(step, torch.ones(()).as_subclass(Unreadable))
-    with pytest.raises(AssertionError, match="wait for the device"):
-        live.draw()
-
-
-def test_a_live_plot_follows_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    notebook = FakeNotebook(monkeypatch)
-    run = tmp_path / "run"
-    config = TrainConfig(
-        size=8,
-        widths=(8, 8),
-        batch_size=4,
-        steps=30,
-        num_steps=10,
-        log_every=10,
-        sample_every=15,
-        device="cpu",
-        progress=False,
-        out=run,
-    )
-    with plots.LivePlot.following(run, interval=0.01) as live:
-        train(config)
-    assert len(notebook.places) == 1
-    text = notebook.places[0]["text/plain"]
-    assert text.startswith("training: step 30 of 30, loss ")
-    assert text.endswith(", samples from step 30")
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert live._losses == [line["loss"] for line in lines]
-    assert live._at == [10, 20, 30]
-    with Image.open(run / "samples" / "step-00000030.png") as picture:
-        assert live._picture is not None
-        assert np.array_equal(live._picture, np.asarray(picture.convert("RGB")))
-
-
-def test_following_ends_with_the_block_and_tells_what_went_wrong(tmp_path: Path):
-    before = threading.active_count()
-    with plots.LivePlot.following(tmp_path / "never", interval=0.01):
-        pass
-    assert threading.active_count() == before
-    (tmp_path / "metrics.jsonl").write_text("no JSON\n")
-    with (
-        pytest.raises(json.JSONDecodeError),
-        plots.LivePlot.following(tmp_path, interval=0.01),
-    ):
-        time.sleep(0.5)
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "lo')  # still being written
-    with plots.LivePlot.following(tmp_path, interval=0.01) as live:
-        pass
-    assert live._at == []
-
-
-def test_a_live_plot_in_a_real_kernel(tmp_path: Path):
-    """One output, and the last picture in it, also where a thread has drawn it."""
-    code = f"""
-import json, time
-from pathlib import Path
-from tutorial_lib.plots import LivePlot
-run = Path({str(tmp_path / "run")!r})
-run.mkdir()
-with LivePlot(steps=3, interval=0) as live:
-    for step in (1, 2, 3):
-        live.update(step, 1.0)
-with LivePlot.following(run, interval=0.1):
-    for step in (1, 2):
-        with open(run / "metrics.jsonl", "a") as file:
-            file.write(json.dumps({{"step": step, "loss": 0.5}}) + "\\n")
-        time.sleep(0.5)
-"""
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    NotebookClient(notebook, timeout=120).execute()
-    outputs = notebook.cells[0].outputs
-    assert [output["data"]["text/plain"] for output in outputs] == [
-        "training: step 3 of 3, loss 1.0000",
-        "training: step 2, loss 0.5000",
-    ]
-    assert all("image/png" in output["data"] for output in outputs)
 
 
 # --- wrong arguments
@@ -477,10 +287,10 @@ def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match=r"places must have shape \(3, K\), K >= 1; got \(2, 1\)"):
         plots.neighbours(images, images, torch.zeros(2, 1, dtype=torch.int64))
     with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
-        plots.LivePlot(0)
+        LivePlot(0)
     with pytest.raises(ValueError, match="interval must be"):
-        plots.LivePlot(interval=-1)
-    live = plots.LivePlot()
+        LivePlot(interval=-1)
+    live = LivePlot()
     with pytest.raises(ValueError, match="step must be at least 0"):
         live.update(-1, 1.0)
     with pytest.raises(ValueError, match=r"loss must be one number, got shape \(2,\)"):

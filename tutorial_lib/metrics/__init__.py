@@ -1,17 +1,19 @@
 """Metrics: how good samples are, and how sure that is."""
 
-from tutorial_lib.metrics.distances import (
+from tutorial_lib.metrics.discs import (
     MAX_DIRT,
     MAX_UNEVENNESS,
     MIN_BRIGHTNESS,
     MIN_RADIUS,
     MIN_SHAPE,
     DiscQuality,
+    disc_quality,
+)
+from tutorial_lib.metrics.distances import (
     Neighbours,
     PrecisionRecall,
     Score,
     bootstrap_error,
-    disc_quality,
     frechet_distance,
     kernel_distance,
     nearest_neighbours,

@@ -5,7 +5,6 @@ from tutorial_lib.plots.figures import (
     DASHES,
     INK,
     WIDTH,
-    LivePlot,
     bundle,
     curves,
     filmstrip,
@@ -14,6 +13,7 @@ from tutorial_lib.plots.figures import (
     panels,
     show,
 )
+from tutorial_lib.plots.live import LivePlot
 
 __all__ = [
     "COLOURS",

@@ -6,19 +6,14 @@ figures are not pyplot's, so none is shown twice or left open.
 """
 
 import base64
-import contextlib
 import html
 import io
-import json
 import math
-import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from IPython.core.getipython import get_ipython
-from IPython.display import DisplayHandle, display
+from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
@@ -26,14 +21,14 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from tutorial_lib import _validate
-from tutorial_lib.images import to_bytes, to_pil
+from tutorial_lib.images import to_bytes
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Told apart by colour-blind readers too (Okabe & Ito 2008); lines also differ in their dashes."""
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (2, 1)))
 INK = "#222222"
 WIDTH = 900  # pixels of a notebook's column that a figure fills at most
-_DPI = 100
+DPI = 100
 _SHARPNESS = 2  # pixels of the file for one on the screen, as dense screens show them
 _GAP = 2  # between images, in their own pixels
 _MARGIN = 6  # around a figure, in screen pixels
@@ -70,7 +65,7 @@ def bundle(figure: Figure, alt: str, note: str = "") -> tuple[dict[str, str], di
     if not alt.strip():
         raise ValueError("alt must say in words what the figure shows, got a blank text")
     data = base64.b64encode(_png(figure, alt, note)).decode()
-    width, height = (round(inches * _DPI) for inches in figure.get_size_inches())
+    width, height = (round(inches * DPI) for inches in figure.get_size_inches())
     height += _FOOT if note else 0
     # JupyterLab takes an alternative text only from HTML; other viewers draw the plain image.
     picture = (
@@ -86,7 +81,7 @@ def bundle(figure: Figure, alt: str, note: str = "") -> tuple[dict[str, str], di
 def _png(figure: Figure, description: str, note: str = "") -> bytes:
     """``figure`` as a PNG file; where it has few colours, with a palette: a third of the bytes."""
     drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=_DPI * _SHARPNESS)
+    figure.savefig(drawn, format="png", dpi=DPI * _SHARPNESS)
     drawn.seek(0)
     with Image.open(drawn) as opened:
         picture = opened.convert("RGB")
@@ -212,7 +207,7 @@ def curves(
     if not 1 <= len(lines) <= len(COLOURS):
         raise ValueError(f"lines must hold 1 to {len(COLOURS)} curves, got {len(lines)}")
     if axes is None:
-        axes = Figure(figsize=(6.4, 3.6), dpi=_DPI, layout="constrained").add_subplot()
+        axes = Figure(figsize=(6.4, 3.6), dpi=DPI, layout="constrained").add_subplot()
     places = _numbers(x)
     for (name, values), colour, dash in zip(lines.items(), COLOURS, DASHES, strict=False):
         runs = np.atleast_2d(_numbers(values))
@@ -228,7 +223,7 @@ def curves(
         axes.set_xscale("log")
     if log_y:
         axes.set_yscale("log")
-    _dress(axes, x_label, y_label, title)
+    dress(axes, x_label, y_label, title)
     if len(lines) > 1:
         axes.legend(frameon=False, fontsize=_TEXT + 0.5, labelcolor=INK)
     figure = axes.get_figure(root=True)
@@ -254,7 +249,7 @@ def panels(
         TypeError, ValueError: ``count`` is no whole number or below 1.
     """
     count = _validate.whole_number("count", count, at_least=1)
-    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     plots = figure.subplots(1, count, squeeze=False, sharex=share_x, sharey=share_y)[0]
     for plot in plots:
         plot.tick_params(labelsize=_TEXT + 0.5)
@@ -269,7 +264,7 @@ def _numbers(values: Tensor | Sequence[float]) -> np.ndarray:
     return np.asarray(values, np.float64)
 
 
-def _dress(axes: Axes, x_label: str, y_label: str, title: str | None) -> None:
+def dress(axes: Axes, x_label: str, y_label: str, title: str | None) -> None:
     """Labels, a light grid behind the curves, and only the two spines that are read."""
     axes.set_xlabel(x_label, color=INK)
     axes.set_ylabel(y_label, color=INK)
@@ -326,7 +321,7 @@ def _card(sheet: np.ndarray, scale: float, left: float) -> tuple[Figure, Axes]:
     """A white figure with the pixels of ``sheet``, ``scale`` screen pixels each, and a margin."""
     height, width = (side * scale for side in sheet.shape[:2])
     full_width, full_height = left + width + 2 * _MARGIN, height + 2 * _MARGIN
-    figure = Figure(figsize=(full_width / _DPI, full_height / _DPI), dpi=_DPI, facecolor="white")
+    figure = Figure(figsize=(full_width / DPI, full_height / DPI), dpi=DPI, facecolor="white")
     place = (
         (left + _MARGIN) / full_width,
         _MARGIN / full_height,
@@ -338,193 +333,3 @@ def _card(sheet: np.ndarray, scale: float, left: float) -> tuple[Figure, Axes]:
     colour = sheet if sheet.shape[2] == 3 else sheet.repeat(3, axis=2)
     axes.imshow(colour, interpolation="nearest", aspect="auto")
     return figure, axes
-
-
-class LivePlot:
-    """Loss and latest samples of a training run, drawn again in place while it goes on.
-
-        with LivePlot(steps=700) as live:
-            while trainer.fraction_done() < 1:
-                live.update(trainer.steps_done, trainer.step())
-                trainer.update_lr()
-
-    ``update`` takes samples too, as ``images``. A run of ``train`` is followed by what it writes:
-
-        with LivePlot.following("runs/discs"):
-            train(TrainConfig(out=Path("runs/discs"), sample_every=100, progress=False))
-
-    Drawing takes at most a twentieth of the time. Outside a notebook the text that describes the
-    picture is printed in its place.
-
-    Args:
-        steps: how long the run is, for the axis and the text; None where that is not known.
-        interval: seconds between two drawings, at least; more where drawing is slow.
-
-    Raises:
-        TypeError, ValueError: ``steps`` below 1, ``interval`` negative or no number.
-    """
-
-    def __init__(self, steps: int | None = None, *, interval: float = 1.0) -> None:
-        self.steps = None if steps is None else _validate.whole_number("steps", steps, at_least=1)
-        self.interval = _validate.number("interval", interval, low=0.0, high=math.inf)
-        self._at: list[int] = []
-        self._losses: list[float] = []
-        self._new: list[float | Tensor] = []  # not looked at before they are drawn: see ``update``
-        self._picture: np.ndarray | None = None
-        self._picture_at, self._count = 0, 0
-        self._handle: DisplayHandle | None = None
-        self._drawn_at, self._cost, self._stale = -math.inf, 0.0, False
-
-    def update(
-        self, step: int, loss: float | Tensor | None = None, images: Tensor | None = None
-    ) -> None:
-        """Takes what there is after ``step`` steps, and draws if it is time to.
-
-        Args:
-            loss: one number. A tensor on an accelerator is read only when it is drawn.
-            images: samples (N, C, H, W) in [-1, 1], in place of those before.
-
-        Raises:
-            TypeError, ValueError: ``step`` negative or no int, a loss that is not one number,
-                images as ``images.to_pil`` refuses them.
-        """
-        step = _validate.whole_number("step", step, at_least=0)
-        if isinstance(loss, Tensor):
-            if loss.numel() != 1:
-                raise ValueError(f"loss must be one number, got shape {tuple(loss.shape)}")
-            loss = loss.detach()
-        elif loss is not None and not isinstance(loss, (int, float)):
-            raise TypeError(f"loss must be a number, got {_validate.describe(loss)}")
-        if images is not None:
-            self._show_picture(to_pil(images), step, len(images))
-        if loss is not None:
-            self._at.append(step)
-            self._new.append(loss)
-        self._stale = True
-        if time.perf_counter() - self._drawn_at >= max(self.interval, 20 * self._cost):
-            self.draw()
-
-    def draw(self) -> None:
-        """Draws now, whatever the time, if there is something new."""
-        if not self._stale or (not self._at and self._picture is None):
-            return
-        start = time.perf_counter()
-        self._losses += [float(loss) for loss in self._new]
-        self._new.clear()
-        text = self._text()
-        if get_ipython() is None:
-            print(text)
-        else:
-            data, metadata = bundle(self._figure(), text)
-            if self._handle is None:
-                self._handle = display(data, raw=True, metadata=metadata, display_id=True)
-            else:
-                self._handle.update(data, raw=True, metadata=metadata)
-        self._stale, self._drawn_at = False, time.perf_counter()
-        self._cost = self._drawn_at - start
-
-    def __enter__(self) -> "LivePlot":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.draw()
-
-    @classmethod
-    @contextlib.contextmanager
-    def following(cls, run: Path | str, *, interval: float = 1.0) -> Iterator["LivePlot"]:
-        """Draws what the run in the folder ``run`` writes, from a thread, until the block ends.
-
-        The loss comes from metrics.jsonl, a line every ``log_every`` steps; the samples are the
-        newest in samples/, if the run has ``sample_every``. The folder may come to be later.
-
-        Raises:
-            OSError: a file is there and cannot be read.
-        """
-        run, live, stop = Path(run), cls(interval=interval), threading.Event()
-        problems: list[Exception] = []
-
-        def follow() -> None:
-            try:
-                while not stop.wait(max(0.1, interval / 2)):
-                    live._read(run)
-            except Exception as error:  # a thread has nobody to tell
-                problems.append(error)
-
-        thread = threading.Thread(target=follow, daemon=True)
-        thread.start()
-        try:
-            yield live
-        finally:
-            stop.set()
-            thread.join()
-            if not problems:
-                live._read(run)
-                live.draw()
-        if problems:
-            raise problems[0]
-
-    def _read(self, run: Path) -> None:
-        """Takes what is new in a run folder."""
-        config, metrics = run / "config.json", run / "metrics.jsonl"
-        if self.steps is None and config.exists():
-            self.steps = json.loads(config.read_bytes()).get("steps")
-        # A line that is being written has no end yet.
-        content = metrics.read_text(encoding="utf-8") if metrics.exists() else ""
-        known = self._at[-1] if self._at else -1
-        for line in content.splitlines(keepends=True):
-            if line.endswith("\n") and (entry := json.loads(line))["step"] > known:
-                self.update(entry["step"], entry["loss"])
-        pictures = sorted((run / "samples").glob("step-*.png"))
-        step = int(pictures[-1].stem.removeprefix("step-")) if pictures else 0
-        if step > self._picture_at:
-            with Image.open(pictures[-1]) as picture:
-                self._show_picture(picture, step, 0)
-
-    def _show_picture(self, picture: Image.Image, step: int, count: int) -> None:
-        """Takes a grid of so many samples; 0 where their number is not known."""
-        self._picture, self._picture_at = np.asarray(picture.convert("RGB")), step
-        self._count, self._stale = count, True
-
-    def _text(self) -> str:
-        """The picture in words."""
-        step = max([self._picture_at, *self._at[-1:]])
-        parts = [f"step {step} of {self.steps}" if self.steps else f"step {step}"]
-        if self._losses:
-            parts.append(f"loss {self._smoothed()[-1]:.4f}")
-        if self._picture is not None:
-            count = f"{self._count} samples" if self._count else "samples"
-            parts.append(f"{count} from step {self._picture_at}")
-        return "training: " + ", ".join(parts)
-
-    def _smoothed(self) -> np.ndarray:
-        """The losses so far, each averaged with its neighbors, up to 25 on either side.
-
-        So the line runs through the losses, and not behind them where they fall fast.
-        """
-        losses = np.array(self._losses)
-        finite = np.isfinite(losses)
-        total = np.concatenate([[0.0], np.where(finite, losses, 0.0).cumsum()])
-        count = np.concatenate([[0], finite.cumsum()])
-        at = np.arange(len(losses))
-        low, high = np.maximum(at - 25, 0), np.minimum(at + 26, len(losses))
-        with np.errstate(invalid="ignore"):  # no finite loss near: NaN, which is not drawn
-            return (total[high] - total[low]) / (count[high] - count[low])
-
-    def _figure(self) -> Figure:
-        """The loss on the left, the samples on the right; either alone where there is no other."""
-        count = bool(self._losses) + (self._picture is not None)
-        figure = Figure(figsize=(WIDTH / _DPI, 3.4), dpi=_DPI, layout="constrained")
-        places = list(np.atleast_1d(figure.subplots(1, count)))
-        if self._losses:
-            axes = places.pop(0)
-            axes.plot(self._at, self._losses, color=COLOURS[5], linewidth=0.6)
-            axes.plot(self._at, self._smoothed(), color=COLOURS[0], linewidth=1.8)
-            if self.steps is not None:
-                axes.set_xlim(0, self.steps)
-            if any(loss > 0 for loss in self._losses):
-                axes.set_yscale("log")
-            _dress(axes, "training step", "loss", self._text().partition("training: ")[2])
-        if self._picture is not None:
-            places[0].set_axis_off()
-            places[0].imshow(self._picture, interpolation="nearest")
-        return figure
