@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tutorial_lib._validate import InvalidValueError
+
 
 class Streams:
     """A stream of random numbers for each member of a batch, found by seed and number alone.
@@ -38,7 +40,9 @@ class Streams:
             ValueError: another batch than there are streams.
         """
         if shape[0] != len(self._members):
-            raise ValueError(f"the batch must have {len(self._members)} members, got {shape[0]}")
+            raise InvalidValueError(
+                f"the batch must have {len(self._members)} members, got {shape[0]}"
+            )
         kind = np.float64 if dtype == torch.float64 else np.float32
         noise = np.empty(tuple(shape), kind)
         for stream, row in zip(self._members, noise, strict=True):

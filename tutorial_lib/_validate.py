@@ -26,6 +26,10 @@ class FileError(UserError, OSError):
     """A file or folder that cannot be read or written; the message names it."""
 
 
+class MissingFileError(FileError, FileNotFoundError):
+    """A file or folder that does not exist."""
+
+
 def whole_number(name: str, value: object, *, at_least: int) -> int:
     """``value`` as an int; TypeError if it is none, ValueError below ``at_least``."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):  # NumPy's ints are fine

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tutorial_lib import _validate
 from tutorial_lib._typing import Condition, EpsModel, States, Steps
+from tutorial_lib._validate import InvalidValueError
 from tutorial_lib.forward import at_steps, predict_eps, predict_x0
 from tutorial_lib.schedules import NoiseSchedule
 
@@ -76,7 +77,7 @@ def clip_x0(
     low = _validate.number("low", low, low=-1e6, high=1e6)
     high = _validate.number("high", high, low=-1e6, high=1e6)
     if low >= high:
-        raise ValueError(f"low must be below high, got low = {low:g}, high = {high:g}")
+        raise InvalidValueError(f"low must be below high, got low = {low:g}, high = {high:g}")
 
     def clipped(x_t: States, t: Steps, /) -> States:
         eps_hat = _validate.answer("model", model(x_t, t), x_t)

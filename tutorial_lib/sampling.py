@@ -23,7 +23,7 @@ import re
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,8 +61,8 @@ _SUM = re.compile(rb'sha256\\": \\"([0-9a-f]{64})\\"')
 class Recipe:
     """What decides the images that a checkpoint draws, and how many are drawn at once."""
 
-    sampler: str = "ddim"
-    """How to walk from noise to an image: ddim or ddpm."""
+    sampler: str = field(default="ddim", metadata={"one_of": SAMPLERS})
+    """How to walk from noise to an image, the name of a sampler."""
     steps: int | None = None
     """Length of the walk (steps); None means 50, or all T for ddpm."""
     eta: float = 0.0

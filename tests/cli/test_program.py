@@ -96,7 +96,7 @@ def test_every_field_of_a_config_survives_the_command_line() -> None:
         text=True,
         check=True,
     )
-    assert parse(shell.stdout.splitlines()[3:], {"train": TrainConfig}) == config
+    assert parse(shell.stdout.splitlines()[3:], {"train": TrainConfig}) == ("train", config)
 
 
 def test_resume_keeps_what_the_words_leave_out_and_takes_what_they_change(
@@ -120,10 +120,20 @@ def test_resume_keeps_what_the_words_leave_out_and_takes_what_they_change(
     assert cli.main(["train", "--out", "run", "--resume", "--steps", "4"]) == 1
     assert_one_line(capsys, "steps must be at least 5, which the run has done; got 4")
     assert cli.main(["train", "--out", "run", "--resume", "--stepps", "9"]) == 2
-    assert_one_line(capsys, "Unrecognized options: --stepps, 9; did you mean --steps")
+    assert_one_line(capsys, "not understood: --stepps 9; did you mean --steps")
     Path("run/config.json").write_text("{")
     assert cli.main(["train", "--out", "run", "--resume"]) == 2
     assert_one_line(capsys, "config.json is damaged: ")
+
+
+def test_of_several_folders_to_resume_the_last_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, steps in {"a": "3", "b": "4"}.items():
+        words = [*QUICK, "--size", "8", "--seed", steps, "--steps", steps]
+        assert cli.main(["train", *words, "--out", name]) == 0
+    for words in (["--out", "b", "--out=a"], ["--out=b", "--out", "a"], ["--out=b", "--out=a"]):
+        assert cli.main(["train", "--resume", *words]) == 0
+        assert json.loads(Path("a/config.json").read_text())["steps"] == 3
+        assert f"checkpoint: {Path('a/step-00000003.safetensors')}" in capsys.readouterr().out
 
 
 def test_sample_draws_a_grid_and_numbers(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -311,15 +321,17 @@ def test_units_are_named() -> None:
 # --- what cannot be done --------------------------------------------------------------------------
 
 USAGE = {
-    "": "Expected one of {train, sample, doctor, progress}",
+    "": "expected a command, one of train, sample, doctor, progress",
     "sampel": "command must be one of train, .*; got 'sampel'; did you mean 'sample'",
     "sample --seed -1": "seed must be at least 0, got -1",
     f"sample --seed {2**63}": "seed must be below 2.63, got 9223372036854775808",
     f"train --seed {2**32}": "seed must be below 2.32, got 4294967296",
-    "sample --stps 3": "Unrecognized options: --stps, 3; did you mean --steps?",
+    "sample --stps 3": "not understood: --stps; did you mean --steps?",
     "sample --sampler dimm": "sampler must be one of ddim, ddpm; .* did you mean 'ddim'",
     "sample --count 0": "count must be at least 1, got 0",
-    "sample --count many": "Error parsing --count: .*'many'",
+    "sample --count many": "--count must be an int, got 'many'",
+    "sample --guidance -1": "guidance must be finite and at least 0, got -1",
+    "sample --guidance strong": "--guidance must be a number, got 'strong'",
     "sample --eta 2": r"eta must be in \[0, 1\], got 2",
     "sample --variance betas": "variance must be one of .* did you mean 'beta'",
     "sample --out grid.jpg": "out must end in .png, got grid.jpg",
@@ -328,7 +340,7 @@ USAGE = {
     "train --steps 0": "steps must be at least 1, got 0",
     "train --steps None": "steps and max_seconds must not both be None",
     "train --lr nan": "lr must be .* got nan",
-    "train --batch-size": "Missing value for argument '--batch-size'",
+    "train --batch-size": "argument --batch-size: expected one argument",
     "train --device gpu": "device must be one of .* got 'gpu'",
     "doctor --seconds 0": "seconds must be in .* got 0",
     f"sample --out {'long/' * 60}x.jpg": f"out must end in .png, got {'long/' * 60}x.jpg",
@@ -357,6 +369,7 @@ FAILURES = {
     "sample {run} --steps 21": "steps must be at most 20, the checkpoint's T; got 21",
     "sample {run} --label pink": "label must be one of red, .*; got 'pink'",
     "sample {run} --label 6": "label must be one of red, .*; got '6'",
+    "sample {run} --guidance 2 --label none": "guidance must be 1, got 2: no class is asked for",
     "sample {run} --out missing/grid.png": "cannot write missing/grid.png: missing is no folder",
     "sample {run} --out {run}/config.json/grid.png": "cannot write .*grid.png: .* is no folder",
     "sample {run} --tensors missing/x.safetensors": "cannot write missing/x.safetensors",

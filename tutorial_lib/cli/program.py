@@ -9,24 +9,24 @@ import contextlib
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 
+from tutorial_lib._validate import UserError
 from tutorial_lib.cli.doctor import DoctorConfig, doctor
 from tutorial_lib.cli.sample import SampleConfig, sample
-from tutorial_lib.cli.words import UsageError, parse
+from tutorial_lib.cli.words import parse
 from tutorial_lib.hardware import parallel
 from tutorial_lib.hardware.parallel import ParallelError
-from tutorial_lib.training import TrainConfig, TrainingError, train
+from tutorial_lib.training import TrainConfig, TrainingError, asked_for, train
 from tutorial_lib.training.interrupts import Interrupted
 
 EXPECTED = (
-    *(ValueError, TypeError, OSError),
+    *(UserError, ValueError, TypeError, OSError),
     *(TrainingError, ParallelError, torch.OutOfMemoryError),
 )
 """Errors whose message is for the user; any other is a bug and shows its traceback."""
@@ -36,7 +36,7 @@ EXPECTED = (
 class ProgressConfig:
     """Run the notebooks and say which exercises pass."""
 
-    notebooks: tyro.conf.Positional[tuple[Path, ...]] = (Path("notebooks"),)
+    notebooks: tuple[Path, ...] = field(default=(Path("notebooks"),), metadata={"positional": True})
     """Notebooks, or folders of them."""
     json: Path | None = None
     """A file for the results as JSON."""
@@ -54,14 +54,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         configs = {name: config for name, (config, _) in COMMANDS.items()}
-        config = parse(sys.argv[1:] if argv is None else list(argv), configs)
-    except UsageError as error:
+        asked = parse(sys.argv[1:] if argv is None else argv, configs, _run_to_resume)
+    except (UserError, ValueError, TypeError) as error:
         return _fail(error, code=2)
-    if config is None:  # --help was asked for and answered
+    if asked is None:  # --help was answered
         return 0
+    command, config = asked
     try:
         with _warnings_in_one_line():
-            return next(run for kind, run in COMMANDS.values() if isinstance(config, kind))(config)
+            _, run = COMMANDS[command]
+            return run(config)
     except Interrupted as stop:
         if parallel.is_first():
             print(stop, file=sys.stderr)
@@ -71,6 +73,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except EXPECTED as error:
         return _fail(error, code=1)
+
+
+def _run_to_resume(command: str, given: Mapping[str, Any]) -> TrainConfig | None:
+    """The config of the run that ``train --resume --out OUT`` resumes; None if it asks for none.
+
+    Raises:
+        ValueError, TypeError: its config.json cannot be read.
+    """
+    if command == "train" and given.get("resume") and "out" in given:
+        out = given["out"]
+        if out is not None and (out / "config.json").exists():
+            return asked_for(out)
+    return None
 
 
 @contextlib.contextmanager
@@ -112,10 +127,7 @@ def _fail(error: BaseException, *, code: int) -> int:
     """Says what is wrong in one line and returns the exit code."""
     if os.environ.get("TUTORIAL_DEBUG"):
         raise error
-    message = str(error)
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        message = f"{error.filename}: {error.strerror}"
-    print("error:", " ".join(message.split()), file=sys.stderr)
+    print("error:", " ".join(str(error).split()), file=sys.stderr)
     return code
 
 

@@ -26,6 +26,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import DeadKernelError
 
 from tutorial_lib import _files
+from tutorial_lib._validate import FileError, InvalidValueError, MissingFileError
 from tutorial_lib.checks import all_exercises
 from tutorial_lib.checks.framework import LOG_VARIABLE, Task
 
@@ -83,8 +84,9 @@ def progress(
         An exit code: 0, or 1 where an exercise failed or a notebook could not be run to its end.
 
     Raises:
-        FileNotFoundError: a notebook, or any notebook, is not there.
-        ValueError: a file is no notebook.
+        FileNotFoundError: a notebook does not exist, or a folder holds none.
+        ValueError: a file is not a notebook.
+        OSError: a file cannot be read or written.
     """
     paths = _find(notebooks)
     loaded = [_read(path) for path in paths]  # a wrong path is told before minutes of running
@@ -97,12 +99,19 @@ def progress(
     print(", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status]))
     if json is not None:
         text = dumps({"notebooks": [_as_dict(report) for report in reports]}, indent=2)
-        _files.write_whole(Path(json), f"{text}\n".encode())
+        _write(Path(json), f"{text}\n".encode())
     if junit is not None:
         tree = _junit(reports, require_all)
-        _files.write_whole(Path(junit), ET.tostring(tree, encoding="utf-8", xml_declaration=True))
+        _write(Path(junit), ET.tostring(tree, encoding="utf-8", xml_declaration=True))
     bad = {"failed", "not attempted", "missing"} if require_all else {"failed"}
     return int(any(counts[status] for status in bad) or any(report.ended for report in reports))
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        _files.write_whole(path, content)
+    except OSError as error:
+        raise FileError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _find(notebooks: Sequence[str | Path]) -> list[Path]:
@@ -115,12 +124,12 @@ def _find(notebooks: Sequence[str | Path]) -> list[Path]:
         if path.is_dir():
             inside = sorted(path.glob("*.ipynb"))
             if not inside:
-                raise FileNotFoundError(f"notebooks: no *.ipynb in the folder {path.resolve()}")
+                raise MissingFileError(f"notebooks: no *.ipynb in the folder {path.resolve()}")
             found.update(dict.fromkeys(inside))
         elif path.is_file():
             found[path] = None
         else:
-            raise FileNotFoundError(f"notebooks: {path} does not exist")
+            raise MissingFileError(f"notebooks: {path} does not exist")
     return list(found)
 
 
@@ -130,7 +139,9 @@ def _read(path: Path) -> nbformat.NotebookNode:
         nbformat.validate(notebook)
     except (ValueError, nbformat.ValidationError, AttributeError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"notebooks: {path} is no notebook ({first})") from None
+        raise InvalidValueError(f"notebooks: {path} is not a notebook ({first})") from None
+    except OSError as error:
+        raise FileError(f"notebooks: cannot read {path}: {error.strerror}") from error
     return notebook
 
 

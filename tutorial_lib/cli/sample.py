@@ -3,14 +3,14 @@
 import os
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import safetensors.torch
 import torch
-import tyro
 
 from tutorial_lib import _files, _validate, hardware, sampling
+from tutorial_lib._validate import FileError, InvalidValueError
 from tutorial_lib.checkpoints import load_checkpoint
 from tutorial_lib.hardware import parallel
 from tutorial_lib.images import png_bytes
@@ -24,7 +24,7 @@ LARGEST_GRID = 4096
 class SampleConfig(Recipe):
     """Draw images with a trained denoiser: one PNG grid, or any number of them in shards."""
 
-    checkpoint: tyro.conf.Positional[str] = "mnist"
+    checkpoint: str = field(default="mnist", metadata={"positional": True})
     """A checkpoint file, a run folder, or the name of a checkpoint that comes with the course."""
     count: int = 64
     """How many images to draw (images)."""
@@ -52,17 +52,19 @@ class SampleConfig(Recipe):
         if self.columns is not None:
             _validate.whole_number("columns", self.columns, at_least=1)
         if self.out is not None and self.out.suffix.lower() != ".png":
-            raise ValueError(f"out must end in .png, got {self.out}")
+            raise InvalidValueError(f"out must end in .png, got {self.out}")
         if self.tensors is not None and self.tensors.suffix != ".safetensors":
-            raise ValueError(f"tensors must end in .safetensors, got {self.tensors}")
+            raise InvalidValueError(f"tensors must end in .safetensors, got {self.tensors}")
         if self.tensors is not None and self.shards is not None:
-            raise ValueError("tensors and shards must not both be given: shards hold numbers too")
+            raise InvalidValueError(
+                "tensors and shards must not both be given: shards hold numbers too"
+            )
         if self.out is not None and self.shards is not None:
-            raise ValueError("out and shards must not both be given: shards are no PNG")
+            raise InvalidValueError("out and shards must not both be given: shards are no PNG")
         if self.folder is not None and (self.columns is not None or self.enlarge > 1):
             name = "columns" if self.columns is not None else "enlarge"
             instead = f"{self.count} images go to shards in {self.folder}"
-            raise ValueError(f"{name} needs a PNG, but {instead}; give out for a PNG")
+            raise InvalidValueError(f"{name} needs a PNG, but {instead}; give out for a PNG")
 
     @property
     def folder(self) -> Path | None:
@@ -77,7 +79,7 @@ def sample(config: SampleConfig) -> int:
     if config.folder is not None:
         return _sample_shards(config, config.folder)
     if parallel.launched()[1] > 1:
-        raise ValueError("shards must name a folder where several processes draw")
+        raise InvalidValueError("shards must name a folder where several processes draw")
     out = config.out or Path("samples.png")
     for path in (out, config.tensors):
         if path is not None:
@@ -96,7 +98,7 @@ def sample(config: SampleConfig) -> int:
         _files.write_all(contents)
     except OSError as error:
         places = ", ".join(map(str, contents))
-        raise OSError(f"cannot write {places}: {error.strerror}") from error
+        raise FileError(f"cannot write {places}: {error.strerror}") from error
     print(f"{config.count} images in {seconds:.1f} s, {config.count / seconds:.1f} images/s")
     print(f"written: {', '.join(map(str, contents))}")
     return 0
@@ -124,8 +126,8 @@ def _sample_shards(config: SampleConfig, folder: Path) -> int:
 def _check_place(path: Path) -> None:
     """Raises where ``path`` can hold no file, before any work is done for it."""
     if path.is_dir():
-        raise IsADirectoryError(f"cannot write {path}: it is a folder")
+        raise FileError(f"cannot write {path}: it is a folder")
     if not path.parent.is_dir():
-        raise NotADirectoryError(f"cannot write {path}: {path.parent} is no folder")
+        raise FileError(f"cannot write {path}: {path.parent} is no folder")
     if not os.access(path.parent, os.W_OK):
-        raise PermissionError(f"cannot write {path}: no permission to write in {path.parent}")
+        raise FileError(f"cannot write {path}: no permission to write in {path.parent}")

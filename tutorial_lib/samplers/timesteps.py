@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tutorial_lib import _validate
 from tutorial_lib._typing import EpsModel, States, Steps
+from tutorial_lib._validate import InvalidTypeError, InvalidValueError
 from tutorial_lib.schedules import NoiseSchedule
 
 
@@ -26,7 +27,7 @@ def evenly_spaced(num_steps: int, count: int) -> list[int]:
     num_steps = _validate.whole_number("num_steps", num_steps, at_least=1)
     count = _validate.whole_number("count", count, at_least=1)
     if count > num_steps:
-        raise ValueError(f"count must be at most num_steps = {num_steps}, got {count}")
+        raise InvalidValueError(f"count must be at most num_steps = {num_steps}, got {count}")
     # whole-number rounding: exact for any T, where round(i * T / count) could lean on a float
     return [(2 * num_steps * i + count) // (2 * count) for i in range(count, -1, -1)]
 
@@ -49,7 +50,7 @@ def respace(
     """
     walk = check_timesteps(timesteps, schedule.num_steps)
     if walk[-1] != 0:
-        raise ValueError(f"timesteps must end at 0 (clean data), got {walk[-1]} at the end")
+        raise InvalidValueError(f"timesteps must end at 0 (clean data), got {walk[-1]} at the end")
     rising = torch.tensor(walk[::-1], device=schedule.alpha_bar.device)
 
     def shortened(x_t: States, k: Steps, /) -> States:
@@ -63,13 +64,13 @@ def check_timesteps(timesteps: Sequence[int] | Tensor, num_steps: int) -> list[i
     entries = timesteps.tolist() if isinstance(timesteps, Tensor) else timesteps
     if not isinstance(entries, Iterable):
         got = _validate.describe(timesteps)
-        raise TypeError(f"timesteps must be a falling sequence of ints, got {got}")
+        raise InvalidTypeError(f"timesteps must be a falling sequence of ints, got {got}")
     walk = [_validate.whole_number("an entry of timesteps", t, at_least=0) for t in entries]
     if len(walk) < 2:
-        raise ValueError(f"timesteps must hold at least a start and an end, got {walk}")
+        raise InvalidValueError(f"timesteps must hold at least a start and an end, got {walk}")
     if walk[0] > num_steps:
-        raise ValueError(f"timesteps must lie in 0..{num_steps}, got {walk[0]}")
+        raise InvalidValueError(f"timesteps must lie in 0..{num_steps}, got {walk[0]}")
     for before, after in zip(walk[:-1], walk[1:], strict=True):
         if after >= before:
-            raise ValueError(f"timesteps must fall strictly, got {before} then {after}")
+            raise InvalidValueError(f"timesteps must fall strictly, got {before} then {after}")
     return walk

@@ -20,6 +20,7 @@ from torch import Tensor
 from tutorial_lib import _validate
 from tutorial_lib._random import Streams, normal_like
 from tutorial_lib._typing import EpsModel, States
+from tutorial_lib._validate import InvalidTypeError, InvalidValueError
 from tutorial_lib.schedules import NoiseSchedule
 
 
@@ -73,10 +74,12 @@ def last(steps: Iterable[SampleStep]) -> States:
     """
     end = deque(steps, maxlen=1)
     if not end:
-        raise ValueError("steps must hold at least one step, got an empty walk")
+        raise InvalidValueError("steps must hold at least one step, got an empty walk")
     x_0 = end[0].x_t
     if not x_0.isfinite().all():
-        raise ValueError("steps must end on finite numbers, got NaN or infinity from the model")
+        raise InvalidValueError(
+            "steps must end on finite numbers, got NaN or infinity from the model"
+        )
     return x_0
 
 
@@ -133,8 +136,8 @@ def check_start(x_T: object) -> None:
     start = _validate.floating("x_T", x_T)
     if start.dtype not in (torch.float32, torch.float64):
         # half precision rounds most of a small step away; a model may still compute in it
-        raise TypeError(f"x_T must be float32 or float64, got {start.dtype}")
+        raise InvalidTypeError(f"x_T must be float32 or float64, got {start.dtype}")
     if start.ndim < 2:
-        raise ValueError(f"x_T must have shape (B, ...), got {tuple(start.shape)}")
+        raise InvalidValueError(f"x_T must have shape (B, ...), got {tuple(start.shape)}")
     if not start.isfinite().all():
-        raise ValueError("x_T must be finite, got NaN or infinity")
+        raise InvalidValueError("x_T must be finite, got NaN or infinity")
