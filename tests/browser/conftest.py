@@ -18,13 +18,31 @@ build/screenshots/.
 from collections.abc import Callable, Iterator
 
 import pytest
-from jupyter_lab import Lab, OpenNotebook, opener, running_chromium, running_lab, write_notebook
-from playwright.sync_api import Browser, Page
+from jupyter_lab import (
+    START_SECONDS,
+    Lab,
+    OpenNotebook,
+    opener,
+    running_chromium,
+    running_lab,
+    write_notebook,
+)
+from playwright.sync_api import Browser, Page, expect
+
+expect.set_options(timeout=START_SECONDS * 1000)
 
 LOAD_SCRIPT = """async (script) => {
   const file = new Blob([script], { type: "text/javascript" });
   window.explorer = await import(URL.createObjectURL(file));
 }"""
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that look at one notebook together run in one process, where there are several."""
+    for item in items:
+        if "open_for_all" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(scope="session")

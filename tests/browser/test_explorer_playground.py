@@ -1,13 +1,12 @@
 """The playground in a real JupyterLab: drawn on, trained, watched, stopped, left alone."""
 
 import re
-import time
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from explorer_cases import SETUP
+from jupyter_lab import KERNEL, RUN_THE_SECOND_CELL, in_time, painted
 from playwright.sync_api import Locator, Page, expect
 
 from tutorial_lib.explorers import _points
@@ -24,10 +23,15 @@ print(f"points {len(playground.points)}, threads {len(alive)}")
 """
 
 
+@pytest.fixture(scope="module")
+def notebook(open_for_all):
+    return open_for_all("playground", SETUP, SHOW)
+
+
 @pytest.fixture
-def shown(open_cells):
-    """A notebook with the playground, and its view once the kernel has answered."""
-    notebook = open_cells("playground", SETUP, SHOW)
+def shown(notebook):
+    """A notebook with a new playground, and its view once the kernel has answered."""
+    notebook.page.emulate_media(reduced_motion="no-preference")
     notebook.run_all()
     return notebook, view(notebook.page)
 
@@ -35,7 +39,7 @@ def shown(open_cells):
 def view(page: Page) -> Locator:
     root = page.locator(".tx").first
     root.wait_for()
-    expect(status(root)).to_contain_text("press Train", timeout=20_000)
+    expect(status(root)).to_contain_text("press Train")
     return root
 
 
@@ -66,26 +70,11 @@ def expect_points(root: Locator, number: int) -> None:
     expect(plane(root)).to_have_attribute("aria-label", re.compile(f"^{number} data points"))
 
 
-def asked(notebook, code: str) -> str:
-    """What the kernel prints for `code`."""
-    return notebook.page.evaluate(
-        """async (code) => {
-          const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
-          const future = kernel.requestExecute({ code, store_history: false });
-          let text = "";
-          future.onIOPub = ({ content }) => { text += content.text ?? content.evalue ?? ""; };
-          await future.done;
-          return text;
-        }""",
-        code,
-    )
-
-
 def trained(root: Locator, seconds: str = "2 seconds") -> None:
     choose(root, "for", seconds)
     press(root, "Train")
-    expect(status(root)).to_contain_text("Trained for", timeout=60_000)
-    expect(status(root)).to_contain_text("Play, or drag t", timeout=60_000)
+    expect(status(root)).to_contain_text("Trained for")
+    expect(status(root)).to_contain_text("Play, or drag t")
 
 
 def near(canvas: Locator) -> int:
@@ -95,22 +84,23 @@ def near(canvas: Locator) -> int:
     return int(found[1])
 
 
+# Counts what widgets here and in the kernel tell each other, from now on.
+COUNT_MESSAGES = f"""() => {{
+  window.messages = {{ send: 0, recv: 0 }};
+  {KERNEL}.anyMessage.connect((_, {{ msg, direction }}) => {{
+    if (msg.header.msg_type === "comm_msg") messages[direction]++;
+  }});
+}}"""
+
+
 def no_threads(notebook) -> bool:
-    return asked(notebook, ASK).strip().endswith("threads 0")
+    return notebook.ask(ASK).strip().endswith("threads 0")
 
 
 def kernel_has_heard(notebook, root: Locator) -> bool:
     """Whether the kernel has as many points as the plane shows: it hears once drawing has ended."""
     ask = "print(len(playground.points))"
-    return in_time(lambda: int(asked(notebook, ask)) == count(root))
-
-
-def in_time(holds: Callable[[], bool]) -> bool:
-    """Whether it holds, at the latest in ten seconds."""
-    end = time.monotonic() + 10
-    while not (held := holds()) and time.monotonic() < end:
-        time.sleep(0.05)
-    return held
+    return in_time(lambda: int(notebook.ask(ask)) == count(root))
 
 
 def test_trains_and_the_particles_flow_back_to_the_data(shown):
@@ -118,6 +108,7 @@ def test_trains_and_the_particles_flow_back_to_the_data(shown):
     choose(root, "points", "eight blobs")
     choose(root, "walk back by", "DDIM, 50 steps")
     root.get_by_role("checkbox", name="exact oracle").check()
+    expect(status(root)).to_contain_text("Play, or drag t")  # the oracle needs no training
     trained(root, "10 seconds")
     press(root, "Pause")
     network, oracle = root.locator("canvas").nth(0), root.locator("canvas").nth(1)
@@ -131,9 +122,9 @@ def test_trains_and_the_particles_flow_back_to_the_data(shown):
     assert near(oracle) == 100  # the exact answer ends on members of the data
     assert near(network) > 50
     assert "loss" in (root.locator("canvas").nth(2).get_attribute("aria-label") or "").lower()
-    assert asked(notebook, ASK).strip() == "points 400, threads 0"
+    assert notebook.ask(ASK).strip() == "points 400, threads 0"
     code = "x = torch.randn(5, 2); print(playground.model(x, torch.full((5,), 100)).shape)"
-    assert asked(notebook, code).strip() == "torch.Size([5, 2])"
+    assert notebook.ask(code).strip() == "torch.Size([5, 2])"
     root.get_by_role("checkbox", name="paths of 20").check()
     slider.press("PageUp")
     notebook.screenshot("-trained")
@@ -174,7 +165,7 @@ def test_points_are_drawn_where_the_pointer_goes(shown, kind):
     assert in_time(lambda: count(root) > 40)
     assert kernel_has_heard(notebook, root)
     code = "p = playground.points; print(*p.mean(0).tolist(), *p.std(0).tolist())"
-    mean_x, mean_y, spread_x, spread_y = map(float, asked(notebook, code).split())
+    mean_x, mean_y, spread_x, spread_y = map(float, notebook.ask(code).split())
     assert abs(mean_x) < 0.25
     assert abs(mean_y - 1) < 0.05  # a line at y = 1
     assert spread_x > 0.9
@@ -190,27 +181,43 @@ def test_no_point_is_lost_when_the_kernel_answers_amid_a_stroke(shown):
     assert box is not None
     left, right, y = box["x"] + 60, box["x"] + box["width"] - 60, box["y"] + box["height"] / 2
 
-    def stroke(pause: int) -> int:
+    def move(*tenths: float) -> None:
+        for tenth in tenths:
+            page.mouse.move(left + (right - left) * tenth / 10, y, steps=6)
+
+    def begin() -> None:
         press(root, "Clear")
         expect_points(root, 0)
+        assert kernel_has_heard(notebook, root)
         page.mouse.move(left, y)
         page.mouse.down()
-        for i in range(1, 61):
-            page.mouse.move(left + (right - left) * i / 60, y)
-            page.wait_for_timeout(pause if i > 10 else 0)
-            if pause and i == 10:
-                page.wait_for_timeout(300)  # the kernel is told so far, and cannot answer
-        page.mouse.up()
-        assert in_time(lambda: count(root) > 40)
-        assert kernel_has_heard(notebook, root)
-        return count(root)
 
-    whole = stroke(0)
-    kernel = "jupyterapp.shell.currentWidget.sessionContext.session.kernel"
-    deaf = "import ctypes; ctypes.PyDLL(None).sleep(2)"
-    page.evaluate(f"(code) => {{ {kernel}.requestExecute({{ code }}); }}", deaf)
-    page.wait_for_function(f"() => {kernel}.status === 'busy'")
-    assert stroke(50) == whole
+    def end() -> int:
+        page.mouse.move(right, y)
+        page.mouse.up()
+        painted(page)
+        drawn = count(root)
+        assert drawn > 40
+        assert kernel_has_heard(notebook, root)
+        assert count(root) == drawn
+        return drawn
+
+    begin()
+    move(*range(1, 10))
+    whole = end()
+
+    begin()
+    page.evaluate(COUNT_MESSAGES)
+    with notebook.deaf_kernel():
+        move(1, 2, 3)
+        page.wait_for_function("() => messages.send")  # the kernel is told so far
+        move(4)
+    for step in range(500):  # until the kernel's echo has come, and a little longer
+        move(4 + step / 100)
+        if page.evaluate("() => messages.recv"):
+            break
+    move(9)
+    assert end() == whole
 
 
 def test_the_keyboard_alone_draws_trains_and_stops(shown):
@@ -232,43 +239,34 @@ def test_the_keyboard_alone_draws_trains_and_stops(shown):
     page.keyboard.press("Space")
     expect_points(root, 50)
     assert kernel_has_heard(notebook, root)
-    where = asked(notebook, "print(*playground.points.mean(0).tolist())").split()
+    where = notebook.ask("print(*playground.points.mean(0).tolist())").split()
     assert abs(float(where[0]) + 2.9) < 0.15
     assert abs(float(where[1]) - 1.0) < 0.1
     choose(root, "for", "30 seconds")
     root.get_by_role("button", name="Train").focus()
     page.keyboard.press("Enter")
     stop = root.get_by_role("button", name="Stop", exact=True)
-    expect(stop).to_be_focused(timeout=20_000)
-    expect(plane(root)).to_have_attribute(
-        "aria-label", re.compile(r"network after \d+ steps"), timeout=60_000
-    )
+    expect(stop).to_be_focused()
+    expect(plane(root)).to_have_attribute("aria-label", re.compile(r"network after \d+ steps"))
     page.keyboard.press("Enter")
-    expect(status(root)).to_contain_text("Play, or drag t", timeout=60_000)
+    expect(status(root)).to_contain_text("Play, or drag t")
     assert no_threads(notebook)
-
-
-# Deaf for ten seconds: time.sleep would let go of the interpreter, and JupyterLab talks to widgets
-# through a thread of their own, so that they work beside a cell that merely takes long.
-DEAF = "import ctypes, time; time.sleep(0.5); ctypes.PyDLL(None).sleep(10)"
 
 
 def test_it_says_so_when_the_kernel_is_busy_and_goes_on_afterwards(shown):
     notebook, root = shown
-    kernel = "jupyterapp.shell.currentWidget.sessionContext.session.kernel"
-    notebook.page.evaluate(f"(code) => {{ {kernel}.requestExecute({{ code }}); }}", DEAF)
-    notebook.page.wait_for_function(f"() => {kernel}.status === 'busy'")
-    notebook.page.wait_for_timeout(700)
+    train = root.get_by_role("button", name="Train")
     choose(root, "for", "2 seconds")
     choose(root, "walk back by", "DDIM, 10 steps")
-    press(root, "Train")
-    expect(status(root)).to_contain_text("No answer from the kernel", timeout=5_000)
-    expect(root.get_by_role("button", name="Train")).to_have_attribute("aria-disabled", "true")
-    before = count(root)
-    press(root, "Add points")  # drawing needs no kernel
-    expect_points(root, before + 25)
-    expect(status(root)).to_contain_text("Play, or drag t", timeout=60_000)
-    expect(root.get_by_role("button", name="Train")).to_have_attribute("aria-disabled", "false")
+    with notebook.deaf_kernel():
+        press(root, "Train")
+        expect(status(root)).to_contain_text("No answer from the kernel")
+        expect(train).to_have_attribute("aria-disabled", "true")
+        before = count(root)
+        press(root, "Add points")  # drawing needs no kernel
+        expect_points(root, before + 25)
+    expect(status(root)).to_contain_text("Play, or drag t")
+    expect(train).to_have_attribute("aria-disabled", "false")
 
 
 def test_a_cell_that_is_run_again_while_it_trains_leaves_no_thread(shown):
@@ -276,11 +274,8 @@ def test_a_cell_that_is_run_again_while_it_trains_leaves_no_thread(shown):
     for _ in range(3):
         choose(root, "for", "30 seconds")
         press(root, "Train")
-        expect(root.get_by_role("button", name="Stop", exact=True)).to_be_visible(timeout=20_000)
-        notebook.page.evaluate("""async () => {
-          jupyterapp.shell.currentWidget.content.activeCellIndex = 1;
-          await jupyterapp.commands.execute("notebook:run-cell");
-        }""")
+        expect(root.get_by_role("button", name="Stop", exact=True)).to_be_visible()
+        notebook.page.evaluate(RUN_THE_SECOND_CELL)
         root = view(notebook.page)
     notebook.page.wait_for_function("() => document.querySelectorAll('.tx').length === 1")
     assert in_time(lambda: no_threads(notebook))
@@ -291,9 +286,9 @@ def test_the_kernel_is_restarted_while_it_trains(shown):
     notebook, root = shown
     choose(root, "for", "30 seconds")
     press(root, "Train")
-    expect(root.get_by_role("button", name="Stop", exact=True)).to_be_visible(timeout=20_000)
-    notebook.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
-    expect(status(root)).to_contain_text("No word from the kernel", timeout=30_000)
+    expect(root.get_by_role("button", name="Stop", exact=True)).to_be_visible()
+    notebook.restart_kernel()
+    expect(status(root)).to_contain_text("No word from the kernel")
     root.get_by_role("button", name="Stop", exact=True).click(force=True)  # does nothing
     press(root, "Add points")
     notebook.run_all()
@@ -303,10 +298,9 @@ def test_the_kernel_is_restarted_while_it_trains(shown):
 
 def test_the_kernel_is_restarted_before_it_trains(shown):
     notebook, root = shown
-    notebook.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
-    notebook.page.wait_for_timeout(2000)
+    notebook.restart_kernel()
     press(root, "Train")
-    expect(status(root)).to_contain_text("No answer from the kernel", timeout=10_000)
+    expect(status(root)).to_contain_text("No answer from the kernel")
     before = count(root)
     press(root, "Add points")  # drawing goes on
     expect_points(root, before + 25)
@@ -323,8 +317,8 @@ def test_the_page_is_reloaded_and_shows_what_was_trained(shown):
     page.evaluate("() => jupyterapp.commands.execute('docmanager:save')")
     page.reload()
     root = page.locator(".tx").first
-    root.wait_for(timeout=60_000)
-    expect(status(root)).to_contain_text("Trained for", timeout=30_000)
+    root.wait_for()
+    expect(status(root)).to_contain_text("Trained for")
     slider = root.get_by_role("slider", name="timestep t")
     slider.press("End")
     expect(plane(root)).to_have_attribute("aria-label", re.compile("network, DDIM, 10 steps"))
@@ -335,7 +329,7 @@ def test_two_copies_train_by_themselves(open_cells):
     notebook.run_all()
     page = notebook.page
     first, second = page.locator(".tx").nth(0), page.locator(".tx").nth(1)
-    expect(status(second)).to_contain_text("press Train", timeout=20_000)
+    expect(status(second)).to_contain_text("press Train")
     choose(first, "walk back by", "DDIM, 10 steps")
     trained(first)
     assert "press Train" in (status(second).text_content() or "")

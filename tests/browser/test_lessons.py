@@ -1,4 +1,9 @@
-"""Every learner's notebook runs from top to bottom in a real JupyterLab, offline."""
+"""Every learner's notebook runs from top to bottom in a real JupyterLab, offline.
+
+This is their test in CI, where nbval runs the solved notebooks only. Of notebooks without outputs
+nbval asks that no cell raises, unless its tag says so, or takes 300 seconds: so does `run_all`,
+which gives all cells together as long.
+"""
 
 import pytest
 from build_notebooks import ROOT, lessons
