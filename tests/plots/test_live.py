@@ -5,6 +5,7 @@ import io
 import json
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from nbclient import NotebookClient
 from PIL import Image
 from torch import Tensor
@@ -23,36 +25,49 @@ from tutorial_lib.plots import figures
 from tutorial_lib.plots import live as live_plots
 from tutorial_lib.training import TrainConfig, train
 
-# --- live
-
 
 class FakeNotebook:
-    """What a notebook would show: ``places`` holds the newest picture of each display."""
+    """What a notebook would show: ``places`` holds the newest picture of each display.
 
-    def __init__(self, patch: pytest.MonkeyPatch):
+    ``figures`` are those that were made into pictures, in order: quickly into none, if not
+    ``painting``. ``on_show`` is called where a notebook would take its time.
+    """
+
+    def __init__(self, patch: pytest.MonkeyPatch, *, painting: bool = False):
         self.places: list[dict] = []
+        self.figures: list[Figure] = []
         self.updates = 0
+        self.on_show: Callable[[], object] = lambda: None
         patch.setattr(live_plots, "get_ipython", object)
         patch.setattr(live_plots, "display", self.display)
+        bundle = live_plots.bundle
+
+        def kept(figure: Figure, alt: str) -> tuple[dict, dict]:
+            self.figures.append(figure)
+            return bundle(figure, alt) if painting else ({"text/plain": alt}, {})
+
+        patch.setattr(live_plots, "bundle", kept)
 
     def display(self, data: dict, **options: Any) -> Any:
         assert options["display_id"] is True
         self.places.append(data)
         place = len(self.places) - 1
+        self.on_show()
 
         def update(data: dict, **options: Any) -> None:
             self.places[place] = data
             self.updates += 1
+            self.on_show()
 
         return SimpleNamespace(update=update)
 
-
-def panels_of(live: live_plots.LivePlot) -> list[Any]:
-    return list(live._figure().axes)
+    def panels(self) -> list[Any]:
+        """What the newest picture shows."""
+        return list(self.figures[-1].axes)
 
 
 def test_a_live_plot_is_drawn_in_one_place(monkeypatch: pytest.MonkeyPatch):
-    notebook = FakeNotebook(monkeypatch)
+    notebook = FakeNotebook(monkeypatch, painting=True)
     with live_plots.LivePlot(steps=5, interval=0) as live:
         monkeypatch.setattr(live_plots.time, "perf_counter", lambda: 0.0)  # drawing costs nothing
         live.update(1, 2.0)
@@ -68,14 +83,15 @@ def test_a_live_plot_is_drawn_in_one_place(monkeypatch: pytest.MonkeyPatch):
         assert picture.info["Description"] == text
 
 
-def test_a_live_plot_shows_curve_and_samples():
+def test_a_live_plot_shows_curve_and_samples(monkeypatch: pytest.MonkeyPatch):
+    notebook = FakeNotebook(monkeypatch)
     live = live_plots.LivePlot(interval=0)
     images = random_images(4, channels=3)
     for step, loss in enumerate([3.0, float("nan"), 1.0]):
         live.update(step, loss)
     live.update(2, images=images)
     live.draw()
-    curve, grid = panels_of(live)
+    curve, grid = notebook.panels()
     assert curve.lines[0].get_xdata().tolist() == [0, 1, 2]
     assert curve.lines[1].get_ydata()[1] == pytest.approx(2)  # NaN is left out of the mean
     seen = grid.images[0].get_array()
@@ -84,36 +100,37 @@ def test_a_live_plot_shows_curve_and_samples():
     for alone in ({"loss": 1.0}, {"images": images}):
         live = live_plots.LivePlot(interval=0)
         live.update(0, **alone)
-        assert len(panels_of(live)) == 1
+        assert len(notebook.panels()) == 1
 
 
-def test_the_smooth_line_of_a_live_plot_does_not_lag_behind():
+def test_the_smooth_line_of_a_live_plot_does_not_lag_behind(monkeypatch: pytest.MonkeyPatch):
+    notebook = FakeNotebook(monkeypatch)
     live = live_plots.LivePlot(interval=1e6)
     losses = [200.0 - step for step in range(101)]
     for step, loss in enumerate(losses):
         live.update(step, loss)
     live.draw()
-    smooth = panels_of(live)[0].lines[1].get_ydata()
+    smooth = notebook.panels()[0].lines[1].get_ydata()
     assert smooth[25:76] == pytest.approx(losses[25:76])
     assert smooth[0] == pytest.approx(sum(losses[:26]) / 26)
     assert smooth[-1] == pytest.approx(sum(losses[-26:]) / 26)
 
 
-def test_a_live_plot_leaves_the_time_to_the_training(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
+def test_a_live_plot_leaves_the_time_to_the_training(monkeypatch: pytest.MonkeyPatch):
+    notebook = FakeNotebook(monkeypatch)
     now = [100.0]
     monkeypatch.setattr(live_plots.time, "perf_counter", lambda: now[0])
     live = live_plots.LivePlot(interval=1.0)
     for step in range(1, 101):
         live.update(step, 1.0)
         now[0] += 0.11
-    assert len(capsys.readouterr().out.splitlines()) == 10  # of 11 seconds
-    monkeypatch.setattr(live, "_text", lambda: now.__setitem__(0, now[0] + 0.5) or "slow")
+    assert len(notebook.figures) == 10  # of 11 seconds
+    notebook.figures.clear()
+    notebook.on_show = lambda: now.__setitem__(0, now[0] + 0.5)
     for step in range(101, 1101):
         live.update(step, 1.0)
         now[0] += 0.11
-    assert len(capsys.readouterr().out.splitlines()) <= 110 / (20 * 0.5) + 1
+    assert 5 <= len(notebook.figures) <= 110 / (20 * 0.5) + 1
 
 
 def test_a_live_plot_reads_losses_only_to_draw_them():
@@ -144,41 +161,50 @@ def test_a_live_plot_follows_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         progress=False,
         out=run,
     )
-    with live_plots.LivePlot.following(run, interval=0.01) as live:
+    with live_plots.LivePlot.following(run, interval=0.01):
         train(config)
     assert len(notebook.places) == 1
     text = notebook.places[0]["text/plain"]
     assert text.startswith("training: step 30 of 30, loss ")
     assert text.endswith(", samples from step 30")
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert live._losses == [line["loss"] for line in lines]
-    assert live._at == [10, 20, 30]
+    curve, grid = notebook.panels()
+    assert curve.lines[0].get_xdata().tolist() == [10, 20, 30]
+    assert curve.lines[0].get_ydata().tolist() == [line["loss"] for line in lines]
     with Image.open(run / "samples" / "step-00000030.png") as picture:
-        assert live._picture is not None
-        assert np.array_equal(live._picture, np.asarray(picture.convert("RGB")))
+        assert np.array_equal(grid.images[0].get_array(), np.asarray(picture.convert("RGB")))
 
 
-def test_following_ends_with_the_block_and_tells_what_went_wrong(tmp_path: Path):
-    before = threading.active_count()
+def test_following_ends_with_the_block_and_tells_what_went_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    notebook = FakeNotebook(monkeypatch)
+    before = set(threading.enumerate())
     with live_plots.LivePlot.following(tmp_path / "never", interval=0.01):
         pass
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
     (tmp_path / "metrics.jsonl").write_text("no JSON\n")
+
+    def until_the_thread_has_ended() -> None:
+        for thread in set(threading.enumerate()) - before:
+            thread.join(60)
+        (tmp_path / "metrics.jsonl").unlink()  # only the thread can have read it
+
     with (
         pytest.raises(json.JSONDecodeError),
         live_plots.LivePlot.following(tmp_path, interval=0.01),
     ):
-        time.sleep(0.5)
+        until_the_thread_has_ended()
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "lo')  # still being written
-    with live_plots.LivePlot.following(tmp_path, interval=0.01) as live:
+    with live_plots.LivePlot.following(tmp_path, interval=0.01):
         pass
-    assert live._at == []
+    assert notebook.figures == []
 
 
 def test_a_live_plot_in_a_real_kernel(tmp_path: Path):
     """One output, and the last picture in it, also where a thread has drawn it."""
     code = f"""
-import json, time
+import json, threading, time
 from pathlib import Path
 from tutorial_lib.plots import LivePlot
 run = Path({str(tmp_path / "run")!r})
@@ -186,11 +212,15 @@ run.mkdir()
 with LivePlot(steps=3, interval=0) as live:
     for step in (1, 2, 3):
         live.update(step, 1.0)
-with LivePlot.following(run, interval=0.1):
+with LivePlot.following(run, interval=0.1) as live:
+    drawers, draw = [], live.draw
+    live.draw = lambda: (draw(), drawers.append(threading.current_thread()))
     for step in (1, 2):
         with open(run / "metrics.jsonl", "a") as file:
             file.write(json.dumps({{"step": step, "loss": 0.5}}) + "\\n")
-        time.sleep(0.5)
+        while not drawers:  # the second may be left for the end: drawing takes little of the time
+            time.sleep(0.01)
+    assert drawers[0] is not threading.main_thread()
 """
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
     NotebookClient(notebook, timeout=120).execute()
