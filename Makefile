@@ -31,7 +31,7 @@ lab: $(READY)
 		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
 
 test: $(READY)
-	$(quiet_threads) $(BIN)/pytest tests --ignore=tests/browser -n $(WORKERS) --dist loadfile
+	$(quiet_threads) $(BIN)/pytest tests --ignore=tests/browser -n $(WORKERS) --dist worksteal
 	$(quiet_threads) $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
 		-n $(WORKERS) --dist loadfile $(NOTEBOOKS)
 

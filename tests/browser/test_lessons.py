@@ -1,8 +1,7 @@
 """Every learner's notebook runs from top to bottom in a real JupyterLab, offline.
 
-This is their test in CI, where nbval runs the solved notebooks only. Of notebooks without outputs
-nbval asks that no cell raises, unless its tag says so, or takes 300 seconds: so does `run_all`,
-which gives all cells together as long.
+This is their test in CI, where nbval runs only the solved notebooks. Of a notebook without outputs
+nbval asks that every cell ends, and that none raises unless its tag says so: so does `run_all`.
 """
 
 import pytest

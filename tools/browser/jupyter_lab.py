@@ -46,7 +46,7 @@ LAB_SETTINGS = {
 # What no lesson links to: hidden folders, what was built, downloads.
 NOT_COPIED = (".*", "build", "runs", "*.egg-info", "__pycache__", "*MNIST", "cifar-10*")
 START_SECONDS = 60
-RUN_SECONDS = 300
+RUN_SECONDS = 900  # to find what hangs: no notebook takes nearly as long, however busy the machine
 PORTS_TRIED = 5
 
 # Callbacks of a frame run in the order in which they were asked for, so that after two frames
