@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
