@@ -748,7 +748,7 @@ def test_the_command_writes_shards_and_goes_on(
     assert "written: 2 shards" in capsys.readouterr().out
     assert cli.main([*words, "--count", "1030"]) == 0
     assert "written: 0 shards in" in (said := capsys.readouterr().out)
-    assert "2 were there" in said
+    assert "2 were there already" in said
     assert len(images_in(tmp_path / "s")) == 1030
     assert cli.main([*words, "--count", "1030", "--seed", "4"]) == 1
     assert "error: seed: the samples in" in capsys.readouterr().err
@@ -869,7 +869,7 @@ def test_ctrl_c_says_how_to_go_on(
     monkeypatch.setattr(sampling, "draw", stop)
     words = ["sample", str(run), "--count", "9", "--no-progress", "--shards", str(tmp_path / "s")]
     assert cli.main(words) == 130
-    assert "are whole; the same command goes on" in capsys.readouterr().err
+    assert "are complete; the same command resumes" in capsys.readouterr().err
     assert len(seen) == 1
 
 

@@ -1,285 +1,23 @@
-"""The command line: it does what it says, and says in one line what it cannot do."""
+"""The command line as a whole: help, mistakes in one line, bugs with their traceback."""
 
 import gzip
-import json
-import math
 import os
 import re
 import shutil
-import struct
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import safetensors.torch
 import torch
 from PIL import Image
 
-from tutorial_lib import checkpoints, course, hardware
+from tests.cli.runs import QUICK, assert_one_line, everything_in
+from tutorial_lib import checkpoints, hardware
 from tutorial_lib.cli import program as cli
-from tutorial_lib.cli.words import parse
-from tutorial_lib.training import TrainConfig
 from tutorial_lib.training import config as train_config
-from tutorial_lib.training import state as run_state
 
-pytestmark = pytest.mark.plain_errors
-QUICK = ["--widths", "8", "8", "--batch-size", "8", "--steps", "3", "--device", "cpu"]
-QUICK += ["--no-progress"]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder: small discs, three steps, with classes."""
-    out = tmp_path_factory.mktemp("trained") / "run"
-    words = ["train", *QUICK, "--size", "8", "--conditional", "--num-steps", "20"]
-    assert cli.main([*words, "--out", str(out)]) == 0
-    return out
-
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("TUTORIAL_DEBUG", raising=False)
-
-
-def everything_in(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def drawn(run: Path, *words: str) -> torch.Tensor:
-    assert cli.main(["sample", str(run), *words, "--tensors", "x.safetensors"]) == 0
-    return safetensors.torch.load_file("x.safetensors")["images"]
-
-
-# --- train and sample -----------------------------------------------------------------------------
-
-
-def test_train_says_how_it_went_and_leaves_a_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert cli.main(["train", *QUICK, "--size", "8", "--seed", "3"]) == 0
-    out = capsys.readouterr().out
-    assert re.search(r"3 steps in [\d.]+ s, \d+ images/s", out)
-    assert re.search(r"loss \d+\.\d+ \(mean of the last 3 steps\)", out)
-    card = checkpoints.load_checkpoint("runs/circles-1").card
-    assert f"checkpoint: {Path('runs/circles-1/step-00000003.safetensors')}" in out
-    assert (card["steps"], card["seed"], card["dataset"]["image_shape"]) == (3, 3, [3, 8, 8])
-    # the command on the card makes the same weights again
-    words = card["command"].split()
-    assert words[:4] == ["python", "-m", "tutorial_lib", "train"]
-    assert cli.main([*words[3:], "--out", "again"]) == 0
-    again = checkpoints.load_checkpoint("again").card
-    assert again["weights"]["sha256"] == card["weights"]["sha256"]
-
-
-def test_every_field_of_a_config_survives_the_command_line() -> None:
-    config = TrainConfig(
-        dataset="folder:my pictures",
-        size=16,
-        root=Path("some where"),
-        steps=None,
-        max_seconds=2.5,
-        lr=1e-4,
-        widths=(8, 16, 32),
-        bottom_blocks=2,
-        conditional=True,
-        progress=False,
-        out=Path("a b"),
-        target="eps",
-        weight="none",
-    )
-    shell = subprocess.run(
-        ["sh", "-c", f'for word in {config.command()}; do echo "$word"; done'],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert parse(shell.stdout.splitlines()[3:], {"train": TrainConfig}) == ("train", config)
-
-
-def test_resume_keeps_what_the_words_leave_out_and_takes_what_they_change(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    words = ["--size", "8", "--seed", "3", "--decay", "constant", "--warmup", "0", "--keep", "2"]
-    assert cli.main(["train", *QUICK, *words, "--out", "run"]) == 0
-    assert cli.main(["train", "--out=run", "--resume", "--steps", "5", "--log-every", "1"]) == 0
-    state = run_state.newest_state(Path("run"))
-    assert state is not None
-    now, card = state.facts["config"], checkpoints.load_checkpoint("run").card
-    assert (card["steps"], now["steps"], now["log_every"]) == (5, 5, 1)
-    assert (now["seed"], now["keep"], now["widths"], now["batch_size"]) == (3, 2, [8, 8], 8)
-    # the next time these are what was asked for before
-    assert cli.main(["train", "--resume", "--out", "run"]) == 0
-    assert json.loads(Path("run/config.json").read_text())["steps"] == 5
-    capsys.readouterr()
-    for name, value in {"seed": "0", "batch-size": "32", "size": "16"}.items():
-        assert cli.main(["train", "--out", "run", "--resume", f"--{name}", value]) == 1
-        assert_one_line(capsys, f"{name.replace('-', '_')} must be .*, as in the run to resume")
-    assert cli.main(["train", "--out", "run", "--resume", "--steps", "4"]) == 1
-    assert_one_line(capsys, "steps must be at least 5, which the run has done; got 4")
-    assert cli.main(["train", "--out", "run", "--resume", "--stepps", "9"]) == 2
-    assert_one_line(capsys, "not understood: --stepps 9; did you mean --steps")
-    Path("run/config.json").write_text("{")
-    assert cli.main(["train", "--out", "run", "--resume"]) == 2
-    assert_one_line(capsys, "config.json is damaged: ")
-
-
-def test_of_several_folders_to_resume_the_last_counts(capsys: pytest.CaptureFixture[str]) -> None:
-    for name, steps in {"a": "3", "b": "4"}.items():
-        words = [*QUICK, "--size", "8", "--seed", steps, "--steps", steps]
-        assert cli.main(["train", *words, "--out", name]) == 0
-    for words in (["--out", "b", "--out=a"], ["--out=b", "--out", "a"], ["--out=b", "--out=a"]):
-        assert cli.main(["train", "--resume", *words]) == 0
-        assert json.loads(Path("a/config.json").read_text())["steps"] == 3
-        assert f"checkpoint: {Path('a/step-00000003.safetensors')}" in capsys.readouterr().out
-
-
-def test_sample_draws_a_grid_and_numbers(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    images = drawn(trained, "--count", "5", "--steps", "4", "--out", "grid.png")
-    assert images.shape == (5, 3, 8, 8)
-    assert images.dtype == torch.float32
-    assert images.abs().max() <= 1
-    with Image.open("grid.png") as file:
-        picture = np.asarray(file)
-    assert picture.ndim == 3
-    corner = (images[0].permute(1, 2, 0).numpy() + 1) * 127.5
-    np.testing.assert_allclose(picture[:8, :8], corner, atol=0.51)
-    assert re.search(r"5 images in [\d.]+ s, [\d.]+ images/s", capsys.readouterr().out)
-    assert sorted(os.listdir()) == ["grid.png", "x.safetensors"]
-
-
-@pytest.mark.parametrize(("precision", "rounding"), [("fp32", 2e-5), ("bf16", 0.1)])
-def test_same_seed_same_images(trained: Path, precision: str, rounding: float) -> None:
-    words = ("--steps", "4", "--device", "cpu", "--precision", precision)
-    whole = drawn(trained, *words, "--count", "8")
-    assert torch.equal(drawn(trained, *words, "--count", "8"), whole)
-    fewer = drawn(trained, *words, "--count", "3")
-    torch.testing.assert_close(fewer, whole[:3], rtol=0, atol=rounding)
-    parts = drawn(trained, *words, "--count", "8", "--batch", "3")
-    torch.testing.assert_close(parts, whole, rtol=0, atol=rounding)
-    other = drawn(trained, *words, "--count", "8", "--seed", "1")
-    assert (other - whole).abs().max() > 0.5
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        "--sampler ddpm",
-        "--sampler ddpm --steps 7 --variance beta",
-        "--eta 1",
-        "--steps 20 --no-clip",
-    ],
-)
-def test_every_walk_repeats_itself(trained: Path, words: str) -> None:
-    first = drawn(trained, "--count", "4", *words.split())
-    assert first.isfinite().all()
-    assert torch.equal(drawn(trained, "--count", "4", *words.split()), first)
-
-
-def test_walks_differ_and_labels_matter(trained: Path) -> None:
-    choices = ["", "--sampler ddpm", "--eta 1", "--label red", "--label blue", "--no-clip"]
-    images = [drawn(trained, "--count", "2", *words.split()) for words in choices]
-    for i, one in enumerate(images):
-        assert not any(torch.equal(one, other) for other in images[i + 1 :])
-    assert torch.equal(drawn(trained, "--count", "2", "--label", "0"), images[3])
-
-
-def test_the_grid_has_the_columns_asked_for(trained: Path, tmp_path: Path) -> None:
-    out = tmp_path / "grid.png"
-    words = f"--count 6 --steps 2 --columns 6 --enlarge 2 --out {out}"
-    assert cli.main(["sample", str(trained), *words.split()]) == 0
-    side = drawn(trained, "--count", "1", "--steps", "2").shape[-1]
-    with Image.open(out) as file:
-        width, height = file.size
-    assert height == 2 * side
-    assert width > 6 * height  # six images and the gaps between them
-
-
-def test_without_a_label_the_classes_take_turns(trained: Path) -> None:
-    turns = drawn(trained, "--count", "8", "--batch", "4")
-    for i, label in [(0, 0), (1, 1), (5, 5), (6, 0), (7, 1)]:  # six classes, also over batches
-        same = drawn(trained, "--count", "8", "--batch", "4", "--label", str(label))[i]
-        torch.testing.assert_close(turns[i], same, atol=0.1, rtol=0)
-    chance = drawn(trained, "--count", "8", "--batch", "4", "--label", "none")
-    assert not torch.equal(chance, turns)
-
-
-def test_global_random_state_is_left_alone(trained: Path) -> None:
-    before = torch.get_rng_state()
-    drawn(trained, "--count", "2", "--sampler", "ddpm")
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def idx_file(path: Path, array: np.ndarray) -> None:
-    """The format of the MNIST files: two zeros, type 8 (bytes), axes, lengths, numbers."""
-    head = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
-    path.write_bytes(head + array.astype(np.uint8).tobytes())
-
-
-@pytest.fixture(scope="session")
-def mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Real MNIST where it is on this machine, else a small set of the same format."""
-    beside = Path(__file__).resolve().parents[3] / "shared" / "datasets"
-    for place in (os.environ.get("TUTORIAL_DATA"), beside):
-        if place and (Path(place) / "MNIST/raw/train-images-idx3-ubyte").is_file():
-            return Path(place)
-    root = tmp_path_factory.mktemp("data")
-    raw = root / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    draws = np.random.default_rng(0)
-    for part, count in (("train", 200), ("t10k", 50)):
-        idx_file(raw / f"{part}-images-idx3-ubyte", draws.integers(0, 256, (count, 28, 28)))
-        idx_file(raw / f"{part}-labels-idx1-ubyte", np.arange(count) % 10)
-    return root
-
-
-def test_from_files_to_digits(mnist: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--dataset", "mnist", "--root", str(mnist), "--conditional", "--out", "run"]
-    assert cli.main(["train", *QUICK, *words, "--num-steps", "50", "--steps", "12"]) == 0
-    images = drawn(Path("run"), "--count", "3", "--label", "7", "--out", "sevens.png")
-    assert images.shape == (3, 1, 28, 28)
-    with Image.open("sevens.png") as picture:
-        assert picture.mode == "L"
-    card = checkpoints.load_checkpoint("run").card
-    assert len(card["dataset"]["class_names"]) == 10
-    first, last = (
-        json.loads(Path("run/metrics.jsonl").read_text().splitlines()[i]) for i in (0, -1)
-    )
-    assert math.isfinite(first["loss"])
-    assert last["step"] == 12
-    capsys.readouterr()
-
-
-# --- doctor, help, progress -----------------------------------------------------------------------
-
-
-def test_doctor_tells_what_there_is(
-    mnist: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(checkpoints, "SHIPPED", Path.cwd())
-    before = torch.get_rng_state()
-    assert cli.main(["doctor", "--root", str(mnist), "--seconds", "0.1"]) == 0
-    assert torch.equal(torch.get_rng_state(), before)
-    out = capsys.readouterr().out
-    device = hardware.pick_device()
-    assert hardware.describe_device(device) in out
-    precision = hardware.pick_precision("auto", device)
-    assert f"precision   {precision.name}: {precision.reason}" in out
-    assert f"torch {torch.__version__.partition('+')[0]}" in out
-    assert f"mnist: here, in {mnist}" in out
-    assert "circles: drawn here" in out
-    assert "checkpoint  none" in out
-    ((steps,), (images,)) = (re.findall(rf"([\d.]+) {unit}/s", out) for unit in ("steps", "images"))
-    steps, images = float(steps), float(images)
-    assert steps > 0
-    for lesson in course.LESSONS:
-        seconds = lesson.train_steps / steps + lesson.images / images
-        words = rf"{lesson.name}: {lesson.minutes} min, of which (\d+) s are computing"
-        said = re.search(words, out)
-        assert said
-        assert float(said[1]) == pytest.approx(seconds, abs=0.51 + 0.05 * seconds)
+pytestmark = [pytest.mark.plain_errors, pytest.mark.usefixtures("empty_folder")]
 
 
 @pytest.mark.parametrize("command", ["train", "sample", "doctor", "progress"])
@@ -318,8 +56,6 @@ def test_units_are_named() -> None:
         assert unit in source.partition(f"    {field}: ")[2].partition('"""\n')[0]
 
 
-# --- what cannot be done --------------------------------------------------------------------------
-
 USAGE = {
     "": "expected a command, one of train, sample, doctor, progress",
     "sampel": "command must be one of train, .*; got 'sampel'; did you mean 'sample'",
@@ -356,13 +92,6 @@ def test_usage_errors_are_one_line_and_code_2(
     assert not os.listdir()
 
 
-def assert_one_line(capsys: pytest.CaptureFixture[str], message: str) -> None:
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert re.fullmatch(r"error: [^\n]*\n", said.err), said.err
-    assert re.search(message, said.err), said.err
-
-
 FAILURES = {
     "sample nowhere": "no checkpoint at nowhere",
     "sample {run} --device cuda": "device 'cuda' is not there",
@@ -370,8 +99,8 @@ FAILURES = {
     "sample {run} --label pink": "label must be one of red, .*; got 'pink'",
     "sample {run} --label 6": "label must be one of red, .*; got '6'",
     "sample {run} --guidance 2 --label none": "guidance must be 1, got 2: no class is asked for",
-    "sample {run} --out missing/grid.png": "cannot write missing/grid.png: missing is no folder",
-    "sample {run} --out {run}/config.json/grid.png": "cannot write .*grid.png: .* is no folder",
+    "sample {run} --out missing/grid.png": "cannot write missing/grid.png: missing is not a folder",
+    "sample {run} --out {run}/config.json/grid.png": "cannot write .*grid.png: .* is not a folder",
     "sample {run} --tensors missing/x.safetensors": "cannot write missing/x.safetensors",
     "sample {cut}": "step-00000003.safetensors is truncated",
     "sample {flipped}": "step-00000003.safetensors is corrupt",
@@ -445,6 +174,18 @@ def test_a_full_disk_is_named_and_keeps_what_was_there(
         assert {p.name for p in (disk / "run").iterdir()} == {"config.json", "metrics.jsonl"}
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_only_the_command_line_asks_to_keep_freed_memory(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(hardware, "keep_freed_memory", lambda: asked.append(True))
+    assert cli.main(["sample", "--help"]) == 0
+    assert cli.main(["sample", "--seed", "-1"]) == 2
+    assert not asked
+    assert cli.main(["sample", str(trained), "--count", "1", "--steps", "1"]) == 0
+    assert asked == [True]
 
 
 def test_debug_shows_where_an_error_came_from(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,5 +141,5 @@ def test_wrong_paths(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no \*.ipynb"):
         progress([tmp_path])
     (tmp_path / "x.ipynb").write_text("no json")
-    with pytest.raises(ValueError, match="is no notebook"):
+    with pytest.raises(ValueError, match="is not a notebook"):
         progress([tmp_path])

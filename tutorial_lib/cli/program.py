@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from tutorial_lib import hardware
 from tutorial_lib._validate import UserError
 from tutorial_lib.cli.doctor import DoctorConfig, doctor
 from tutorial_lib.cli.sample import SampleConfig, sample
@@ -43,7 +44,7 @@ class ProgressConfig:
     junit: Path | None = None
     """A file for the results as JUnit XML, which CI systems show."""
     require_all: bool = False
-    """Whether an exercise that nobody tried counts as a failure."""
+    """Whether an exercise that was not attempted counts as a failure."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if asked is None:  # --help was answered
         return 0
     command, config = asked
+    hardware.keep_freed_memory()  # steps on a CPU get faster; a program may, a library must not
     try:
         with _warnings_in_one_line():
             _, run = COMMANDS[command]

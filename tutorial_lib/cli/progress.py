@@ -1,8 +1,8 @@
-"""How far somebody is: run their notebooks and list what the checks say.
+"""How far a learner has come: run their notebooks and list what the checks report.
 
-A notebook runs in a fresh kernel and a temporary folder, so nothing of the learner's is written to.
-Every check, shown or not, adds a line to a log whose path the kernel is told; of several checks of
-one exercise the last counts.
+A notebook runs in a fresh kernel and in a temporary folder, so none of the learner's files change.
+Every check, shown or not, adds a line to a log whose path the kernel is given; if an exercise is
+checked several times, the last check counts.
 """
 
 import asyncio
@@ -31,12 +31,12 @@ from tutorial_lib.checks import all_exercises
 from tutorial_lib.checks.framework import LOG_VARIABLE, Task
 
 STATUSES = ("passed", "failed", "not attempted", "missing")
-"""What an exercise can be; missing: the notebook belongs to its lesson and never checked it."""
+"""The states of an exercise; missing: its lesson's notebook never checked it."""
 
 CELL_SECONDS = 300
 NOTEBOOK_SECONDS = 1800
 COPIED_BYTES = 20_000_000
-"""Larger files beside a notebook are not copied into the folder where it runs."""
+"""Largest file next to a notebook that is copied into the folder where it runs (bytes)."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Entry:
 
 @dataclass
 class Report:
-    """One notebook: its exercises, the cells that raised, and why it ended early if it did."""
+    """One notebook: its exercises, the cells that raised, and why it ended early, if it did."""
 
     path: Path
     entries: list[Entry] = field(default_factory=list)
@@ -70,18 +70,18 @@ def progress(
     require_all: bool = False,
     cell_seconds: float = CELL_SECONDS,
 ) -> int:
-    """Run notebooks, print a table of their exercises, and say whether all is well.
+    """Runs notebooks, prints a table of their exercises, and returns whether all is well.
 
     Args:
-        notebooks: files, or folders of notebooks; none means the folder ``notebooks``, or else
-            the current one.
-        json: where to write the same as JSON.
-        junit: where to write it as JUnit XML, which CI services read.
-        require_all: exercises that are missing or not attempted count as failed.
-        cell_seconds: a cell that takes longer is interrupted.
+        notebooks: files, or folders of notebooks; none means the folder ``notebooks`` if there is
+            one, else the current folder.
+        json: a file for the same report as JSON.
+        junit: a file for it as JUnit XML, which CI services read.
+        require_all: whether exercises that are missing or not attempted count as failed.
+        cell_seconds: how long a cell may take before it is interrupted (seconds).
 
     Returns:
-        An exit code: 0, or 1 where an exercise failed or a notebook could not be run to its end.
+        An exit code: 0, or 1 if an exercise failed or a notebook could not be run to its end.
 
     Raises:
         FileNotFoundError: a notebook does not exist, or a folder holds none.
@@ -89,7 +89,7 @@ def progress(
         OSError: a file cannot be read or written.
     """
     paths = _find(notebooks)
-    loaded = [_read(path) for path in paths]  # a wrong path is told before minutes of running
+    loaded = [_read(path) for path in paths]  # report a wrong path before minutes of running
     reports = []
     for path, notebook in zip(paths, loaded, strict=True):
         print(f"running {path} ...", file=sys.stderr, flush=True)
@@ -115,7 +115,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _find(notebooks: Sequence[str | Path]) -> list[Path]:
-    """The notebooks meant by files and folders, in order, each once."""
+    """The notebooks that files and folders stand for, in order, each once."""
     given = [Path(path) for path in notebooks] or [Path("notebooks")]
     if not notebooks and not given[0].is_dir():
         given = [Path()]
@@ -149,7 +149,7 @@ def _report(path: Path, notebook: nbformat.NotebookNode, cell_seconds: float) ->
     report, started = Report(path), time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="progress-") as name:
         log, folder = Path(name) / "log", Path(name) / "notebooks"
-        _copy_neighbours(path.parent, folder)
+        _copy_neighbors(path.parent, folder)
         report.ended = _run(notebook, folder, log, cell_seconds)
         lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     results = {line["exercise"]: line for line in map(loads, lines)}
@@ -163,8 +163,8 @@ def _report(path: Path, notebook: nbformat.NotebookNode, cell_seconds: float) ->
     return report
 
 
-def _copy_neighbours(source: Path, folder: Path) -> None:
-    """The files that lie beside a notebook, so that it finds a helper module or a picture."""
+def _copy_neighbors(source: Path, folder: Path) -> None:
+    """Copies the files next to a notebook, so that it finds a helper module or a picture."""
     folder.mkdir()
     for file in source.iterdir():
         plain = file.is_file() and not file.name.startswith(".") and file.suffix != ".ipynb"
@@ -175,8 +175,8 @@ def _copy_neighbours(source: Path, folder: Path) -> None:
 def _run(
     notebook: nbformat.NotebookNode, folder: Path, log: Path, cell_seconds: float
 ) -> str | None:
-    """Run ``notebook`` in place; why it did not come to its end, or None."""
-    for cell in notebook.cells:  # outputs of an earlier run are no outputs of this one
+    """Runs ``notebook`` in place; returns why it did not reach its end, or None."""
+    for cell in notebook.cells:  # drop the outputs of an earlier run
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     client = NotebookClient(
@@ -202,7 +202,7 @@ async def _within(client: NotebookClient, environment: dict[str, str]) -> None:
 
 
 def _tasks(path: Path, results: dict[str, dict]) -> list[Task]:
-    """The exercises of the lesson in the file's name, and whatever else was checked."""
+    """The exercises of the lesson in the file's name, and any other that was checked."""
     number = re.match(r"(\d\d)[_-]", path.name)
     lesson = f"lesson{number[1]}." if number else "no lesson"
     return [task for task in all_exercises() if task.id.startswith(lesson) or task.id in results]
@@ -223,11 +223,11 @@ def _entry(task: Task, results: dict[str, dict], report: Report) -> Entry:
 
 
 def _table(report: Report) -> str:
-    """The report as text: a line an exercise, then the cells that raised."""
+    """The report as text: one line per exercise, then the cells that raised."""
     width = max((len(entry.id) for entry in report.entries), default=0)
     lines = [f"{report.path} ({report.seconds:.0f} s)"]
     for entry in report.entries:
-        lines.append(f"  {entry.id:<{width}}  {_said(entry)}")
+        lines.append(f"  {entry.id:<{width}}  {_summary(entry)}")
     if not report.entries:
         lines.append("  no exercises")
     lines += [f"  note: cell {error['cell']} raised {error['error']}" for error in report.errors]
@@ -236,7 +236,7 @@ def _table(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _said(entry: Entry) -> str:
+def _summary(entry: Entry) -> str:
     if entry.status != "failed":
         return entry.status
     why = f"{entry.mistake}: {entry.message}" if entry.mistake else entry.message
@@ -254,7 +254,7 @@ def _as_dict(report: Report) -> dict[str, Any]:
 
 
 def _junit(reports: list[Report], require_all: bool) -> ET.Element:
-    """A test suite a notebook, a test case an exercise; one more where a notebook ended early."""
+    """A test suite per notebook, a test case per exercise, and one if a notebook ended early."""
     root = ET.Element("testsuites")
     for report in reports:
         suite = ET.SubElement(root, "testsuite", name=str(report.path))

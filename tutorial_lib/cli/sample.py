@@ -17,7 +17,7 @@ from tutorial_lib.images import png_bytes
 from tutorial_lib.sampling import Recipe
 
 LARGEST_GRID = 4096
-"""Images of one PNG, unless asked for by name; more go to shards."""
+"""Most images in one PNG, unless a PNG is asked for by name; more go to shards."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ class SampleConfig(Recipe):
     out: Path | None = None
     """The PNG file to write, instead of shards; None means samples.png."""
     columns: int | None = None
-    """Images in a row of the PNG (images); None makes the grid square."""
+    """Images in each row of the PNG (images); None makes the grid square."""
     enlarge: int = 1
-    """Each pixel of the PNG becomes a square with sides of so many (pixels)."""
+    """Side of the square that each pixel of an image becomes in the PNG (pixels)."""
     tensors: Path | None = None
     """A .safetensors file for the images as numbers: float32 (N, C, H, W) in [-1, 1]."""
     shards: Path | None = None
-    """A folder for the images as uint8 numbers, a file a thousand, in place of the PNG. The same
-    command goes on where it was ended. None means samples/ for more than 4,096 images where
+    """A folder for the images as uint8 numbers, about a thousand per file, instead of the PNG. The
+    same command resumes where it was stopped. None means samples/ for more than 4,096 images if
     neither out nor tensors is given."""
     progress: bool = True
     """Whether to show a progress bar while drawing into shards."""
@@ -60,7 +60,7 @@ class SampleConfig(Recipe):
                 "tensors and shards must not both be given: shards hold numbers too"
             )
         if self.out is not None and self.shards is not None:
-            raise InvalidValueError("out and shards must not both be given: shards are no PNG")
+            raise InvalidValueError("out and shards must not both be given: shards are not a PNG")
         if self.folder is not None and (self.columns is not None or self.enlarge > 1):
             name = "columns" if self.columns is not None else "enlarge"
             instead = f"{self.count} images go to shards in {self.folder}"
@@ -68,7 +68,7 @@ class SampleConfig(Recipe):
 
     @property
     def folder(self) -> Path | None:
-        """The folder of the shards; None where a picture is asked for."""
+        """The folder of the shards; None if a picture is asked for."""
         picture = self.out is not None or self.tensors is not None
         if self.shards is None and not picture and self.count > LARGEST_GRID:
             return Path("samples")
@@ -79,7 +79,7 @@ def sample(config: SampleConfig) -> int:
     if config.folder is not None:
         return _sample_shards(config, config.folder)
     if parallel.launched()[1] > 1:
-        raise InvalidValueError("shards must name a folder where several processes draw")
+        raise InvalidValueError("shards must name a folder if several processes draw")
     out = config.out or Path("samples.png")
     for path in (out, config.tensors):
         if path is not None:
@@ -114,20 +114,20 @@ def _sample_shards(config: SampleConfig, folder: Path) -> int:
             checkpoint, config, folder, config.count, progress=config.progress
         )
     except KeyboardInterrupt:
-        print(f"the shards in {folder} are whole; the same command goes on", file=sys.stderr)
+        print(f"the shards in {folder} are complete; the same command resumes", file=sys.stderr)
         raise
     rate = done.drawn / done.seconds
     print(f"{done.drawn} images in {done.seconds:.1f} s, {rate:.1f} images/s")
-    there = f", {done.found} were there" if done.found else ""
+    there = f", {done.found} were there already" if done.found else ""
     print(f"written: {done.shards} shards in {folder}{there}")
     return 0
 
 
 def _check_place(path: Path) -> None:
-    """Raises where ``path`` can hold no file, before any work is done for it."""
+    """Raises if no file can be written at ``path``, before any work is done for it."""
     if path.is_dir():
         raise FileError(f"cannot write {path}: it is a folder")
     if not path.parent.is_dir():
-        raise FileError(f"cannot write {path}: {path.parent} is no folder")
+        raise FileError(f"cannot write {path}: {path.parent} is not a folder")
     if not os.access(path.parent, os.W_OK):
         raise FileError(f"cannot write {path}: no permission to write in {path.parent}")
