@@ -131,13 +131,13 @@ def add_noise(x: Tensor, sigma: float, generator: torch.Generator | Streams | No
     return x.add_(sigma * normal_like(x, generator)) if sigma > 0 else x
 
 
-def check_start(x_T: object) -> None:
+def check_start(x_T: object, name: str = "x_T") -> None:
     """Raises TypeError or ValueError if ``x_T`` is not a finite batch in float32 or float64."""
-    start = _validate.floating("x_T", x_T)
+    start = _validate.floating(name, x_T)
     if start.dtype not in (torch.float32, torch.float64):
         # half precision rounds most of a small step away; a model may still compute in it
-        raise InvalidTypeError(f"x_T must be float32 or float64, got {start.dtype}")
+        raise InvalidTypeError(f"{name} must be float32 or float64, got {start.dtype}")
     if start.ndim < 2:
-        raise InvalidValueError(f"x_T must have shape (B, ...), got {tuple(start.shape)}")
+        raise InvalidValueError(f"{name} must have shape (B, ...), got {tuple(start.shape)}")
     if not start.isfinite().all():
-        raise InvalidValueError("x_T must be finite, got NaN or infinity")
+        raise InvalidValueError(f"{name} must be finite, got NaN or infinity")
