@@ -2,17 +2,17 @@
 
 ``write_shards`` leaves a folder:
 
-    samples.json                  what decides the images, see ``Recipe``, and whose they are
-    shard-00000.safetensors, ...  ``images`` uint8 (N, C, H, W) as a PNG would hold them, 0 for -1
-                                  and 255 for 1, and ``labels`` int64 (N,) where they were chosen;
-                                  in the header a checksum of the whole file
+    samples.json                  what determines the images, see ``Recipe``, and the checkpoint
+    shard-00000.safetensors, ...  ``images`` uint8 (N, C, H, W) as in a PNG, 0 for -1 and 255 for
+                                  1, and ``labels`` int64, what the network was told, a row an
+                                  image; in the header a checksum of the whole file
 
-Image i is decided by the recipe and by i. All its noise, at the start and on the way, comes from
-the stream (seed, i), so it is the same to the bit however the images are divided over batches,
-shards, processes or interrupted runs. The network's answer may differ in its last bits where it
-is asked about batches of another size; hence every batch is filled up to ``batch`` images, and
-with the same ``batch``, device and versions of the libraries the images are the same to the bit
-too, whatever their number, the number of processes and the interruptions.
+Image i is determined by the recipe and by i. All its noise, at the start and on the way, comes from
+the stream (seed, i), so the noise is the same to the bit however the images are divided among
+batches, shards, processes or interrupted runs. The network's answer may differ in its last bits for
+batches of another size, so every batch is filled up to ``batch`` images. With the same ``batch``,
+device and library versions the images, too, are then the same to the bit, whatever their number,
+the number of processes and the interruptions.
 """
 
 import dataclasses
@@ -59,10 +59,10 @@ _SUM = re.compile(rb'sha256\\": \\"([0-9a-f]{64})\\"')
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides the images that a checkpoint draws, and how many are drawn at once."""
+    """What determines the images that a checkpoint draws, and how many are drawn at once."""
 
     sampler: str = field(default="ddim", metadata={"one_of": SAMPLERS})
-    """How to walk from noise to an image, the name of a sampler."""
+    """How to walk from noise to an image: the name of a sampler."""
     steps: int | None = None
     """Length of the walk (steps); None means 50, or all T for ddpm."""
     eta: float = 0.0
@@ -72,19 +72,19 @@ class Recipe:
     clip: bool = True
     """Whether to keep the predicted clean image in [-1, 1], where images live."""
     label: str | None = None
-    """Class to draw: its name, or its number from 0 to the number of classes less 1; "none" leaves
-    it to chance. None lets the classes take turns. For conditional networks only."""
+    """Class to draw: its name, or its number, counted from 0; "none" leaves it to chance. None
+    lets the classes take turns. For conditional networks only."""
     guidance: float = 1.0
-    """Guidance scale, how strongly to insist on the class: 1 is the network told the class, 0 the
-    network told none, more than 1 exaggerates the difference. Other than 0 and 1 it takes twice
-    the time."""
+    """Guidance scale, how strongly to insist on the class: 1 is the plain conditional network, 0
+    ignores the class, more than 1 exaggerates what the class changes. Scales other than 0 and 1
+    take twice the time."""
     seed: int = 0
-    """Seed of the noise: image i has the same noise whatever the count, the batch, the device."""
+    """Seed of the noise: image i has the same noise whatever the count, the batch or the device."""
     batch: int = 64
-    """Images drawn at once (images); another batch gives the same images but for rounding."""
+    """Images drawn at once (images); another batch gives the same images apart from rounding."""
     precision: str = "auto"
-    """Number format of the network: auto, fp32, bf16 or fp16; auto is bf16 where it is native, fp16
-    on older CUDA GPUs with matrix units for it, fp32 elsewhere."""
+    """Number format of the network: auto, fp32, bf16 or fp16; auto is bf16 if it is native, fp16
+    on older CUDA GPUs with matrix units for it, else fp32."""
 
     def __post_init__(self) -> None:
         _validate.one_of("sampler", self.sampler, SAMPLERS)
@@ -107,7 +107,7 @@ class Written(NamedTuple):
     Attributes:
         drawn: images drawn by this process.
         shards: shards written by this process.
-        found: shards of this process's share that were there already, whole.
+        found: shards of this process's share that were there already, complete.
         seconds: how long it took.
     """
 
@@ -124,7 +124,7 @@ class Shard(NamedTuple):
         first: the number of the first.
         images: (N, C, H, W) float32 in [-1, 1].
         labels: int64 with a row an image, the classes (N,) or words (N, L) asked for; None where
-            the network chose.
+            the network was told nothing.
     """
 
     first: int
@@ -138,11 +138,11 @@ def draw(
     numbers: Sequence[int],
     condition: Condition | None = None,
 ) -> Tensor:
-    """The images with these numbers, drawn as one batch; image i is decided by the recipe and i.
+    """The images with these numbers, drawn as one batch; image i depends on the recipe and i alone.
 
     Args:
         checkpoint: from ``load_checkpoint``; its device is where the images are drawn.
-        recipe: ``batch`` is not looked at.
+        recipe: its ``batch`` is ignored.
         numbers: from 0 on, each below 2^64; image 3 drawn alone is image 3 of a thousand.
         condition: what the network is told about each of these images, in place of the recipe's
             label: int64 with a row an image, labels (B,) or words (B, L).
@@ -151,8 +151,8 @@ def draw(
         (len(numbers), C, H, W) float32 in [-1, 1], on the CPU.
 
     Raises:
-        ValueError: no numbers, a label the network does not know, guidance where nothing is asked
-            for, more steps than T, a condition beside a label or without a row for each image.
+        ValueError: no numbers, a label the network does not know, guidance without a class or a
+            condition, more steps than T, a condition beside a label or without a row per image.
         TypeError: ``condition`` is not an int64 tensor.
     """
     if not len(numbers):
@@ -172,7 +172,7 @@ def draw(
 
 
 def labels_of(checkpoint: Checkpoint, recipe: Recipe, numbers: Sequence[int]) -> Tensor | None:
-    """The class of each image, int64 (N,); None where the network is to choose.
+    """The class of each image, int64 (N,); None if the network is to choose.
 
     Raises:
         ValueError: a label that the network does not know.
@@ -186,7 +186,7 @@ def labels_of(checkpoint: Checkpoint, recipe: Recipe, numbers: Sequence[int]) ->
 
 
 def _class_name(checkpoint: Checkpoint, recipe: Recipe) -> str | None:
-    """The recipe's label, a class by its name also where it was given by its number.
+    """The recipe's label, as the name of a class even if it was given as a number.
 
     Raises:
         ValueError: a label that the network does not know.
@@ -213,11 +213,11 @@ def write_shards(
 ) -> Written:
     """Draws the images 0..count-1 into the shards of a folder; what is there already is kept.
 
-    No more than a shard is held in memory. A shard appears whole or not at all, so a run that was
-    ended in any way is resumed by asking for the same again, at most one shard is lost, and a
-    shard that was damaged since, in any of its bytes, is drawn anew with a warning. ``count`` may
-    grow. Under ``torchrun`` each process draws every WORLD_SIZE-th shard; they need not talk to
-    each other. What cannot be drawn is refused before anything is written.
+    No more than one shard is held in memory. A shard appears whole or not at all, so the same call
+    resumes a run that was stopped in any way, and at most one shard is lost. A shard that has been
+    damaged since, in any of its bytes, is drawn again, with a warning. ``count`` may grow. Under
+    ``torchrun`` each process draws every WORLD_SIZE-th shard; the processes need not communicate.
+    What cannot be drawn is refused before anything is written.
 
     Args:
         checkpoint: from ``load_checkpoint``; its device is where the images are drawn.
@@ -225,13 +225,13 @@ def write_shards(
         count: how many images there should be.
         condition: what the network is told about each image, in place of the recipe's label: int64
             with a row an image, labels (count,) or words (count, L).
-        shard: images in a shard; a multiple of ``recipe.batch`` wastes least.
+        shard: images per shard; a multiple of ``recipe.batch`` wastes least.
         progress: whether to show a progress bar (in the first process).
 
     Raises:
-        ValueError: the folder holds something else, the message names what differs; what ``draw``
-            refuses.
-        OSError: the folder or a shard cannot be written; the shards before it are whole.
+        ValueError: the folder holds something else (the message names what differs), or whatever
+            ``draw`` refuses.
+        OSError: the folder or a shard cannot be written; the shards before it are complete.
     """
     count = _validate.whole_number("count", count, at_least=1)
     shard = _validate.whole_number("shard", shard, at_least=1)
@@ -261,7 +261,7 @@ def read_shards(folder: Path | str) -> Iterator[Shard]:
     """The shards of a folder, in order, one at a time.
 
     Raises:
-        ValueError: no folder of samples, or a shard that is missing, incomplete or damaged.
+        ValueError: the folder holds no samples, or a shard is missing, incomplete or damaged.
     """
     folder = Path(folder)
     manifest = _read_manifest(folder)
@@ -283,7 +283,7 @@ def _write_shard(
     condition: Condition | None,
     bar: tqdm,
 ) -> None:
-    """Draws some images and puts them in their place, whole."""
+    """Draws the images of one shard and writes it."""
     parts = []
     for start in range(numbers.start, numbers.stop, recipe.batch):
         batch = range(start, start + recipe.batch)  # always full, see the top of the file
@@ -348,7 +348,7 @@ def _places(folder: Path, count: int, shard: int) -> Iterator[tuple[Path, range]
 def _manifest(
     checkpoint: Checkpoint, recipe: Recipe, condition: Condition | None, count: int, shard: int
 ) -> dict[str, Any]:
-    """What decides the images of a folder, and what is good to know about them.
+    """What determines the images of a folder, and what is good to know about them.
 
     Raises:
         ValueError: what cannot be drawn: an unknown label, too many steps, guidance for nothing.
@@ -364,7 +364,7 @@ def _manifest(
         "condition": _digest(condition, count),
         "shard": shard,
     }
-    # What the sampler does not read decides nothing; the batch decides no more than the last bits.
+    # Options of other samplers change nothing, and the batch changes the last bits only.
     options = {name for sampler in SAMPLERS.values() for name in samplers.options_of(sampler)}
     for name in {"batch", *options} - _options(recipe).keys():
         decides.pop(name, None)
@@ -386,7 +386,7 @@ def _begin(
     """Makes sure that the folder may hold these images, and writes its manifest.
 
     Raises:
-        ValueError: it holds others, or something else.
+        ValueError: it holds other images, or something else.
         OSError: it cannot be written.
     """
     before = _read_manifest(folder)
@@ -432,15 +432,16 @@ def _digest(condition: Condition | None, count: int) -> str | None:
 
 
 def _is_foreign(path: Path) -> bool:
-    """Whether a file is none of ours; another process of this run may already have written some."""
+    """Whether a file is not one of ours; another process of this run may have written some."""
     return not re.fullmatch(r"(samples\.json|shard-\d+\.safetensors)(\..*tmp)?", path.name)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a folder; None where there is none.
+    """The manifest of a folder; None if there is none.
 
     Raises:
-        ValueError: it cannot be read as one.
+        ValueError: it is damaged, or of another format.
+        OSError: it cannot be read.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -461,7 +462,7 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def _check_condition(condition: object, count: int, recipe: Recipe) -> None:
-    """Raises unless ``condition`` is int64 with ``count`` rows and takes no label's place."""
+    """Raises unless ``condition`` is int64 with ``count`` rows and no label is given as well."""
     if not isinstance(condition, Tensor) or condition.dtype != torch.int64:
         got = condition.dtype if isinstance(condition, Tensor) else _validate.describe(condition)
         raise InvalidTypeError(f"condition must be an int64 tensor, got {got}")
@@ -477,9 +478,9 @@ def _check_condition(condition: object, count: int, recipe: Recipe) -> None:
 
 
 def _check_guidance(checkpoint: Checkpoint, recipe: Recipe, *, asked: bool) -> None:
-    """Raises if there is nothing that guidance could insist on.
+    """Raises if there is nothing for guidance to insist on.
 
-    ``asked`` says whether the network is told a condition; if not, the recipe's label counts.
+    ``asked`` says whether a condition is given; if not, the recipe's label counts.
     """
     if recipe.guidance == 1:
         return
@@ -493,7 +494,7 @@ def _check_guidance(checkpoint: Checkpoint, recipe: Recipe, *, asked: bool) -> N
 
 
 def _no_condition(checkpoint: Checkpoint) -> Tensor | None:
-    """What the network is told when it is told nothing, one row; None if it takes no condition."""
+    """The row that means "no condition" to the network; None if it takes no condition."""
     row = getattr(checkpoint.network, "no_condition", None)
     return row if isinstance(row, Tensor) else None
 
@@ -531,7 +532,7 @@ def _steps(checkpoint: Checkpoint, recipe: Recipe) -> int:
     """How many steps the walk takes.
 
     Raises:
-        ValueError: more than the checkpoint was trained for.
+        ValueError: more steps than the checkpoint was trained for.
     """
     num_steps = checkpoint.schedule.num_steps
     if recipe.steps is None:
