@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from tutorial_lib import _files, _validate
+from tutorial_lib._validate import InvalidValueError
 
 GAP_GREY = 128  # between the pictures of a grid: seen beside black and beside white
 
@@ -67,7 +68,7 @@ def save_grid(
     """
     path = Path(path)
     if path.suffix.lower() != ".png":
-        raise ValueError(f"path must end in .png, got {path}")
+        raise InvalidValueError(f"path must end in .png, got {path}")
     _files.write_whole(path, png_bytes(images, columns, enlarge=enlarge))
 
 
@@ -80,9 +81,9 @@ def to_bytes(images: Tensor) -> np.ndarray:
     images = _validate.floating("images", images).detach()
     if images.ndim != 4 or images.shape[1] not in (1, 3) or not images.numel():
         shape = tuple(images.shape)
-        raise ValueError(f"images must have shape (N, 1 or 3, H, W), N >= 1; got {shape}")
+        raise InvalidValueError(f"images must have shape (N, 1 or 3, H, W), N >= 1; got {shape}")
     if not images.isfinite().all():
-        raise ValueError("images must be finite, got NaN or infinity")
+        raise InvalidValueError("images must be finite, got NaN or infinity")
     scaled = (images.float().clamp(-1, 1) + 1) * 127.5
     return scaled.round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
@@ -108,7 +109,7 @@ def read_square(path: str | os.PathLike, size: int) -> Tensor:
         )  # lets a large JPEG be read at a fraction of its size
         image = ImageOps.exif_transpose(file)
     if image.mode in ("I", "F"):
-        raise ValueError(f"pixels of {image.mode} kind have no known range")
+        raise InvalidValueError(f"pixels of {image.mode} kind have no known range")
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
     grey = image.mode in ("1", "L", "LA", "La")

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from tutorial_lib import _validate
+from tutorial_lib._validate import InvalidTypeError, InvalidValueError
 
 DIGITS = tuple("0123456789")
 
@@ -31,25 +32,31 @@ class Dataset:
     def __post_init__(self) -> None:
         images = _validate.floating("images", self.images)
         if images.dtype != torch.float32:
-            raise TypeError(f"images must be float32, got {images.dtype}")
+            raise InvalidTypeError(f"images must be float32, got {images.dtype}")
         if images.ndim != 4 or images.shape[1] not in (1, 3) or not images.numel():
             shape = tuple(images.shape)
-            raise ValueError(f"images must have shape (N, 1 or 3, H, W), N >= 1; got {shape}")
+            raise InvalidValueError(
+                f"images must have shape (N, 1 or 3, H, W), N >= 1; got {shape}"
+            )
         low, high = (float(end) for end in images.aminmax())
         if not (low >= -1 and high <= 1):  # NaN compares false, so it lands here too
-            raise ValueError(f"images must lie in [-1, 1], got values from {low:g} to {high:g}")
+            raise InvalidValueError(
+                f"images must lie in [-1, 1], got values from {low:g} to {high:g}"
+            )
         if not isinstance(self.labels, Tensor) or self.labels.dtype != torch.int64:
-            raise TypeError(
+            raise InvalidTypeError(
                 f"labels must be an int64 tensor, got {_validate.describe(self.labels)}"
             )
         if self.labels.shape != (len(images),):
             shape = tuple(self.labels.shape)
-            raise ValueError(f"labels must have shape ({len(images)},), one an image; got {shape}")
+            raise InvalidValueError(
+                f"labels must have shape ({len(images)},), one an image; got {shape}"
+            )
         object.__setattr__(self, "class_names", tuple(self.class_names))
         first, last = (int(end) for end in self.labels.aminmax())
         if first < 0 or last >= len(self.class_names):
             span = f"0..{len(self.class_names) - 1}, one for each class name"
-            raise ValueError(f"labels must be in {span}; got {first if first < 0 else last}")
+            raise InvalidValueError(f"labels must be in {span}; got {first if first < 0 else last}")
 
     def __len__(self) -> int:
         return len(self.images)

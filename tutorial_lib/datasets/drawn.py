@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from tutorial_lib import _validate
+from tutorial_lib._validate import InvalidValueError
 from tutorial_lib.datasets import glyph_fields as _glyphs
 from tutorial_lib.datasets.dataset import DIGITS, Dataset
 
@@ -34,7 +35,7 @@ def circles(count: int, *, size: int = 32, channels: int = 3, seed: int = 0) -> 
 def draw_circles(count: int, size: int, channels: int, seed: int, stream: int) -> Dataset:
     """``circles``; streams of one seed are independent (training and test images)."""
     if channels not in (1, 3):
-        raise ValueError(f"channels must be 1 or 3, got {_validate.describe(channels)}")
+        raise InvalidValueError(f"channels must be 1 or 3, got {_validate.describe(channels)}")
     u = _draws(count, size, seed, stream, columns=6).unbind(1)
     radius = (0.15 + 0.20 * u[0]) * size
     centre_x, centre_y = (radius + u[i] * (size - 2 * radius) for i in (1, 2))

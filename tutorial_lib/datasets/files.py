@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tutorial_lib import _validate
+from tutorial_lib._validate import InvalidValueError, MissingFileError
 from tutorial_lib.datasets.dataset import DIGITS, Dataset
 from tutorial_lib.datasets.drawn import draw_circles, draw_glyphs
 from tutorial_lib.images import from_bytes, read_square
@@ -140,7 +141,7 @@ def _load_files(name: str, size: int | None, split: str, root: Path) -> Dataset:
     except Exception as error:
         if not here:
             _remove_empty(root / source.folder)
-        raise FileNotFoundError(_missing(name, root, here, error)) from error
+        raise MissingFileError(_missing(name, root, here, error)) from error
     if name == "cifar10":
         pixels = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()
         labels, class_names = torch.tensor(found.targets), found.classes
@@ -200,7 +201,7 @@ def _load_folder(path: str, size: int, split: str) -> Dataset:
     """All images below the folder ``path``, see ``load``."""
     folder = Path(path).expanduser()
     if not path or not folder.is_dir():
-        raise ValueError(
+        raise InvalidValueError(
             f"data set name must be folder:PATH with a folder that exists, got PATH {path!r}"
         )
     inside = (file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
@@ -209,12 +210,12 @@ def _load_folder(path: str, size: int, split: str) -> Dataset:
         key=Path.as_posix,
     )
     if not files:
-        raise ValueError(f"the folder {folder} holds no images ({', '.join(SUFFIXES)})")
+        raise InvalidValueError(f"the folder {folder} holds no images ({', '.join(SUFFIXES)})")
     names = [file.parts[0] if len(file.parts) > 1 else folder.resolve().name for file in files]
     class_names = sorted(set(names))
     chosen = [i for i in range(len(files)) if (i % 10 == 9) == (split == "test")]
     if not chosen:
-        raise ValueError(
+        raise InvalidValueError(
             f"the folder {folder} holds {len(files)} images; every tenth is for testing, so a "
             "test split takes at least 10"
         )
@@ -230,7 +231,7 @@ def _load_folder(path: str, size: int, split: str) -> Dataset:
         report = f"{len(failures)} of {len(chosen)} images in {folder} cannot be read"
         report += f": {', '.join(failures[:5])}{', ...' if len(failures) > 5 else ''}"
         if not pixels:
-            raise ValueError(report)
+            raise InvalidValueError(report)
         warnings.warn(f"{report}; they are left out", stacklevel=3)
     channels = max(len(image) for image in pixels)
     together = torch.stack([image.expand(channels, size, size) for image in pixels])

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from tutorial_lib._validate import MissingFileError
+
 # Upright, bold, slanted; with serifs and without; all among the fonts that matplotlib ships. Left
 # out are DejaVu Sans Mono (a dot in its zero) and cmmi10 (old-style digits of differing heights).
 FONTS = (
@@ -96,7 +98,7 @@ def font_folder() -> Path:
         folder = Path(place) / "mpl-data" / "fonts" / "ttf"
         if folder.is_dir():
             return folder
-    raise FileNotFoundError("glyphs are drawn with matplotlib's fonts, which are not installed")
+    raise MissingFileError("glyphs are drawn with matplotlib's fonts, which are not installed")
 
 
 def glyph(path: Path, digit: str) -> Tensor:
