@@ -8,6 +8,7 @@ import http.server
 import io
 import os
 import pickle
+import shutil
 import socket
 import struct
 import tarfile
@@ -23,7 +24,7 @@ import torchvision.datasets
 from PIL import Image
 from torch.testing import assert_close
 
-from tutorial_lib.datasets import circles, glyphs, load
+from tutorial_lib.datasets import Dataset, circles, downloads, glyphs, load
 from tutorial_lib.datasets import files as datasets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,6 +87,19 @@ def test_drawn_sets_have_the_promised_counts_and_splits(name: str, shape: tuple[
     assert not torch.equal(load(name, split="test", seed=1).images, test.images)
     direct = {"circles": circles, "glyphs": glyphs}[name]
     assert torch.equal(train.images[:50], direct(50).images)
+
+
+def test_a_set_of_your_own_loads_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    asked = []
+
+    def mine(*, size: int | None, split: str, root: Path, seed: int) -> Dataset:
+        asked.append((size, split, root, seed))
+        return circles(3, size=8)
+
+    monkeypatch.setitem(datasets.DATASETS, "mine", mine)
+    assert len(load("mine", split="test", root=tmp_path, seed=4)) == 3
+    assert asked == [(None, "test", tmp_path, 4)]
+    assert datasets.is_here("mine")
 
 
 def test_drawn_sets_are_drawn_at_the_size_asked_for():
@@ -219,13 +233,39 @@ def small_fashion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_missing_set_is_downloaded_once(
     small_fashion: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    def refuse(seconds: float | None) -> None:
+        raise AssertionError("this would change every connection of the process")
+
+    monkeypatch.setattr(socket, "setdefaulttimeout", refuse)
     maker, root = torchvision.datasets.FashionMNIST, tmp_path / "root"
     with serving(small_fashion) as address:
         monkeypatch.setattr(maker, "mirrors", [f"{address}/"])
         assert len(load("fashion_mnist", root=root)) == 12
     assert datasets.is_here("fashion_mnist", root)
     assert len(load("fashion_mnist", split="test", root=root)) == 10  # without a server
-    assert socket.getdefaulttimeout() is None
+
+
+def test_a_mirror_without_the_file_or_with_a_wrong_one_is_passed_over(
+    small_fashion: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "wrong").mkdir()
+    (tmp_path / "wrong" / "train-images-idx3-ubyte.gz").write_bytes(b"something else")
+    root = tmp_path / "root"
+    with serving(small_fashion) as good, serving(tmp_path / "wrong") as wrong:
+        mirrors = [f"{wrong}/", f"{good}/"]  # the other three files are not on the first
+        monkeypatch.setattr(torchvision.datasets.FashionMNIST, "mirrors", mirrors)
+        assert len(load("fashion_mnist", root=root)) == 12
+    assert not list(root.rglob("*.part"))
+
+
+def test_a_file_that_is_there_is_not_downloaded_again(
+    small_fashion: Path, tmp_path: Path, no_server: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Somebody put the archives into the folder: they are unpacked without a connection."""
+    raw = tmp_path / "root" / "FashionMNIST" / "raw"
+    shutil.copytree(small_fashion, raw)
+    assert len(load("fashion_mnist", root=tmp_path / "root")) == 12
+    assert not no_server
 
 
 @pytest.mark.plain_errors
@@ -262,12 +302,11 @@ def test_a_failed_download_says_what_was_tried_and_what_helps(
         assert url.rpartition("/")[0].partition("://")[2] in message or name == "cifar10"
     assert no_server
     assert not (tmp_path / folder).exists()  # nothing half made is left
-    assert socket.getdefaulttimeout() is None
 
 
 @pytest.mark.plain_errors
 def test_a_silent_server_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(datasets, "_PATIENCE", 0.2)
+    monkeypatch.setattr(downloads, "PATIENCE", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes calls and never answers
         address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         monkeypatch.setattr(torchvision.datasets.FashionMNIST, "mirrors", [address])

@@ -3,17 +3,20 @@
 from tutorial_lib.datasets.dataset import DIGITS, Dataset
 from tutorial_lib.datasets.drawn import HUES, RADII, circles, glyphs
 from tutorial_lib.datasets.files import (
+    DATASETS,
     DRAWN_COUNT,
     FOLDER_SIZE,
     NAMES,
     SPLITS,
     SUFFIXES,
+    Loader,
     data_root,
     is_here,
     load,
 )
 
 __all__ = [
+    "DATASETS",
     "DIGITS",
     "DRAWN_COUNT",
     "FOLDER_SIZE",
@@ -23,6 +26,7 @@ __all__ = [
     "SPLITS",
     "SUFFIXES",
     "Dataset",
+    "Loader",
     "circles",
     "data_root",
     "glyphs",

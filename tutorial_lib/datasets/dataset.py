@@ -1,4 +1,4 @@
-"""Images with labels and class names, which everything that learns from images takes."""
+"""Images with labels and class names, the form in which all data sets come."""
 
 from dataclasses import dataclass
 
@@ -17,12 +17,12 @@ class Dataset:
 
     Args:
         images: (N, C, H, W) float32, values in [-1, 1], C is 1 (gray) or 3 (RGB), N at least 1.
-        labels: (N,) int64, places in ``class_names``.
+        labels: (N,) int64, indices into ``class_names``.
         class_names: one name for each class, in the order of the labels.
 
     Raises:
-        TypeError: images are not float32 or labels not int64.
-        ValueError: another shape, a value outside [-1, 1] (NaN included), a label without a name.
+        TypeError: images that are not float32 or labels that are not int64.
+        ValueError: another shape, a value outside [-1, 1] or NaN, a label without a name.
     """
 
     images: Tensor
@@ -39,18 +39,17 @@ class Dataset:
                 f"images must have shape (N, 1 or 3, H, W), N >= 1; got {shape}"
             )
         low, high = (float(end) for end in images.aminmax())
-        if not (low >= -1 and high <= 1):  # NaN compares false, so it lands here too
+        if not (low >= -1 and high <= 1):  # NaN compares false, so it is refused here too
             raise InvalidValueError(
                 f"images must lie in [-1, 1], got values from {low:g} to {high:g}"
             )
         if not isinstance(self.labels, Tensor) or self.labels.dtype != torch.int64:
-            raise InvalidTypeError(
-                f"labels must be an int64 tensor, got {_validate.describe(self.labels)}"
-            )
+            got = _validate.describe(self.labels)
+            raise InvalidTypeError(f"labels must be an int64 tensor, got {got}")
         if self.labels.shape != (len(images),):
             shape = tuple(self.labels.shape)
             raise InvalidValueError(
-                f"labels must have shape ({len(images)},), one an image; got {shape}"
+                f"labels must have shape ({len(images)},), one for each image; got {shape}"
             )
         object.__setattr__(self, "class_names", tuple(self.class_names))
         first, last = (int(end) for end in self.labels.aminmax())

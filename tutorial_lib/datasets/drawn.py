@@ -1,4 +1,4 @@
-"""Images drawn here: no files, no network, and the same bits from the same seed."""
+"""Drawn data sets: they need no files and no network, and a seed always gives the same bits."""
 
 import numpy as np
 import torch
@@ -15,18 +15,18 @@ RADII = ("small", "medium", "large")
 
 
 def circles(count: int, *, size: int = 32, channels: int = 3, seed: int = 0) -> Dataset:
-    """``count`` images of one colored disc each, on black ground.
+    """``count`` images of one colored disc each, on a black background.
 
-    The radius is uniform in [0.15, 0.35] x ``size``, the center uniform where the whole disc lies
-    inside. The hue is uniform, the saturation uniform in [0.6, 1], the value in [0.7, 1]; with one
-    channel the value alone is drawn. The rim is anti-aliased by its distance in pixels.
+    The radius is uniform in [0.15, 0.35] x ``size``, the center uniform over the places where the
+    whole disc is inside. The hue is uniform, the saturation uniform in [0.6, 1], the value in
+    [0.7, 1]; gray discs differ in value only. The rim is anti-aliased by its distance in pixels.
 
     Labels: the nearest of six hues (``HUES``); with one channel, thirds of the radii (``RADII``).
-    Image i depends on ``seed`` and i alone, so a longer set begins with the shorter one, and
-    another ``size`` shows the same discs, larger or smaller.
+    Image i depends only on ``seed`` and i, so a longer set begins with the shorter one, and another
+    ``size`` shows the same discs, larger or smaller.
 
     Raises:
-        TypeError, ValueError: ``count`` below 1, ``size`` below 8, ``seed`` below 0, or no ints;
+        TypeError, ValueError: ``count`` below 1, ``size`` below 8, ``seed`` below 0, or not ints;
             ``channels`` other than 1 or 3.
     """
     return draw_circles(count, size, channels, seed, stream=0)
@@ -38,45 +38,45 @@ def draw_circles(count: int, size: int, channels: int, seed: int, stream: int) -
         raise InvalidValueError(f"channels must be 1 or 3, got {_validate.describe(channels)}")
     u = _draws(count, size, seed, stream, columns=6).unbind(1)
     radius = (0.15 + 0.20 * u[0]) * size
-    centre_x, centre_y = (radius + u[i] * (size - 2 * radius) for i in (1, 2))
+    center_x, center_y = (radius + u[i] * (size - 2 * radius) for i in (1, 2))
     value = 0.7 + 0.3 * u[5]
     if channels == 3:
-        colour = _hsv_to_rgb(u[3], 0.6 + 0.4 * u[4], value)
+        color = _hsv_to_rgb(u[3], 0.6 + 0.4 * u[4], value)
         labels, names = (u[3] * 6).round().long() % 6, HUES
     else:
-        colour = value[:, None]
+        color = value[:, None]
         labels, names = (u[0] * 3).long(), RADII
     images = torch.empty(count, channels, size, size)
     for start in range(0, count, _CHUNK):
         at = slice(start, start + _CHUNK)
-        coverage = _disc_coverage(centre_x[at], centre_y[at], radius[at], size, size)
-        torch.mul(coverage[:, None], 2 * colour[at, :, None, None].float(), out=images[at])
+        coverage = _disc_coverage(center_x[at], center_y[at], radius[at], size, size)
+        torch.mul(coverage[:, None], 2 * color[at, :, None, None].float(), out=images[at])
     return Dataset(images.sub_(1), labels, names)
 
 
 def _draws(count: int, size: int, seed: int, stream: int, *, columns: int) -> Tensor:
-    """Uniform numbers, float64 (count, columns), a row an image: a longer draw begins with the
-    shorter one. Checks what all drawn sets are asked for."""
+    """Uniform numbers, float64 (count, columns), one row for each image, after checking the
+    arguments that all drawn sets have. A longer draw begins with the shorter one."""
     _validate.whole_number("count", count, at_least=1)
     _validate.whole_number("size", size, at_least=8)
     _validate.whole_number("seed", seed, at_least=0)
-    # NumPy's generator takes seed and stream together; torch's keeps 32 bits of one number.
+    # NumPy's generator takes both seed and stream; torch's keeps 32 bits of one number.
     return torch.from_numpy(np.random.default_rng([seed, stream]).random((count, columns)))
 
 
 def _disc_coverage(
-    centre_x: Tensor, centre_y: Tensor, radius: Tensor, height: int, width: int
+    center_x: Tensor, center_y: Tensor, radius: Tensor, height: int, width: int
 ) -> Tensor:
-    """The share of each pixel that lies in the disc, by the distance of its center to the rim.
+    """The share of each pixel inside the disc, from the distance of its center to the rim.
 
     Args:
-        centre_x, centre_y, radius: (N,), in pixels; pixel j spans j..j + 1.
+        center_x, center_y, radius: (N,), in pixels; pixel j spans j..j + 1.
 
     Returns:
         (N, height, width) float32, 1 deep inside, 0 outside, a ramp one pixel wide at the rim.
     """
-    dx = torch.arange(width) + 0.5 - centre_x.float()[:, None]
-    dy = torch.arange(height) + 0.5 - centre_y.float()[:, None]
+    dx = torch.arange(width) + 0.5 - center_x.float()[:, None]
+    dy = torch.arange(height) + 0.5 - center_y.float()[:, None]
     distance = (dx[:, None, :] ** 2 + dy[:, :, None] ** 2).sqrt_()  # (N, H, W)
     return distance.neg_().add_(radius.float()[:, None, None] + 0.5).clamp_(0, 1)
 
@@ -90,18 +90,18 @@ def _hsv_to_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
 
 
 def glyphs(count: int, *, size: int = 28, seed: int = 0) -> Dataset:
-    """``count`` gray images of one printed digit each, white on black ground.
+    """``count`` gray images of one printed digit each, white on black.
 
-    Drawn with 17 of the fonts that matplotlib ships. Uniform are the digit, the font, its height
-    or width, whichever is longer, in [0.56, 0.68] x ``size``, a turn of up to 12 degrees, a lean
-    of 0.1 to the left to 0.2 to the right, a shift of up to 0.05 x ``size``, and how much thicker
-    than printed each side of the stroke is, in [0.004, 0.03] x ``size``.
+    Drawn with 17 of the fonts that matplotlib ships. These are uniform: the digit, the font, the
+    longer of its height and width in [0.56, 0.68] x ``size``, a rotation of up to 12 degrees, a
+    slant from 0.1 to the left to 0.2 to the right, a shift of up to 0.05 x ``size``, and how much
+    thicker than printed each side of a stroke is, in [0.004, 0.03] x ``size``.
 
-    Labels: the digit. Image i depends on ``seed`` and i alone, and another ``size`` shows the same
+    Labels: the digit. Image i depends only on ``seed`` and i, and another ``size`` shows the same
     digits, larger or smaller.
 
     Raises:
-        TypeError, ValueError: ``count`` below 1, ``size`` below 8, ``seed`` below 0, or no ints.
+        TypeError, ValueError: ``count`` below 1, ``size`` below 8, ``seed`` below 0, or not ints.
         FileNotFoundError: matplotlib's fonts are not installed.
     """
     return draw_glyphs(count, size, seed, stream=0)

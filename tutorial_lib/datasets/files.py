@@ -1,16 +1,12 @@
-"""Images to learn from, always float32 in [-1, 1], (N, C, H, W), with labels and class names.
-
-``circles`` and ``glyphs`` are drawn here, so they need no files and no network; the same seed gives
-the same bits. ``load`` gets these, MNIST, Fashion-MNIST and CIFAR-10, and any folder of images.
-"""
+"""``load``: a data set by its name, drawn, downloaded, or read from a folder of images."""
 
 import contextlib
 import os
-import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -19,20 +15,18 @@ from torch import Tensor
 from tutorial_lib import _validate
 from tutorial_lib._validate import InvalidValueError, MissingFileError
 from tutorial_lib.datasets.dataset import DIGITS, Dataset
+from tutorial_lib.datasets.downloads import Download, fetch
 from tutorial_lib.datasets.drawn import draw_circles, draw_glyphs
 from tutorial_lib.images import from_bytes, read_square
 
-NAMES = ("circles", "glyphs", "mnist", "fashion_mnist", "cifar10")
-"""What ``load`` knows by name; ``folder:PATH`` is for images of your own."""
 SPLITS = ("train", "test")
 DRAWN_COUNT = {"train": 10_000, "test": 2_000}
 """How many images ``load`` draws; ``circles`` and ``glyphs`` themselves draw any number."""
 FOLDER_SIZE = 32
-"""Side of the images that ``load`` reads from a folder when no size is asked for."""
+"""Side of the images that ``load`` reads from a folder when no size is given."""
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Files of a folder that count as images."""
 _CHUNK = 1024  # images resized at once: keeps the working memory at some tens of megabytes
-_PATIENCE = 20.0  # seconds to wait for a server that says nothing
 
 
 def load(
@@ -45,31 +39,32 @@ def load(
 ) -> Dataset:
     """A data set by its name.
 
-    | name            | images                 | train / test     | native size     |
-    |-----------------|------------------------|------------------|-----------------|
-    | `circles`       | colored discs, RGB     | 10,000 / 2,000   | 32              |
-    | `glyphs`        | printed digits, gray   | 10,000 / 2,000   | 28              |
-    | `mnist`         | written digits, gray   | 60,000 / 10,000  | 28              |
-    | `fashion_mnist` | clothes, gray          | 60,000 / 10,000  | 28              |
-    | `cifar10`       | ten things, RGB        | 50,000 / 10,000  | 32              |
-    | `folder:PATH`   | yours, gray or RGB     | 9 of 10 / 1 of 10 | 32             |
+    | name            | images                    | train / test      | native size     |
+    |-----------------|---------------------------|-------------------|-----------------|
+    | `circles`       | colored discs, RGB        | 10,000 / 2,000    | 32              |
+    | `glyphs`        | printed digits, gray      | 10,000 / 2,000    | 28              |
+    | `mnist`         | handwritten digits, gray  | 60,000 / 10,000   | 28              |
+    | `fashion_mnist` | clothes, gray             | 60,000 / 10,000   | 28              |
+    | `cifar10`       | ten kinds of things, RGB  | 50,000 / 10,000   | 32              |
+    | `folder:PATH`   | your own, gray or RGB     | 9 of 10 / 1 of 10 | 32              |
 
-    The first two are drawn at any size. The next three are downloaded once (torchvision compares
-    checksums) and resized with anti-aliasing where ``size`` asks for it. A folder is searched with
-    all that is below it for files that end in one of ``SUFFIXES``; the first folder below PATH
-    that a file lies in is its class, the middle square of each image is resized, every tenth file
-    (by name) is for testing. The images are gray where all files are. Files that cannot be read
+    The first two are drawn at any size. The next three are downloaded once, verified by their
+    checksums, and resized with anti-aliasing if ``size`` differs from their own. A folder is
+    searched recursively for files that end in one of ``SUFFIXES``. The first folder below PATH that
+    contains a file is its class; the middle square of each image is resized; every tenth file (by
+    name) belongs to the test split. The images are gray if all files are. Files that cannot be read
     are left out, with one warning that counts and names them.
 
     Args:
         size: side of the images in pixels, at least 8; None is the native size.
-        split: "train" or "test"; for the drawn sets another stream of the seed.
-        root: where downloaded files are or go, see ``data_root``.
-        seed: what the drawn sets are drawn from; files stay in their order whatever it is.
+        split: "train" or "test"; the drawn sets draw each from a stream of its own.
+        root: where downloaded files are stored, see ``data_root``.
+        seed: seed of the drawn sets; files keep their order whatever it is.
 
     Raises:
-        TypeError, ValueError: an unknown name (with the nearest one) or split, a size or seed that
-            is too small; a PATH that is no folder, holds no images, or too few for a test split.
+        TypeError, ValueError: an unknown name (the message suggests the nearest one) or split, a
+            size or seed that is too small; a PATH that is not a folder, holds no images, or too
+            few for a test split.
         FileNotFoundError: files are missing or broken and could not be downloaded; the message
             says what was tried and what helps offline.
     """
@@ -79,19 +74,14 @@ def load(
     _validate.whole_number("seed", seed, at_least=0)
     if isinstance(name, str) and name.startswith("folder:"):
         return _load_folder(name.removeprefix("folder:"), size or FOLDER_SIZE, split)
-    _validate.one_of("data set name", name, [*NAMES, "folder:PATH"])
-    stream = SPLITS.index(split)
-    if name == "circles":
-        return draw_circles(DRAWN_COUNT[split], size or 32, 3, seed, stream)
-    if name == "glyphs":
-        return draw_glyphs(DRAWN_COUNT[split], size or 28, seed, stream)
-    return _load_files(name, size, split, data_root(root))
+    _validate.one_of("data set name", name, [*DATASETS, "folder:PATH"])
+    return DATASETS[name](size=size, split=split, root=data_root(root), seed=seed)
 
 
 def data_root(root: str | os.PathLike | None = None) -> Path:
-    """The folder of downloaded data: ``root``, else the environment's TUTORIAL_DATA, else `data/`.
+    """The folder for downloaded data: ``root``, or TUTORIAL_DATA from the environment, or `data/`.
 
-    `data/` lies in the repository when the library is used from there, else where Python runs.
+    `data/` is in the repository if the library is used from there, else in the current folder.
     """
     chosen = root if root is not None else os.environ.get("TUTORIAL_DATA")
     if chosen:
@@ -101,89 +91,138 @@ def data_root(root: str | os.PathLike | None = None) -> Path:
 
 
 def is_here(name: str, root: str | os.PathLike | None = None) -> bool:
-    """Whether ``load`` gets the set of this name (one of ``NAMES``) without a download."""
-    _validate.one_of("name", name, NAMES)
-    if name not in _SOURCES:
-        return True
-    folder = data_root(root) / _SOURCES[name].folder
-    return all((folder / file).is_file() for file in _SOURCES[name].files)
+    """Whether ``load`` needs no download for the set of this name (one of ``DATASETS``).
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    _validate.one_of("name", name, DATASETS)
+    loader = DATASETS[name]
+    return not isinstance(loader, _Downloaded) or loader.is_here(data_root(root))
 
 
-class _Source(NamedTuple):
-    """A set of torchvision: its class there, and the files it needs, in a folder below the root."""
+class Loader(Protocol):
+    """How ``load`` gets a set: its images of a split in ``size`` pixels (None: the native size)."""
 
+    def __call__(self, *, size: int | None, split: str, root: Path, seed: int) -> Dataset: ...
+
+
+def _circles(*, size: int | None, split: str, root: Path, seed: int) -> Dataset:
+    return draw_circles(DRAWN_COUNT[split], size or 32, 3, seed, SPLITS.index(split))
+
+
+def _glyphs(*, size: int | None, split: str, root: Path, seed: int) -> Dataset:
+    return draw_glyphs(DRAWN_COUNT[split], size or 28, seed, SPLITS.index(split))
+
+
+@dataclass(frozen=True)
+class _Downloaded:
+    """The loader of a data set from torchvision.
+
+    Args:
+        name: its name in ``DATASETS``.
+        maker: its class in torchvision.
+        folder: where its files are, below the root.
+        files: the names of these files.
+        downloads: what has to be downloaded for them, given the class and the root.
+        tensors: pixels, uint8 (N, C, H, W), labels and class names, given torchvision's object.
+    """
+
+    name: str
     maker: str
     folder: str
     files: tuple[str, ...]
+    downloads: Callable[[Any, Path], list[Download]]
+    tensors: Callable[[Any], tuple[Tensor, Tensor, tuple[str, ...]]]
+
+    def __call__(self, *, size: int | None, split: str, root: Path, seed: int) -> Dataset:
+        import torchvision.datasets  # takes a second to load, so only where it is needed
+
+        make, here = getattr(torchvision.datasets, self.maker), self.is_here(root)
+        try:
+            if not here:
+                for download in self.downloads(make, root):
+                    fetch(download)
+            found = make(root, train=split == "train", download=not here)  # unpacks
+        # What torchvision raises on broken files depends on where they are broken.
+        except Exception as error:
+            if not here:
+                _remove_empty(root / self.folder)
+            raise MissingFileError(self._missing(root, here, error)) from error
+        pixels, labels, class_names = self.tensors(found)
+        return Dataset(_resize(from_bytes(pixels), size), labels, class_names)
+
+    def is_here(self, root: Path) -> bool:
+        return all((root / self.folder / file).is_file() for file in self.files)
+
+    def _missing(self, root: Path, here: bool, error: Exception) -> str:
+        """What was tried, and what to do."""
+        why, folder = " ".join(str(error).split()) or type(error).__name__, root / self.folder
+        if here:
+            return (
+                f"{self.name}: the files in {folder} cannot be read ({why}); remove that folder to "
+                "download them again"
+            )
+        return (
+            f"{self.name}: not all of {', '.join(self.files)} are in {folder}, and the download "
+            f"failed ({why}). Offline, put these files there, or set TUTORIAL_DATA to the folder "
+            f"that holds {self.folder}, or use glyphs or circles, which are drawn and need no files"
+        )
+
+
+def _idx_downloads(make: Any, root: Path) -> list[Download]:
+    """The four files of MNIST or of a set in its format."""
+    folder = root / make.__name__ / "raw"
+    return [
+        Download(folder / file, md5, [f"{mirror}{file}" for mirror in make.mirrors])
+        for file, md5 in make.resources
+    ]
+
+
+def _idx_tensors(found: Any) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    class_names = DIGITS if type(found).__name__ == "MNIST" else tuple(found.classes)
+    return found.data[:, None], found.targets, class_names
+
+
+def _cifar_downloads(make: Any, root: Path) -> list[Download]:
+    return [Download(root / make.filename, make.tgz_md5, [make.url])]
+
+
+def _cifar_tensors(found: Any) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    pixels = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()  # (N, 3, 32, 32)
+    return pixels, torch.tensor(found.targets), tuple(found.classes)
 
 
 _IDX_FILES = tuple(
     f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
 )
 _CIFAR_FILES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
-_SOURCES = {
-    "mnist": _Source("MNIST", "MNIST/raw", _IDX_FILES),
-    "fashion_mnist": _Source("FashionMNIST", "FashionMNIST/raw", _IDX_FILES),
-    "cifar10": _Source("CIFAR10", "cifar-10-batches-py", _CIFAR_FILES),
+
+DATASETS: dict[str, Loader] = {
+    "circles": _circles,
+    "glyphs": _glyphs,
+    "mnist": _Downloaded("mnist", "MNIST", "MNIST/raw", _IDX_FILES, _idx_downloads, _idx_tensors),
+    "fashion_mnist": _Downloaded(
+        "fashion_mnist",
+        "FashionMNIST",
+        "FashionMNIST/raw",
+        _IDX_FILES,
+        _idx_downloads,
+        _idx_tensors,
+    ),
+    "cifar10": _Downloaded(
+        "cifar10", "CIFAR10", "cifar-10-batches-py", _CIFAR_FILES, _cifar_downloads, _cifar_tensors
+    ),
 }
-
-
-def _load_files(name: str, size: int | None, split: str, root: Path) -> Dataset:
-    """A set of torchvision, from its files in ``root``, downloaded if they are not there."""
-    import torchvision.datasets  # takes a second to load, so only where it is needed
-
-    source, here = _SOURCES[name], is_here(name, root)
-    make = getattr(torchvision.datasets, source.maker)
-    try:
-        with _patience():
-            found = make(root, train=split == "train", download=not here)
-    # What torchvision raises on broken files depends on where they broke.
-    except Exception as error:
-        if not here:
-            _remove_empty(root / source.folder)
-        raise MissingFileError(_missing(name, root, here, error)) from error
-    if name == "cifar10":
-        pixels = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()
-        labels, class_names = torch.tensor(found.targets), found.classes
-    else:
-        pixels, labels = found.data[:, None], found.targets
-        class_names = DIGITS if name == "mnist" else found.classes
-    return Dataset(_resize(from_bytes(pixels), size), labels, tuple(class_names))
-
-
-def _missing(name: str, root: Path, here: bool, error: Exception) -> str:
-    """What was tried for the set ``name``, and what to do."""
-    source = _SOURCES[name]
-    why = " ".join(str(error).split()) or type(error).__name__
-    folder = root / source.folder
-    if here:
-        return (
-            f"{name}: the files in {folder} cannot be read ({why}); remove that folder and they "
-            "are downloaded again"
-        )
-    return (
-        f"{name}: not all of {', '.join(source.files)} are in {folder}, and the download failed "
-        f"({why}). Offline, put these files there, or set TUTORIAL_DATA to the folder that holds "
-        f"{source.folder}, or use glyphs or circles, which are drawn and need no files"
-    )
+"""What ``load`` knows by name, and how it gets each; ``folder:PATH`` is for your own images."""
+NAMES = tuple(DATASETS)
 
 
 def _remove_empty(folder: Path) -> None:
-    """Removes ``folder`` and the one above it where a failed download left them empty."""
+    """Removes ``folder`` and its parent if a failed download left them empty."""
     for place in (folder, folder.parent):
-        with contextlib.suppress(OSError):  # not there, or not empty: then it stays
+        with contextlib.suppress(OSError):  # does not exist, or is not empty and stays
             place.rmdir()
-
-
-@contextlib.contextmanager
-def _patience() -> Iterator[None]:
-    """Gives up on a server that says nothing; torchvision itself would wait for ever."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_PATIENCE)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def _resize(images: Tensor, size: int | None) -> Tensor:
@@ -239,5 +278,5 @@ def _load_folder(path: str, size: int, split: str) -> Dataset:
 
 
 def _hidden(file: Path) -> bool:
-    """Whether a path leads through a hidden folder or to a hidden file, as tools make them."""
+    """Whether a path contains a hidden file or folder, such as those that tools create."""
     return any(part.startswith((".", "__MACOSX")) for part in file.parts)

@@ -1,8 +1,9 @@
-"""Digits drawn from fonts, whose outlines are kept as distance fields.
+"""Digits drawn from fonts, whose outlines are stored as distance fields.
 
-A signed distance field says for each point how deep it lies inside the glyph. Turning, scaling and
-thickening a glyph is then a look-up at other places and a number added, and the anti-aliased edge
-comes for free: it is where the distance, in pixels of the picture, passes from -1/2 to 1/2.
+A signed distance field holds for each point how deep inside the glyph it is. To rotate, scale or
+thicken a glyph is then to look the field up at other points and to add a number, and the
+anti-aliased edge comes for free: it is where the distance, in pixels of the picture, goes from -1/2
+to 1/2.
 """
 
 import importlib.util
@@ -16,8 +17,8 @@ from torch import Tensor
 
 from tutorial_lib._validate import MissingFileError
 
-# Upright, bold, slanted; with serifs and without; all among the fonts that matplotlib ships. Left
-# out are DejaVu Sans Mono (a dot in its zero) and cmmi10 (old-style digits of differing heights).
+# Upright, bold, slanted; with and without serifs; all ship with matplotlib. Left out: DejaVu Sans
+# Mono (its zero has a dot) and cmmi10 (old-style digits of different heights).
 FONTS = (
     *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique"),
     *("DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic", "DejaVuSerif-BoldItalic"),
@@ -26,7 +27,7 @@ FONTS = (
 )
 _CANVAS = 96  # side of a distance field
 _BOX = 72  # the longer side of a glyph on it
-_REACH = 15  # distances are exact up to here; farther ones only say "far"
+_REACH = 15  # distances are exact up to here and cut off beyond
 
 
 def draw(
@@ -43,7 +44,7 @@ def draw(
     """Pictures of digits, white (1) on black (0).
 
     Args:
-        font, digit: (N,) int64, places in ``FONTS`` and 0..9.
+        font, digit: (N,) int64, indices into ``FONTS`` and 0..9.
         size: side of the pictures in pixels.
         scale: (N,), the longer side of the digit as a share of ``size``.
         turn: (N,), radians, clockwise.
@@ -72,23 +73,23 @@ def draw(
 
 @lru_cache(maxsize=1)
 def distance_fields() -> Tensor:
-    """How deep each point lies inside each glyph, (fonts, 10, canvas, canvas), in its pixels.
+    """How deep inside each glyph each point is, (fonts, 10, canvas, canvas), in canvas pixels.
 
-    A pixel that the outline crosses is as deep as its gray says, 1/2 being on the outline; from
-    there the distance counts on, outwards and inwards. (The exact distance to a black-and-white
-    mask instead would have the mask's stairs.)
+    The gray level of a pixel that the outline crosses gives its depth, 1/2 being on the outline;
+    distances inwards and outwards are measured from there. (Distances to a black-and-white mask
+    would show the mask's stairs.)
     """
     folder = font_folder()
     glyphs = [glyph(folder / f"{name}.ttf", str(digit)) for name in FONTS for digit in range(10)]
-    grey = torch.stack(glyphs)
+    ink = torch.stack(glyphs)
     far = torch.tensor(float(_REACH))
-    outside = _spread(torch.where(grey > 0, (0.5 - grey).clamp(min=0), far))
-    inside = _spread(torch.where(grey < 1, (grey - 0.5).clamp(min=0), far))
+    outside = _spread(torch.where(ink > 0, (0.5 - ink).clamp(min=0), far))
+    inside = _spread(torch.where(ink < 1, (ink - 0.5).clamp(min=0), far))
     return (inside - outside).view(len(FONTS), 10, _CANVAS, _CANVAS)
 
 
 def font_folder() -> Path:
-    """Where matplotlib keeps its fonts; it is looked up, not imported, which takes a moment.
+    """Where matplotlib keeps its fonts, found without importing it, which is slow.
 
     Raises:
         FileNotFoundError: matplotlib or its fonts are not installed.
@@ -117,10 +118,10 @@ def glyph(path: Path, digit: str) -> Tensor:
 
 
 def _spread(start: Tensor) -> Tensor:
-    """The least of "distance to another pixel plus what that starts with", cut at ``_REACH``.
+    """For each pixel, the least root of distance^2 + start^2 over all pixels, cut at ``_REACH``.
 
-    Of ``start`` (N, H, W), both taken squared: squared distances are sums over the axes, so the
-    least is found along columns first and along rows of that result second.
+    ``start`` is (N, H, W). A squared distance is a sum over the axes, so the minimum is taken along
+    columns first and then along the rows of that result.
     """
     squares = start.square()
     for axis, around in ((1, [0, 0, _REACH, _REACH]), (2, [_REACH, _REACH])):
