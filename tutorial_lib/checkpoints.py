@@ -11,7 +11,6 @@ between them leaves new weights with the new card still called ``NAME.json.tmp``
 finds it by the checksum.
 """
 
-import hashlib
 import json
 import os
 import platform
@@ -21,13 +20,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from tutorial_lib import _files, _validate, hardware
+from tutorial_lib import _files, _sealed, _validate, hardware
 from tutorial_lib._typing import Condition, EpsModel
+from tutorial_lib._validate import UserError
 from tutorial_lib.networks.unet import TinyUNet, TwoLevelUNet
 from tutorial_lib.predictions import TARGETS, as_eps_model
 from tutorial_lib.schedules import NoiseSchedule
@@ -41,10 +39,9 @@ SHIPPED = Path(__file__).resolve().parent.parent / "data"
 FORMAT = 1
 _ALPHA_BAR, _NETWORK = "schedule.alpha_bar", "network."
 _PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
-_PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError, ValueError):
     """A checkpoint that cannot be found, read or believed; the message names the file."""
 
 
@@ -73,10 +70,9 @@ class Checkpoint:
         return tuple(self.card["dataset"]["class_names"]) if known else ()
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the images that it was trained on."""
-        channels, height, width = self.card["dataset"]["image_shape"]
-        return channels, height, width
+    def image_shape(self) -> tuple[int, ...]:
+        """The shape of one example that it was trained on: (C, H, W) for images."""
+        return tuple(self.card["dataset"]["image_shape"])
 
     def conditioned(self, condition: Condition) -> EpsModel:
         """The model that is told what each sample of its batch is to be.
@@ -115,16 +111,11 @@ def save_checkpoint(
     """
     _validate.one_of("target", target, TARGETS)
     weights_path, card_path = _pair(Path(path))
-    # a copy each: tied weights share their memory, which safetensors does not write
-    tensors = {
-        _NETWORK + name: t.detach().cpu().contiguous().clone()
-        for name, t in network.state_dict().items()
-    }
-    tensors[_ALPHA_BAR] = schedule.alpha_bar.cpu()
-    weights = safetensors.torch.save(tensors)
+    tensors = {_NETWORK + name: t for name, t in network.state_dict().items()}
+    weights = _sealed.plain_content({**tensors, _ALPHA_BAR: schedule.alpha_bar})
     full_card = {
         "format": FORMAT,
-        "weights": {"file": weights_path.name, **_fingerprint(weights)},
+        "weights": {"file": weights_path.name, **_sealed.fingerprint(weights)},
         "network": {
             "class": type(network).__name__,
             "config": getattr(network, "config", None),
@@ -154,17 +145,15 @@ def load_checkpoint(
             broken, weights that do not fit the network.
     """
     weights_path = find_checkpoint(path)
-    weights = _read(weights_path)
-    if is_pickle(weights):
-        raise CheckpointError(pickle_message(weights_path))
-    card = _believed_card(weights_path, weights)
     try:
-        tensors = safetensors.torch.load(weights)
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{weights_path} is no safetensors file: {error}") from error
+        weights = _sealed.read_bytes(weights_path)
+        card = _believed_card(weights_path, weights)
+        tensors = _sealed.plain_tensors(weights_path, weights)
+    except _sealed.SealError as error:
+        raise CheckpointError(str(error)) from error
     schedule = _schedule(weights_path, tensors)
     own = {k.removeprefix(_NETWORK): v for k, v in tensors.items() if k.startswith(_NETWORK)}
-    filled = _filled(weights_path, card["network"], own, network)
+    filled = _with_weights(weights_path, card["network"], own, network)
     filled = hardware.placed(filled, torch.device(device)).eval()
     schedule = schedule.to(device)
     model = as_eps_model(filled, schedule, card["target"])
@@ -184,7 +173,7 @@ def find_checkpoint(path: Path | str) -> Path:
     if path.is_dir():
         return _newest(path)
     if path.suffix in _PICKLE_SUFFIXES and path.exists():
-        raise CheckpointError(pickle_message(path))
+        raise CheckpointError(_sealed.pickle_message(path))
     weights_path, card_path = _pair(path)
     if weights_path.exists():
         return weights_path
@@ -215,10 +204,6 @@ def _pair(path: Path) -> tuple[Path, Path]:
     return path.with_name(path.name + ".safetensors"), path.with_name(path.name + ".json")
 
 
-def _fingerprint(content: bytes) -> dict[str, Any]:
-    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-
-
 def _commit(weights_path: Path, weights: bytes, card_path: Path, card: bytes) -> None:
     """Puts both files in place; if anything fails before the first move, neither."""
     try:
@@ -234,11 +219,11 @@ def _finish_commit(weights_path: Path, card_path: Path) -> None:
     waiting = _files.temporary(card_path)
     if not waiting.exists() or not weights_path.exists():
         return
-    if _names(waiting, _fingerprint(weights_path.read_bytes())):
+    if _is_card_of(waiting, _sealed.fingerprint(weights_path.read_bytes())):
         os.replace(waiting, card_path)
 
 
-def _names(card_path: Path, fingerprint: Mapping[str, Any]) -> bool:
+def _is_card_of(card_path: Path, fingerprint: Mapping[str, Any]) -> bool:
     """Whether the card at ``card_path`` is whole and speaks of weights with this fingerprint."""
     try:
         said = json.loads(card_path.read_bytes())["weights"]
@@ -247,24 +232,17 @@ def _names(card_path: Path, fingerprint: Mapping[str, Any]) -> bool:
         return False
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
-
-
 def _believed_card(weights_path: Path, weights: bytes) -> dict[str, Any]:
     """The card of these weights, or an error that says what is wrong with which file."""
     _, card_path = _pair(weights_path)
-    fingerprint = _fingerprint(weights)
+    fingerprint = _sealed.fingerprint(weights)
     waiting = _files.temporary(card_path)
-    if not _names(card_path, fingerprint) and _names(waiting, fingerprint):
+    if not _is_card_of(card_path, fingerprint) and _is_card_of(waiting, fingerprint):
         card_path = waiting  # the save was cut off between its two moves
     if not card_path.exists():
         raise CheckpointError(f"{card_path} is missing, the card of {weights_path.name}")
     try:
-        card = json.loads(_read(card_path))
+        card = json.loads(_sealed.read_bytes(card_path))
         said = card["weights"]
         size, digest = int(said["bytes"]), str(said["sha256"])
         needed = card["format"], card["network"]["class"], card["network"]["config"], card["target"]
@@ -293,13 +271,13 @@ def _schedule(path: Path, tensors: Mapping[str, Tensor]) -> NoiseSchedule:
         raise CheckpointError(f"{path} holds no valid noise schedule: {error}") from error
 
 
-def _filled(
+def _with_weights(
     path: Path, about: Mapping[str, Any], tensors: dict[str, Tensor], network: nn.Module | None
 ) -> nn.Module:
     """The network with its weights; an error that lists what does not fit."""
     built = network is None
     if network is None:
-        network = _empty(path, about)
+        network = _network_of(path, about)
     wrong = misfits(network.state_dict(), tensors)
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
@@ -310,7 +288,7 @@ def _filled(
     return network
 
 
-def _empty(path: Path, about: Mapping[str, Any]) -> nn.Module:
+def _network_of(path: Path, about: Mapping[str, Any]) -> nn.Module:
     """The network that a card names, without memory for its weights: they come from the file."""
     name = about["class"]
     if name not in NETWORKS:
@@ -324,15 +302,30 @@ def _empty(path: Path, about: Mapping[str, Any]) -> nn.Module:
         raise CheckpointError(f"the card of {path} does not describe a {name}: {error}") from error
 
 
-def misfits(expected: Mapping[str, Tensor], came: Mapping[str, Tensor]) -> list[str]:
-    """What keeps the tensors that came from being the tensors expected, a phrase each."""
-    found = [f"{name} is missing" for name in expected if name not in came]
-    found += [f"{name} is not part of it" for name in came if name not in expected]
-    for name in expected.keys() & came.keys():
-        if expected[name].shape != came[name].shape:
-            shapes = f"{tuple(came[name].shape)}, expected {tuple(expected[name].shape)}"
-            found.append(f"{name} has shape {shapes}")
-    return sorted(found)
+def misfits(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    """What keeps the given tensors from being the expected ones, a phrase each."""
+    wrong = [f"{name} is missing" for name in expected if name not in given]
+    wrong += [f"{name} is not part of it" for name in given if name not in expected]
+    for name in expected.keys() & given.keys():
+        if expected[name].shape != given[name].shape:
+            shapes = f"{tuple(given[name].shape)}, expected {tuple(expected[name].shape)}"
+            wrong.append(f"{name} has shape {shapes}")
+    return sorted(wrong)
+
+
+def step_name(step: int) -> str:
+    """The name, without suffix, of what a run saves after ``step`` steps."""
+    return f"step-{step:08d}"
+
+
+def step_of(path: Path) -> int:
+    """The step in the name of a file that ``step_name`` named."""
+    return int(path.stem.removeprefix("step-"))
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The weights files of the checkpoints that a run left in ``folder``, oldest first."""
+    return sorted(folder.glob("step-*.safetensors"))
 
 
 def _newest(folder: Path) -> Path:
@@ -340,20 +333,7 @@ def _newest(folder: Path) -> Path:
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise CheckpointError(f"{folder} holds no checkpoint (no .safetensors file)")
-    if len(weights) > 1 and not all(path.stem.startswith("step-") for path in weights):
+    if len(weights) > 1 and weights != checkpoints_in(folder):
         names = ", ".join(path.stem for path in weights)
         raise CheckpointError(f"{folder} holds several checkpoints ({names}): name one of them")
     return weights[-1]
-
-
-def is_pickle(content: bytes) -> bool:
-    """Whether a file begins as pickles do, or the archives of torch.save.
-
-    Safetensors begin with eight bytes of length and then "{"; a length of 640, say, gives them
-    the first two bytes of a pickle.
-    """
-    return content.startswith(_PICKLE_STARTS) and content[8:9] != b"{"
-
-
-def pickle_message(path: Path) -> str:
-    return f"{path} is a pickle, which could run code when read; only .safetensors is loaded"

@@ -31,7 +31,7 @@ class LabelledModel(Protocol):
     ``EpsModel``.
     """
 
-    def __call__(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor: ...
+    def __call__(self, x_t: Tensor, t: Tensor, condition: Tensor, /) -> Tensor: ...
 
 
 def drop_condition(

@@ -18,7 +18,14 @@ Weight = Callable[[NoiseSchedule, Steps], PerSample]
 
 @runtime_checkable
 class StepSampler(Protocol):
-    """Draws the steps of a training batch and may learn from the losses that came of them."""
+    """Draws the steps of a training batch, and may learn from the losses seen there.
+
+    Attributes:
+        learns: whether ``update`` changes anything; where it does not, nobody needs to call it.
+    """
+
+    @property
+    def learns(self) -> bool: ...
 
     def draw(
         self, count: int, *, generator: torch.Generator | None, device: torch.device | str
@@ -28,6 +35,14 @@ class StepSampler(Protocol):
 
     def update(self, t: Steps, losses: PerSample) -> None:
         """Takes note of the losses (B,) that were seen at steps ``t`` (B,)."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that it has learned; empty where it learns nothing."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restores what ``state_dict`` gave."""
         ...
 
 
@@ -100,11 +115,27 @@ def _one_each(name: str, factors: Tensor, losses: PerSample) -> PerSample:
     return factors.to(losses)
 
 
-class UniformSteps:
-    """Each t in 1..T equally likely, every sample on its own (Ho et al. 2020, algorithm 1)."""
+class _FixedSteps:
+    """What step samplers share that do not learn."""
+
+    learns = False
 
     def __init__(self, num_steps: int) -> None:
         self.num_steps = _validate.whole_number("num_steps", num_steps, at_least=1)
+
+    def update(self, t: Steps, losses: PerSample) -> None:
+        """Learns nothing: the distribution of t stays as it is."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Empty: there is nothing to remember."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restores nothing: there is nothing to remember."""
+
+
+class UniformSteps(_FixedSteps):
+    """Each t in 1..T equally likely, every sample on its own (Ho et al. 2020, algorithm 1)."""
 
     def draw(
         self,
@@ -118,20 +149,14 @@ class UniformSteps:
         t = torch.randint(1, self.num_steps + 1, (count,), generator=generator, device=where)
         return t.to(device), torch.ones(count, device=device)
 
-    def update(self, t: Steps, losses: PerSample) -> None:
-        """Learns nothing: uniform stays uniform."""
 
-
-class StratifiedSteps:
+class StratifiedSteps(_FixedSteps):
     """Uniform on 1..T over many batches, evenly spread within each one.
 
     The range is cut into as many equal pieces as the batch has samples and t is drawn once in each
     (the low-discrepancy sampler of Kingma et al. 2021, "Variational diffusion models", app. I.1,
     with a draw a piece). Each sample's t is still uniform; the loss just jumps about less.
     """
-
-    def __init__(self, num_steps: int) -> None:
-        self.num_steps = _validate.whole_number("num_steps", num_steps, at_least=1)
 
     def draw(
         self,
@@ -148,9 +173,6 @@ class StratifiedSteps:
         t = (position * self.num_steps).long().clamp(max=self.num_steps - 1) + 1
         return t, torch.ones(count, device=device)
 
-    def update(self, t: Steps, losses: PerSample) -> None:
-        """Learns nothing: stratified stays uniform over batches."""
-
 
 class ImportanceSteps:
     """Draws often the t whose losses are large: p_t proportional to sqrt(E[L_t^2]).
@@ -164,6 +186,8 @@ class ImportanceSteps:
         uniform_share: the share of draws that stay uniform, so that no t is forgotten (0.001 in the
             authors' code).
     """
+
+    learns = True
 
     def __init__(self, num_steps: int, *, history: int = 10, uniform_share: float = 0.001) -> None:
         self.num_steps = _validate.whole_number("num_steps", num_steps, at_least=1)

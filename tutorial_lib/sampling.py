@@ -16,7 +16,6 @@ the number of processes and the interruptions.
 """
 
 import dataclasses
-import hashlib
 import json
 import math
 import re
@@ -27,12 +26,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import safetensors.torch
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from tutorial_lib import _files, _validate, hardware, samplers
+from tutorial_lib import _files, _sealed, _validate, hardware, samplers
 from tutorial_lib._random import Streams, normal_like
 from tutorial_lib._typing import Condition, EpsModel
 from tutorial_lib._validate import FileError, InvalidTypeError, InvalidValueError
@@ -51,10 +49,6 @@ SHARD = 1024
 _FORMAT = 2
 _ONCE_IMPLIED = {"guidance": 1.0}
 """What the manifests of older folders leave out."""
-_NO_SUM = b"0" * 64
-"""What stands in a shard in place of its checksum while that is computed."""
-_SUM = re.compile(rb'sha256\\": \\"([0-9a-f]{64})\\"')
-"""Where the checksum stands: in JSON that is a string of the header's JSON."""
 
 
 @dataclass(frozen=True)
@@ -300,13 +294,9 @@ def _write_shard(
     elif (labels := labels_of(checkpoint, recipe, numbers)) is not None:
         tensors["labels"] = labels
     device = hardware.describe_device(checkpoint.schedule.alpha_bar.device)
-    notes = {"first": numbers.start, "sha256": _NO_SUM.decode()}
-    notes |= {"batch": recipe.batch, "device": device}
-    # One entry: safetensors would write several in another order each time.
-    content = safetensors.torch.save(tensors, metadata={"about": json.dumps(notes)})
-    content = content.replace(_NO_SUM, _checksum(content), 1)  # the header comes first
+    facts = {"first": numbers.start, "batch": recipe.batch, "device": device}
     try:
-        _files.write_whole(path, content)
+        _sealed.write(path, tensors, facts)
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror}; resume when it can be") from error
 
@@ -317,26 +307,17 @@ def _look(path: Path, numbers: range) -> tuple[str, dict[str, Tensor]]:
     An incomplete one was whole for a smaller ``count``.
     """
     try:
-        content = path.read_bytes()
+        found = path.read_bytes()
     except FileNotFoundError:
         return "missing", {}
-    found = _SUM.search(content)
-    if found is None:
+    try:
+        tensors, facts = _sealed.opened(path, found)
+    except _sealed.SealError:
         return "damaged", {}
-    start, stop = found.span(1)
-    if _checksum(content[:start] + _NO_SUM + content[stop:]) != found[1]:
-        return "damaged", {}
-    size = int.from_bytes(content[:8], "little")  # of the header, which is JSON
-    notes = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["about"])
-    tensors = safetensors.torch.load(content)
     missing = len(numbers) - len(tensors["images"])
-    if notes["first"] != numbers.start or missing < 0:  # whole, but another's
+    if facts["first"] != numbers.start or missing < 0:  # whole, but another's
         return "damaged", {}
     return ("incomplete" if missing else "whole"), tensors
-
-
-def _checksum(content: bytes) -> bytes:
-    return hashlib.sha256(content).hexdigest().encode()
 
 
 def _places(folder: Path, count: int, shard: int) -> Iterator[tuple[Path, range]]:

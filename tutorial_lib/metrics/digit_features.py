@@ -5,19 +5,16 @@ answer says which digit an image shows; its features, one layer before, put imag
 close together. Distances between sets of features are in ``metrics``.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import NamedTuple
 
-import safetensors
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tutorial_lib import _validate
+from tutorial_lib import _sealed, _validate
 from tutorial_lib._typing import Images
 from tutorial_lib.checkpoints import SHIPPED, CheckpointError
 
@@ -156,15 +153,17 @@ def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:
     """The card and the tensors of a file, if its checksum is the one on the card."""
     card_path = path.with_suffix(".json")
     try:
-        content, card = path.read_bytes(), json.loads(card_path.read_bytes())
-        digest = card["file"]["sha256"]
-    except OSError as error:
-        raise CheckpointError(f"cannot read {error.filename}: {error.strerror}") from error
+        content, card_content = _sealed.read_bytes(path), _sealed.read_bytes(card_path)
+    except _sealed.SealError as error:
+        raise CheckpointError(str(error)) from error
+    try:
+        card = json.loads(card_content)
+        stated = card["file"]["sha256"]
     except (ValueError, LookupError, TypeError) as error:
-        raise CheckpointError(f"{card_path} is no card of {path.name}: {error}") from error
-    if hashlib.sha256(content).hexdigest() != digest:
+        raise CheckpointError(f"{card_path} is not the card of {path.name}: {error}") from error
+    if _sealed.fingerprint(content)["sha256"] != stated:
         raise CheckpointError(f"{path} is corrupt: its checksum is not what its card says")
     try:
-        return card, safetensors.torch.load(content)
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{path} is no safetensors file: {error}") from error
+        return card, _sealed.plain_tensors(path, content)
+    except _sealed.SealError as error:
+        raise CheckpointError(str(error)) from error

@@ -1,7 +1,89 @@
-"""Which images a training step gets, and how they reach the device."""
+"""What a run trains on, which examples a step gets, and how they reach the device."""
+
+import zlib
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from tutorial_lib import _validate
+from tutorial_lib._typing import Condition, States
+from tutorial_lib._validate import InvalidTypeError, InvalidValueError
+from tutorial_lib.datasets import Dataset
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """What a run trains on: images, points, latents, or anything else with a batch axis.
+
+    Attributes:
+        x: (N, ...) float32, N at least 1.
+        condition: int64 with a row an example, labels (N,) or words (N, L); None for none.
+        class_names: the names of the labels, where they have names.
+    """
+
+    x: States
+    condition: Condition | None
+    class_names: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, data: object) -> "Examples":
+        """``data`` as examples; nothing is copied.
+
+        Args:
+            data: a ``Dataset``, a float32 tensor (N, ...), or a pair of that and its condition.
+
+        Raises:
+            TypeError, ValueError: it is none of these, empty, or not finite.
+        """
+        if isinstance(data, Examples):
+            return data
+        if isinstance(data, Dataset):
+            return cls(data.images, data.labels, data.class_names)
+        x, condition = data if isinstance(data, tuple) and len(data) == 2 else (data, None)
+        if not isinstance(x, Tensor):
+            kinds = "a Dataset, a tensor (N, ...) or a pair of a tensor and its condition"
+            raise InvalidTypeError(f"data must be {kinds}, got {_validate.describe(data)}")
+        if x.dtype != torch.float32:
+            raise InvalidTypeError(f"data must be float32, got {x.dtype}")
+        if x.ndim < 2 or not x.numel():
+            shape = tuple(x.shape)
+            raise InvalidValueError(f"data must have shape (N, ...), N >= 1; got {shape}")
+        if not x.isfinite().all():
+            raise InvalidValueError("data must be finite, got NaN or infinity")
+        if condition is not None:
+            _check_condition(condition, len(x))
+        return cls(x, condition)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Enough of the data to notice other data: shapes, class names, checksums of 256 examples
+        and of every condition."""
+        every = max(1, len(self.x) // 256)
+        some = self.x[::every].contiguous().cpu().numpy()
+        conditions = b""
+        if self.condition is not None:
+            conditions = self.condition.contiguous().cpu().numpy().tobytes()
+        return {
+            "images": list(self.x.shape),
+            "class_names": list(self.class_names),
+            "crc32": zlib.crc32(some.tobytes()),
+            "labels_crc32": zlib.crc32(conditions),
+        }
+
+
+def _check_condition(condition: object, count: int) -> None:
+    if not isinstance(condition, Tensor) or condition.dtype != torch.int64:
+        got = _validate.describe(condition)
+        if isinstance(condition, Tensor):
+            got = str(condition.dtype)
+        raise InvalidTypeError(f"the condition in data must be an int64 tensor, got {got}")
+    if condition.ndim not in (1, 2) or len(condition) != count:
+        expected = f"({count},) or ({count}, L), a row for each example"
+        shape = tuple(condition.shape)
+        raise InvalidValueError(f"the condition in data must have shape {expected}; got {shape}")
+    if (condition < 0).any():
+        raise InvalidValueError("the condition in data must be 0 or more everywhere")
 
 
 class Shuffled:
@@ -28,52 +110,53 @@ class Shuffled:
 
     @property
     def rest(self) -> Tensor:
-        """What is left of the order, int64; with the generator's state, all that is to come."""
+        """What is left of the order, int64; with the generator's state it decides all to come."""
         return self.order[self.position :]
 
-    def go_on_with(self, rest: Tensor) -> None:
+    def resume(self, rest: Tensor) -> None:
         """Takes ``rest`` first, then new orders."""
         self.order, self.position = rest.to(self.generator.device), 0
 
 
-class Store:
-    """Images and labels, on the device or in this machine's own memory.
+class DataStore:
+    """Examples and their conditions, on the device or in this machine's own memory.
 
-    From there a batch travels through pinned memory, which the GPU reads by itself: the step
+    From there a batch travels through pinned memory, which the GPU reads by itself, so the step
     does not wait for it.
 
     Args:
-        images: (N, C, H, W).
-        labels: int64 (N,); None where nobody asks for them.
+        x: (N, ...).
+        condition: int64 (N, ...); None where nobody asks for it.
         device: where the batches go.
-        home: the device that holds them: ``device`` or the CPU. Numbers for ``pick`` should be
-            there too; others have to be fetched, which waits.
-        layout: how the pixels of a batch lie in memory.
+        kept_on: the device that holds the data: ``device`` or the CPU. Indices for ``pick`` should
+            be there too; others have to be fetched, which waits.
+        layout: how the pixels of a batch are laid out in memory.
     """
 
     def __init__(
         self,
-        images: Tensor,
-        labels: Tensor | None,
+        x: Tensor,
+        condition: Tensor | None,
         device: torch.device,
-        home: torch.device,
+        kept_on: torch.device,
         layout: torch.memory_format = torch.channels_last,
     ) -> None:
-        self.device, self.home, self.layout = device, home, layout
-        self.images = images.to(self.home)
-        self.labels = None if labels is None else labels.to(self.home)
+        self.device, self.kept_on = device, kept_on
+        self.layout = layout if x.ndim == 4 else torch.contiguous_format
+        self.x = x.to(kept_on)
+        self.condition = None if condition is None else condition.to(kept_on)
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.x)
 
     def pick(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The images (B, C, H, W), in the layout, and labels (B,) of the given numbers (B,)."""
-        index = index.to(self.home)
-        x0 = self._sent(self.images[index]).contiguous(memory_format=self.layout)
-        return x0, None if self.labels is None else self._sent(self.labels[index])
+        """The examples (B, ...), in the layout, and conditions (B, ...) at the indices (B,)."""
+        index = index.to(self.kept_on)
+        x0 = self._sent(self.x[index]).contiguous(memory_format=self.layout)
+        return x0, None if self.condition is None else self._sent(self.condition[index])
 
     def _sent(self, batch: Tensor) -> Tensor:
-        if self.home == self.device:
+        if self.kept_on == self.device:
             return batch
         if self.device.type == "cuda":
             batch = batch.pin_memory()

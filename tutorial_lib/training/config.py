@@ -5,15 +5,17 @@ import functools
 import math
 import os
 import shlex
-from collections.abc import Callable, Mapping
+import typing
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tutorial_lib import _validate, hardware, losses, schedules
-from tutorial_lib.checkpoints import TARGETS
-from tutorial_lib.hardware import parallel
+from tutorial_lib._validate import InvalidTypeError, InvalidValueError
+from tutorial_lib.predictions import TARGETS
 from tutorial_lib.schedules import NoiseSchedule
+from tutorial_lib.training.optimizers import OPTIMIZERS
 
 SCHEDULES: dict[str, Callable[[int], NoiseSchedule]] = {
     "linear": schedules.linear_schedule,
@@ -25,22 +27,21 @@ STEP_SAMPLERS: dict[str, Callable[[int], losses.StepSampler]] = {
     "stratified": losses.StratifiedSteps,
     "importance": losses.ImportanceSteps,
 }
-WEIGHTS: dict[str, losses.Weight | None] = {
-    "none": None,
-    "p2": losses.p2_weight,
-    "min_snr": losses.min_snr_weight,
-    "v": losses.v_weight,
-    "x0": losses.x0_weight,
+Weigh = Callable[["TrainConfig"], losses.Weight | None]
+WEIGHTS: dict[str, Weigh] = {
+    "none": lambda config: None,
+    "p2": lambda config: losses.p2_weight,
+    "min_snr": lambda config: functools.partial(losses.min_snr_weight, gamma=config.min_snr_gamma),
+    "v": lambda config: losses.v_weight,
+    "x0": lambda config: losses.x0_weight,
 }
 DECAYS: dict[str, Callable[[float], float]] = {
     "constant": lambda fraction: 1.0,
     "linear": lambda fraction: 1 - fraction,
     "cosine": lambda fraction: 0.5 * (1 + math.cos(math.pi * fraction)),
 }
-OPTIMIZERS = ("muon", "adamw")
-
 LARGEST_SEED = 2**32 - 1
-"""Torch's generator on the CPU looks at 32 bits: with more, different seeds would be the same."""
+"""Torch's generator on the CPU uses 32 bits: larger seeds would repeat smaller ones."""
 
 MAY_CHANGE = {
     *("root", "device", "precision", "compile", "accumulate"),  # compared as they turn out
@@ -48,9 +49,9 @@ MAY_CHANGE = {
     *("out", "checkpoint_every", "keep", "sample_every", "log_every"),
     *("progress", "tensorboard", "resume"),
 }
-"""Fields of a config that may be others when a run is resumed."""
+"""Fields of a config that may change when a run is resumed."""
 
-OF_ONE_PROCESS = {"root", "device", "out", "progress", "tensorboard"}
+MAY_DIFFER_BETWEEN_PROCESSES = {"root", "device", "out", "progress", "tensorboard"}
 """Fields that may differ from one process of a run to another; ``out`` is that of the first."""
 
 
@@ -72,7 +73,7 @@ class TrainConfig:
     num_steps: int = 1000
     """T, how often an image is noised (noise steps)."""
     target: str = "v"
-    """What the network is trained to say: eps, v or x0; samplers get eps in any case."""
+    """What the network is trained to predict: eps, v or x0; samplers get eps in any case."""
     weight: str = "min_snr"
     """How much each t counts in the eps loss: none, p2, min_snr, v or x0."""
     min_snr_gamma: float = 5.0
@@ -113,9 +114,9 @@ class TrainConfig:
     patch: int = 2
     """Side of the patch that becomes one position of the network (pixels)."""
     conditional: bool = False
-    """Whether the network is told the class of each image."""
+    """Whether the network is told what each example shows: its class, or other conditions."""
     label_drop: float = 0.1
-    """Share of the classes hidden in training, in [0, 1]; unused unless conditional."""
+    """Share of the conditions hidden in training, in [0, 1]; unused unless conditional."""
 
     device: str = "auto"
     """Where to train: auto, cpu, cuda or mps."""
@@ -129,7 +130,7 @@ class TrainConfig:
     out: Path | None = None
     """Folder of the run, new or empty; None takes the next free runs/DATASET-N."""
     resume: bool = False
-    """Whether to go on with the run in out, from its newest state; without one, it begins."""
+    """Whether to resume the run in out, from its newest state; without one, it begins."""
     checkpoint_every: int | None = None
     """Steps between checkpoints (training steps); None writes one, at the end."""
     keep: int | None = None
@@ -147,15 +148,19 @@ class TrainConfig:
         for name in ("root", "out"):
             object.__setattr__(self, name, _path(name, getattr(self, name)))
         _check_config(self)
-        for field in dataclasses.fields(self):  # NumPy's numbers are welcome; JSON has only its own
-            kind, value = _NUMBERS.get(field.type), getattr(self, field.name)
-            if kind is not None and value is not None:
-                object.__setattr__(self, field.name, kind(value))
+        for name, annotation in typing.get_type_hints(type(self)).items():
+            kind, value = _NUMBERS.get(annotation), getattr(self, name)
+            if kind is not None and value is not None:  # NumPy's numbers too; JSON has only its own
+                object.__setattr__(self, name, kind(value))
         object.__setattr__(self, "widths", tuple(map(int, self.widths)))
 
-    def command(self) -> str:
-        """The command line that asks for this config; fields at their defaults are left out."""
-        words = [*parallel.launch_words(), "tutorial_lib", "train"]
+    def command(self, launcher: Sequence[str] = ("python", "-m")) -> str:
+        """The command line that asks for this config; fields at their defaults are left out.
+
+        Args:
+            launcher: the words before ``tutorial_lib``, such as those that start several processes.
+        """
+        words = [*launcher, "tutorial_lib", "train"]
         for field in dataclasses.fields(self):
             value, flag = getattr(self, field.name), field.name.replace("_", "-")
             if value == field.default:
@@ -177,7 +182,7 @@ class TrainConfig:
         """The reverse of ``as_dict``, also where it went through JSON.
 
         Raises:
-            TypeError, ValueError: a field that there is not, or that cannot be meant.
+            TypeError, ValueError: an unknown field, or an invalid value.
         """
         paths = {name: Path(fields[name]) for name in ("root", "out") if fields.get(name)}
         widths = {"widths": tuple(fields["widths"])} if "widths" in fields else {}
@@ -186,17 +191,15 @@ class TrainConfig:
 
 def weight_of(config: TrainConfig) -> losses.Weight | None:
     """The weight of each t in the loss; None weighs all alike."""
-    if config.weight == "min_snr":
-        return functools.partial(losses.min_snr_weight, gamma=config.min_snr_gamma)
-    return WEIGHTS[config.weight]
+    return WEIGHTS[config.weight](config)
 
 
 def _path(name: str, value: object) -> Path | None:
-    """``value`` as a path; TypeError where it can be none."""
+    """``value`` as a path; TypeError where it is not one."""
     if value is None:
         return None
     if not isinstance(value, str | os.PathLike):
-        raise TypeError(f"{name} must be a path, got {_validate.describe(value)}")
+        raise InvalidTypeError(f"{name} must be a path, got {_validate.describe(value)}")
     return Path(os.fspath(value))
 
 
@@ -204,9 +207,9 @@ _NUMBERS: dict[Any, type] = {int: int, int | None: int, float: float, float | No
 
 
 def _check_config(config: TrainConfig) -> None:
-    """Raises for the first field that cannot be meant, naming it."""
+    """Raises for the first invalid field, naming it."""
     if not isinstance(config.dataset, str) or not config.dataset:
-        raise TypeError(f"dataset must be a name, got {_validate.describe(config.dataset)}")
+        raise InvalidTypeError(f"dataset must be a name, got {_validate.describe(config.dataset)}")
     names = {
         "schedule": SCHEDULES,
         "target": TARGETS,
@@ -220,19 +223,19 @@ def _check_config(config: TrainConfig) -> None:
     for name, options in names.items():
         _validate.one_of(name, getattr(config, name), options)
     if _validate.whole_number("seed", config.seed, at_least=0) > LARGEST_SEED:
-        raise ValueError(f"seed must be below 2^32, got {config.seed}")
+        raise InvalidValueError(f"seed must be below 2^32, got {config.seed}")
     for name in ("conditional", "compile", "resume", "progress", "tensorboard"):
         if not isinstance(getattr(config, name), bool):
-            came = _validate.describe(getattr(config, name))
-            raise TypeError(f"{name} must be True or False, got {came}")
+            got = _validate.describe(getattr(config, name))
+            raise InvalidTypeError(f"{name} must be True or False, got {got}")
     for name in ("num_steps", "batch_size", "blocks", "patch", "accumulate", "log_every"):
         _validate.whole_number(name, getattr(config, name), at_least=1)
     if config.batch_size % config.accumulate:
-        raise ValueError(
+        raise InvalidValueError(
             f"accumulate must divide batch_size, {config.batch_size}; got {config.accumulate}"
         )
     if config.resume and config.out is None:
-        raise ValueError("resume needs out, the folder of the run to go on with")
+        raise InvalidValueError("resume needs out, the folder of the run to resume")
     for name in ("size", "steps", "bottom_blocks", "checkpoint_every", "keep", "sample_every"):
         if getattr(config, name) is not None:
             _validate.whole_number(name, getattr(config, name), at_least=1)
@@ -244,8 +247,12 @@ def _check_config(config: TrainConfig) -> None:
     if config.max_seconds is not None:
         _validate.number("max_seconds", config.max_seconds, low=1e-3, high=math.inf)
     elif config.steps is None:
-        raise ValueError("steps and max_seconds must not both be None: the run would never end")
+        raise InvalidValueError(
+            "steps and max_seconds must not both be None: the run would never end"
+        )
     if not isinstance(config.widths, tuple) or not config.widths:
-        raise TypeError(f"widths must be a tuple of ints, got {_validate.describe(config.widths)}")
+        raise InvalidTypeError(
+            f"widths must be a tuple of ints, got {_validate.describe(config.widths)}"
+        )
     for width in config.widths:
         _validate.whole_number("widths", width, at_least=1)

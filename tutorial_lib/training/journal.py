@@ -1,8 +1,11 @@
 """The losses of a run: read off the device, checked, shown, timed and written down."""
 
+import dataclasses
 import json
 import math
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,30 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tutorial_lib import _files
+from tutorial_lib._validate import InvalidValueError, UserError
 from tutorial_lib.hardware.parallel import ALONE, Ranks
+from tutorial_lib.training.run_folder import RunFolder
 
 
-class TrainingError(RuntimeError):
-    """A run that cannot go on; the message names the step and what to try."""
+class TrainingError(UserError, RuntimeError):
+    """A run that cannot continue; the message names the step and what to try."""
+
+
+@dataclass
+class Position:
+    """Where the lines of the metrics have got to: what a resumed journal needs besides losses.
+
+    Attributes:
+        logged: the steps that the lines so far are about.
+        logged_seconds: the time of the last line, in seconds of training.
+        smoothed: the running average of the loss, for the progress bar.
+        lr: the learning rate of the last step that was read.
+    """
+
+    logged: int = 0
+    logged_seconds: float = 0.0
+    smoothed: float = 0.0
+    lr: float = 0.0
 
 
 class Journal:
@@ -30,6 +52,7 @@ class Journal:
         progress: whether to show the bar.
         tensorboard: whether to write event files for TensorBoard too.
         ranks: of the run; only the first writes and shows.
+        clock: the time in seconds, from any start.
 
     Raises:
         ValueError: ``tensorboard`` where it is not installed.
@@ -45,37 +68,42 @@ class Journal:
         progress: bool = True,
         tensorboard: bool = False,
         ranks: Ranks = ALONE,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.path = folder / "metrics.jsonl"
+        places = RunFolder(folder)
+        self.path = places.metrics
         self.batch_size, self.log_every, self.ranks = batch_size, log_every, ranks
         self.losses: list[float] = []
         self._total = None if steps is None else steps * batch_size
         self._progress = progress and ranks.writes
-        self._board_folder = folder / "tensorboard" if tensorboard and ranks.writes else None
+        self._board_folder = places.tensorboard if tensorboard and ranks.writes else None
         self._board: Any = None
         self._waiting: list[tuple[Tensor, float]] = []
-        self._logged, self._logged_seconds = 0, 0.0
-        self._smoothed, self._lr, self._earlier = 0.0, 0.0, 0.0
+        self._position, self._earlier_seconds = Position(), 0.0
+        self._clock = clock
 
     def facts(self) -> dict[str, Any]:
-        """What ``go_on`` needs besides the losses, as JSON can hold it."""
-        own = ("_logged", "_logged_seconds", "_smoothed", "_lr")
-        return {name.removeprefix("_"): getattr(self, name) for name in own}
+        """What ``resume`` needs besides the losses, as JSON can hold it."""
+        return dataclasses.asdict(self._position)
 
-    def go_on(self, losses: list[float], facts: dict[str, Any], seconds: float) -> None:
-        """Goes on after the steps whose losses are given; lines written later are taken out.
+    def resume(self, losses: list[float], facts: Mapping[str, Any], seconds: float) -> None:
+        """Continues after the steps whose losses are given; lines written later are removed.
+
+        Args:
+            losses: of the steps so far.
+            facts: what ``facts`` returned then.
+            seconds: of training so far.
 
         Raises:
             TrainingError: the metrics cannot be written.
         """
-        self.losses, self._earlier = losses, seconds
-        for name, value in facts.items():
-            setattr(self, f"_{name}", value)
+        self.losses, self._earlier_seconds = losses, seconds
+        self._position = Position(**facts)
         if not self.ranks.writes:
             return
         try:
             before = self.path.read_text("utf-8") if self.path.exists() else ""
-            kept = [line for line in before.splitlines() if _step_of(line) <= self._logged]
+            kept = [line for line in before.splitlines() if _step_in(line) <= self._position.logged]
             _files.write_whole(self.path, "".join(line + "\n" for line in kept).encode())
         except OSError as error:
             raise TrainingError(f"cannot write {self.path}: {error.strerror}") from error
@@ -93,7 +121,7 @@ class Journal:
             unit_scale=True,
             disable=not self._progress,
         )
-        self._start = time.perf_counter()
+        self._start = self._clock()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -103,7 +131,7 @@ class Journal:
 
     def seconds(self) -> float:
         """Seconds of training so far. An accelerator may lag behind, up to the last ``read``."""
-        return self._earlier + time.perf_counter() - self._start
+        return self._earlier_seconds + self._clock() - self._start
 
     @property
     def unread(self) -> int:
@@ -131,11 +159,13 @@ class Journal:
                 advice = "try a smaller lr, a longer warmup or precision fp32"
                 raise TrainingError(f"the loss is {value} at step {step}; {advice}")
             self.losses.append(value)
-            self._lr = lr
-            self._smoothed += (value - self._smoothed) * max(0.02, 1 / len(self.losses))
+            self._position.lr = lr
+            self._position.smoothed += (value - self._position.smoothed) * max(
+                0.02, 1 / len(self.losses)
+            )
             if len(self.losses) % self.log_every == 0:
                 self._write(seconds)
-        self._bar.set_postfix_str(f"loss {self._smoothed:.4f}", refresh=False)
+        self._bar.set_postfix_str(f"loss {self._position.smoothed:.4f}", refresh=False)
         self._bar.update(len(values) * self.batch_size)
         self._waiting.clear()
         return seconds
@@ -143,7 +173,7 @@ class Journal:
     def finish(self) -> float:
         """Reads what is left and writes the last line, also an early one; see ``read``."""
         seconds = self.read()
-        if len(self.losses) > self._logged:
+        if len(self.losses) > self._position.logged:
             self._write(seconds)
         return seconds
 
@@ -154,16 +184,16 @@ class Journal:
 
     def _write(self, seconds: float) -> None:
         """Adds a line to the metrics: the mean loss since the line before."""
-        recent = self.losses[self._logged :]
-        passed = max(seconds - self._logged_seconds, 1e-9)
+        recent = self.losses[self._position.logged :]
+        passed = max(seconds - self._position.logged_seconds, 1e-9)
         line = {
             "step": len(self.losses),
             "loss": sum(recent) / len(recent),
-            "lr": self._lr,
+            "lr": self._position.lr,
             "seconds": round(seconds, 3),
             "images_per_second": round(len(recent) * self.batch_size / passed, 1),
         }
-        self._logged, self._logged_seconds = len(self.losses), seconds
+        self._position.logged, self._position.logged_seconds = len(self.losses), seconds
         if not self.ranks.writes:
             return
         try:
@@ -182,10 +212,10 @@ def check_tensorboard() -> None:
         import torch.utils.tensorboard  # noqa: F401
     except ImportError as error:
         advice = "pip install tensorboard, or leave out the option"
-        raise ValueError(f"tensorboard is not installed: {advice}") from error
+        raise InvalidValueError(f"tensorboard is not installed: {advice}") from error
 
 
-def _step_of(line: str) -> float:
+def _step_in(line: str) -> float:
     """The step that a line of the metrics is about; infinite for a line that was cut off."""
     try:
         return int(json.loads(line)["step"])

@@ -1,24 +1,26 @@
-"""Muon: steps along the orthogonalized momentum, for weights that are matrices.
+"""The optimizers of a run: AdamW, and Muon for weights that are matrices.
 
-Adam scales each number on its own. Muon looks at a weight as the matrix it is, and replaces the
+Adam scales each number on its own. Muon treats a weight as the matrix it is, and replaces the
 momentum M = U S V' by about U V': every direction moves as fast as every other.
 """
 
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from tutorial_lib import _validate
+from tutorial_lib._validate import InvalidValueError
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the odd polynomial a s + b s^3 + c s^5 that pulls singular values to about 1 (Jordan 2024)."""
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(Optimizer):
     """Momentum, orthogonalized by a Newton-Schulz iteration (Jordan et al. 2024).
 
     A convolution kernel (out, in, h, w) counts as a matrix (out, in h w). torch.optim.Muon does
@@ -68,7 +70,7 @@ class Muon(torch.optim.Optimizer):
             moved = [p for p in group["params"] if p.grad is not None]
             if not moved:
                 continue
-            directions = orthogonalise(self._momenta(moved, group["momentum"]), group["iterations"])
+            directions = orthogonalize(self._momenta(moved, group["momentum"]), group["iterations"])
             for parameter, direction in zip(moved, directions, strict=True):
                 outputs, inputs = direction.shape
                 size = group["lr"] * math.sqrt(max(1.0, outputs / inputs))
@@ -89,7 +91,7 @@ class Muon(torch.optim.Optimizer):
         return [matrix.flatten(1) for matrix in ahead]  # (out, in, h, w) -> (out, in h w)
 
 
-def orthogonalise(matrices: Sequence[Tensor], iterations: int = 5) -> list[Tensor]:
+def orthogonalize(matrices: Sequence[Tensor], iterations: int = 5) -> list[Tensor]:
     """For each matrix U S V' about U V', by Newton-Schulz steps on U S^2 U'.
 
     All matrices whose shorter sides are alike share one batch of products. Each is first divided
@@ -138,3 +140,92 @@ def is_matrix(module: nn.Module, parameter: Tensor) -> bool:
     The rows of a table are looked up one at a time; they make no linear map.
     """
     return parameter.ndim >= 2 and not isinstance(module, nn.Embedding)
+
+
+class Groups(NamedTuple):
+    """The parameters of a network that are trained, sorted by how they want to be treated.
+
+    Attributes:
+        matrices: matrices and kernels of linear maps.
+        tables: embeddings.
+        vectors: biases and scales.
+    """
+
+    matrices: list[nn.Parameter]
+    tables: list[nn.Parameter]
+    vectors: list[nn.Parameter]
+
+    @classmethod
+    def of(cls, network: nn.Module) -> "Groups":
+        """The groups of ``network``.
+
+        Raises:
+            ValueError: it has no parameter to train.
+        """
+        modules = network.modules()
+        owner = {p: module for module in modules for p in module.parameters(recurse=False)}
+        trained = [p for p in network.parameters() if p.requires_grad]
+        if not trained:
+            raise InvalidValueError("model must have a parameter to train, got none")
+        return cls(
+            matrices=[p for p in trained if is_matrix(owner[p], p)],
+            tables=[p for p in trained if p.ndim >= 2 and not is_matrix(owner[p], p)],
+            vectors=[p for p in trained if p.ndim < 2],
+        )
+
+
+class Rates(NamedTuple):
+    """What the optimizers of a run are set to; see ``TrainConfig`` for units."""
+
+    lr: float
+    muon_lr: float
+    weight_decay: float
+
+
+def adamw_for_all(groups: Groups, rates: Rates, device: torch.device) -> list[Optimizer]:
+    """One AdamW for every parameter."""
+    return _adamw([*groups.matrices, *groups.tables], groups.vectors, rates, device)
+
+
+def muon_and_adamw(groups: Groups, rates: Rates, device: torch.device) -> list[Optimizer]:
+    """Muon for matrices and kernels, AdamW for the rest."""
+    if not groups.matrices:
+        return adamw_for_all(groups, rates, device)
+    muon = Muon(groups.matrices, lr=rates.muon_lr, weight_decay=rates.weight_decay)
+    return [muon, *_adamw(groups.tables, groups.vectors, rates, device)]
+
+
+def _adamw(
+    decaying: list[nn.Parameter],
+    vectors: list[nn.Parameter],
+    rates: Rates,
+    device: torch.device,
+) -> list[Optimizer]:
+    # Vectors are left alone by weight decay: pulled towards 0 they would switch channels off.
+    groups = [
+        {"params": decaying, "weight_decay": rates.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if not groups:
+        return []
+    fused = device.type in ("cpu", "cuda", "mps")
+    return [torch.optim.AdamW(groups, lr=rates.lr, betas=(0.9, 0.99), fused=fused)]
+
+
+MakeOptimizers = Callable[[Groups, Rates, torch.device], list[Optimizer]]
+
+OPTIMIZERS: dict[str, MakeOptimizers] = {"muon": muon_and_adamw, "adamw": adamw_for_all}
+"""The optimizers that a config can name: each gives those that together move every parameter."""
+
+
+class AllOrNone:
+    """Several optimizers that look like one to a GradScaler: all of them step, or none does."""
+
+    def __init__(self, optimizers: list[Optimizer]) -> None:
+        self.optimizers = optimizers
+        self.param_groups = [group for o in optimizers for group in o.param_groups]
+
+    def step(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.step()

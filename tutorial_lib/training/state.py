@@ -1,35 +1,27 @@
 """The state of a run: all that the next training step depends on, in one file that checks itself.
 
-``state/step-NNNNNNNN.safetensors`` in the run folder holds the tensors; its header holds the
-other facts as JSON, and a checksum over every byte of the file. It is written beside its place,
-then moved into it: a crash at any moment leaves the states before it whole. The newest two are
-kept, so one that the disk has damaged costs the steps since the one before, and no more.
+``state/step-NNNNNNNN.safetensors`` in the run folder is a sealed file, see ``_sealed``. It is
+written beside its place, then moved into it: a crash at any moment leaves the states before it
+whole. The newest two are kept, so damage to one costs the steps since the one before, and no more.
 """
 
 import contextlib
-import hashlib
-import json
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from tutorial_lib import _files
-from tutorial_lib.checkpoints import CheckpointError, is_pickle, misfits, pickle_message
-
-FOLDER = "state"
-"""The folder of the states, inside that of the run."""
+from tutorial_lib import _sealed
+from tutorial_lib.checkpoints import CheckpointError, misfits
+from tutorial_lib.training.run_folder import RunFolder
 
 KEPT = 2
 """How many states stay: the newest, and one to fall back on."""
 
 FORMAT = 1
-_ZEROS = b"0" * 64  # where the checksum stands in the header, while it is being computed
 
 
 class State(NamedTuple):
@@ -38,7 +30,7 @@ class State(NamedTuple):
     Attributes:
         path: the file.
         tensors: by name.
-        facts: all that is no tensor, as JSON holds it.
+        facts: everything else, as JSON holds it.
     """
 
     path: Path
@@ -52,26 +44,19 @@ def save_state(
     """Writes the state of the run in folder ``run`` after ``step`` steps; removes older ones.
 
     Raises:
-        CheckpointError: it cannot be written (no space, no right to); those before it are whole.
+        CheckpointError: it cannot be written (no space, no permission); those before it are whole.
     """
-    folder = run / FOLDER
-    path = folder / f"step-{step:08d}.safetensors"
-    # a copy each: tied weights share their memory, which safetensors does not write
-    copies = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    said = json.dumps({"format": FORMAT, "step": step, **facts})
-    header = {"facts": said, "sha256": _ZEROS.decode()}
-    content = safetensors.torch.save(copies, metadata=header)
-    head, body = _split(content)
-    sealed = head.replace(_ZEROS, _checksum(head, body).encode(), 1)
+    folder = RunFolder(run)
+    path = folder.state(step)
     try:
-        folder.mkdir(exist_ok=True)
-        _files.write_whole(path, sealed + bytes(body))
+        folder.states.mkdir(exist_ok=True)
+        _sealed.write(path, tensors, {"format": FORMAT, "step": step, **facts})
     except OSError as error:
-        before = [found.name for found in _states(run) if found != path]
+        before = [found.name for found in folder.state_files() if found != path]
         kept = f"; {before[-1]} is whole" if before else ""
         raise CheckpointError(f"cannot write {path}: {error.strerror}{kept}") from error
-    for old in [*_states(run)[:-KEPT], *folder.glob("*.tmp")]:
-        with contextlib.suppress(OSError):  # it takes room, and does no harm
+    for old in [*folder.state_files()[:-KEPT], *folder.states.glob("*.tmp")]:
+        with contextlib.suppress(OSError):  # it takes up space, and does no harm
             old.unlink()
     return path
 
@@ -85,7 +70,7 @@ def newest_state(run: Path) -> State | None:
         CheckpointError: there are states, and every one is damaged.
     """
     damage = []
-    for path in reversed(_states(run)):
+    for path in reversed(RunFolder(run).state_files()):
         try:
             state = read_state(path)
         except CheckpointError as error:
@@ -106,23 +91,13 @@ def read_state(path: Path) -> State:
         CheckpointError: it cannot be read, is no state, or not what was written.
     """
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
-    if is_pickle(content):
-        raise CheckpointError(pickle_message(path))
-    try:
-        head, body = _split(content)
-        header = json.loads(head[8:])["__metadata__"]
-        stated = str(header["sha256"])
-        facts = json.loads(header["facts"])
-    except (ValueError, LookupError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged: its header cannot be read") from error
-    if _checksum(head.replace(stated.encode(), _ZEROS, 1), body) != stated:
-        raise CheckpointError(f"{path} is damaged: its checksum is not what its header says")
-    if facts["format"] != FORMAT:
-        raise CheckpointError(f"{path} has format {facts['format']}; this version reads {FORMAT}")
-    return State(path, safetensors.torch.load(content), facts)
+        tensors, facts = _sealed.read(path)
+    except _sealed.SealError as error:
+        raise CheckpointError(str(error)) from error
+    if facts.get("format") != FORMAT:
+        said = facts.get("format")
+        raise CheckpointError(f"{path} has format {said}; this version reads {FORMAT}")
+    return State(path, tensors, facts)
 
 
 def optimizer_tensors(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
@@ -170,21 +145,3 @@ def fill_module(state: State, prefix: str, module: nn.Module) -> None:
         name = type(module).__name__
         raise CheckpointError(f"{state.path} is for another network than this {name}: {wrong[0]}")
     module.load_state_dict(own)
-
-
-def _states(run: Path) -> list[Path]:
-    """The state files of a run, oldest first."""
-    found = (run / FOLDER).glob("step-*.safetensors")
-    return sorted(path for path in found if re.fullmatch(r"step-\d+", path.stem))
-
-
-def _split(content: bytes) -> tuple[bytes, memoryview]:
-    """The header of a safetensors file with its length before it, and what follows it."""
-    end = 8 + int.from_bytes(content[:8], "little")
-    return content[:end], memoryview(content)[end:]
-
-
-def _checksum(head: bytes, body: memoryview) -> str:
-    digest = hashlib.sha256(head)
-    digest.update(body)
-    return digest.hexdigest()

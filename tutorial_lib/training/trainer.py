@@ -10,39 +10,41 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tutorial_lib import hardware, losses
 from tutorial_lib._random import uniform
-from tutorial_lib._typing import EpsModel, Images, PerSample, Steps
-from tutorial_lib.checkpoints import as_eps_model
-from tutorial_lib.datasets import Dataset
+from tutorial_lib._typing import Condition, EpsModel, PerSample, States, Steps
+from tutorial_lib._validate import InvalidTypeError, InvalidValueError
+from tutorial_lib.guidance import replace_rows
 from tutorial_lib.hardware import parallel
 from tutorial_lib.hardware.parallel import ALONE, Ranks
 from tutorial_lib.networks.unet import TinyUNet
-from tutorial_lib.training import state as run_state
-from tutorial_lib.training.batches import Shuffled, Store
+from tutorial_lib.predictions import as_eps_model
+from tutorial_lib.training import state as states
+from tutorial_lib.training.batches import DataStore, Examples, Shuffled
 from tutorial_lib.training.config import DECAYS, SCHEDULES, STEP_SAMPLERS, TrainConfig, weight_of
 from tutorial_lib.training.journal import TrainingError
-from tutorial_lib.training.optimizers import Muon, is_matrix
+from tutorial_lib.training.optimizers import OPTIMIZERS, AllOrNone, Groups, Rates
+from tutorial_lib.training.randomness import dropout_states, set_dropout_state
 from tutorial_lib.training.state import State
 
 SMALLEST_SCALE = 2.0**-14
-"""Of fp16 losses; where gradients overflow even so, they are infinite in truth."""
+"""Of fp16 losses; where gradients overflow even at this scale, they really are infinite."""
 
 
 class Batch(NamedTuple):
-    """What a training step works on: images, how far to noise each, and with what.
+    """What a training step works on: examples, how far to noise each, and with what.
 
     Attributes:
-        x0: (B, C, H, W).
+        x0: (B, ...).
         t: int64 (B,).
         eps: of the shape of ``x0``.
         factor: (B,), how much each loss counts, for the way ``t`` was drawn.
-        labels: int64 (B,), some of them hidden; None for a network without classes.
+        condition: int64, labels (B,) or words (B, L), some rows hidden; None without conditions.
     """
 
-    x0: Images
+    x0: States
     t: Steps
-    eps: Images
+    eps: States
     factor: PerSample
-    labels: Steps | None
+    condition: Condition | None
 
     def parts(self, count: int) -> "list[Batch]":
         """The batch in ``count`` equal parts, in order."""
@@ -55,22 +57,24 @@ class Trainer:
 
     Args:
         config: everything that decides the run.
-        network: the network to train; it moves to ``device``, channels last where that is faster.
-        data: images and labels; they stay on ``device`` for the whole run where they fit.
+        network: the network to train; it moves to ``device``.
+        data: what to train on, as ``train`` takes it; it stays on ``device`` for the whole run
+            where it fits.
         device: where to train.
         precision: what the network computes in.
         ranks: the processes that share each batch.
 
     Raises:
-        ValueError: the network's answer has not the shape of the images, or the batch cannot be
-            shared evenly.
+        TypeError, ValueError: the data are of the wrong type or lack conditions that the config
+            asks for, the network's answer does not have the shape of the data, or the batch cannot
+            be shared evenly.
     """
 
     def __init__(
         self,
         config: TrainConfig,
         network: nn.Module,
-        data: Dataset,
+        data: object,
         device: torch.device,
         precision: hardware.Precision,
         ranks: Ranks = ALONE,
@@ -78,30 +82,32 @@ class Trainer:
         self.config, self.device, self.precision, self.ranks = config, device, precision, ranks
         if config.batch_size % (ranks.count * config.accumulate):
             parts = f"{config.accumulate} parts in {ranks.count} processes"
-            raise ValueError(f"batch_size must divide into {parts}, got {config.batch_size}")
+            raise InvalidValueError(f"batch_size must divide into {parts}, got {config.batch_size}")
+        examples = Examples.of(data)
         self.network = hardware.placed(network, device)
         self.schedule = SCHEDULES[config.schedule](config.num_steps).to(device)
         self.step_sampler = STEP_SAMPLERS[config.step_sampler](config.num_steps)
-        home = data_home(data.images.nbytes, device, ranks)
-        labels = data.labels if config.conditional else None
+        kept_on = data_device(examples.x.nbytes, device, ranks)
+        self.no_condition = _no_condition(config, network, examples, device)
+        condition = examples.condition if config.conditional else None
         layout = hardware.memory_format(network, device)
-        self.store = Store(data.images, labels, device, home, layout)
-        self.no_class = len(data.class_names)
-        # On the device, so that drawing t, noise and images never waits for the CPU.
+        self.store = DataStore(examples.x, condition, device, kept_on, layout)
+        # On the device, so that drawing t, noise and examples never waits for the CPU.
         self.generator = torch.Generator(device).manual_seed(config.seed)
-        self._draw_order(with_noise=home == device)
+        self._draw_order(with_noise=kept_on == device)
         self._check_answer()
         self.network.train()
         self._wrapped = ranks.wrap(self.network)
         self.ema = AveragedModel(self.network)  # of the weights that all ranks have by now
         self.steps_done, self.seconds = 0, 0.0
-        self.optimizers = _optimizers(config, self.network, device)
+        rates = Rates(config.lr, config.muon_lr, config.weight_decay)
+        self.optimizers = OPTIMIZERS[config.optimizer](Groups.of(self.network), rates, device)
         self.scaler = hardware.grad_scaler(device, precision)
         self._forward = hardware.compiled(self._wrapped) if config.compile else self._wrapped
         self.update_lr()
 
     def _draw_order(self, *, with_noise: bool) -> None:
-        """Draws the order of the images where the noise is drawn, or else on the CPU."""
+        """Draws the order of the examples where the noise is drawn, or else on the CPU."""
         own = torch.Generator().manual_seed(self.config.seed)
         self.order = Shuffled(len(self.store), self.generator if with_noise else own)
 
@@ -109,8 +115,8 @@ class Trainer:
         """One training step; its loss, a scalar that stays on the device."""
         batch = self._next_batch()
         each = self._backward(batch)
-        self._learn(batch.t, each)
-        together = _Together(self.optimizers)  # an overflow anywhere leaves out the whole step
+        self._learn_steps(batch.t, each)
+        together = AllOrNone(self.optimizers)  # an overflow anywhere leaves out the whole step
         self.scaler.unscale_(together)  # type: ignore[arg-type]
         if self.config.grad_clip:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.config.grad_clip)
@@ -122,13 +128,25 @@ class Trainer:
         self.steps_done += 1
         return (batch.factor * each).mean()
 
+    def _next_batch(self) -> Batch:
+        """This rank's share of the next batch; the random numbers are those of the whole one."""
+        count, share = self.config.batch_size, self.ranks.share
+        x0, condition = self.store.pick(share(self.order.take(count)))
+        if condition is not None and self.no_condition is not None:
+            hidden = uniform(count, self.generator, self.device) < self.config.label_drop
+            condition = replace_rows(condition, share(hidden), self.no_condition)
+        t, factor = self.step_sampler.draw(count, generator=self.generator, device=self.device)
+        shape = (count, *x0.shape[1:])
+        eps = torch.randn(shape, generator=self.generator, device=self.device)
+        return Batch(x0, share(t), share(eps), share(factor), condition)
+
     def _backward(self, batch: Batch) -> PerSample:
         """Adds up the gradients of the mean loss, part by part; the losses of the samples (B,)."""
         parts = batch.parts(self.config.accumulate)
         seen = []
         for number, part in enumerate(parts, 1):
-            last = number == len(parts)
-            with contextlib.nullcontext() if last else parallel.without_average(self._wrapped):
+            is_last = number == len(parts)
+            with contextlib.nullcontext() if is_last else parallel.without_average(self._wrapped):
                 each = self._losses(part)
                 loss = (part.factor * each).mean() / len(parts)
                 self.scaler.scale(loss).backward()
@@ -137,7 +155,7 @@ class Trainer:
 
     def _losses(self, batch: Batch) -> PerSample:
         """The weighted loss of each sample, (B,)."""
-        model = self._eps_model(self._forward, batch.labels)
+        model = self._eps_model(self._forward, batch.condition)
         weight = weight_of(self.config)
         try:
             each = losses.epsilon_losses(model, self.schedule, batch.x0, batch.t, batch.eps)
@@ -145,9 +163,13 @@ class Trainer:
             raise TrainingError(f"at step {self.steps_done + 1}: {error}") from error
         return each if weight is None else weight(self.schedule, batch.t).to(each) * each
 
-    def _learn(self, t: Steps, each: PerSample) -> None:
-        """Tells the step sampler what came of the steps of the whole batch."""
-        if self.config.step_sampler != "importance":  # the others learn nothing
+    def _eps_model(self, network: Callable[..., Tensor], condition: Condition | None) -> EpsModel:
+        model = as_eps_model(network, self.schedule, self.config.target, condition)
+        return hardware.in_precision(model, self.device, self.precision)
+
+    def _learn_steps(self, t: Steps, each: PerSample) -> None:
+        """Tells a step sampler that learns the losses of the whole batch."""
+        if not self.step_sampler.learns:
             return
         try:
             self.step_sampler.update(self.ranks.gather(t), self.ranks.gather(each))
@@ -186,78 +208,76 @@ class Trainer:
             fraction = max(fraction, foreseen / self.config.max_seconds)
         return lr_factor(min(1.0, fraction), self.config.warmup, self.config.decay)
 
-    def _next_batch(self) -> Batch:
-        """This rank's share of the next batch; the random numbers are those of the whole one."""
-        count, share = self.config.batch_size, self.ranks.share
-        x0, labels = self.store.pick(share(self.order.take(count)))
-        if labels is not None:
-            hidden = uniform(count, self.generator, self.device) < self.config.label_drop
-            labels = labels.masked_fill(share(hidden), self.no_class)
-        t, factor = self.step_sampler.draw(count, generator=self.generator, device=self.device)
-        shape = (count, *x0.shape[1:])
-        eps = torch.randn(shape, generator=self.generator, device=self.device)
-        return Batch(x0, share(t), share(eps), share(factor), labels)
-
-    def _eps_model(self, network: Callable[..., Tensor], labels: Tensor | None) -> EpsModel:
-        model = as_eps_model(network, self.schedule, self.config.target, labels)
-        return hardware.in_precision(model, self.device, self.precision)
+    def conditions_for(self, count: int) -> Condition | None:
+        """Conditions for ``count`` samples, on the device: every class in turn, or those of the
+        first examples; None without conditions."""
+        condition = self.store.condition
+        if condition is None:
+            return None
+        if condition.ndim == 1 and self.no_condition is not None:
+            return torch.arange(count, device=self.device) % self.no_condition
+        return condition[torch.arange(count, device=condition.device) % len(condition)].to(
+            self.device
+        )
 
     @torch.no_grad()
     def _check_answer(self) -> None:
-        """Asks once, so that a network which does not fit is known before anything is written."""
-        x0, labels = self.store.pick(torch.zeros(1, dtype=torch.int64, device=self.store.home))
+        """Calls the network once, so that one that does not fit is known before anything is
+        written."""
+        x0, condition = self.store.pick(
+            torch.zeros(1, dtype=torch.int64, device=self.store.kept_on)
+        )
         t = torch.ones(1, dtype=torch.int64, device=self.device)
-        answer = self._eps_model(self.network.eval(), labels)(x0, t)
+        answer = self._eps_model(self.network.eval(), condition)(x0, t)
         if answer.shape != x0.shape:
-            came, expected = tuple(answer.shape), tuple(x0.shape)
-            raise ValueError(f"model must answer with the shape of x_t, {expected}; got {came}")
+            got, expected = tuple(answer.shape), tuple(x0.shape)
+            message = f"model must answer with the shape of x_t, {expected}; got {got}"
+            raise InvalidValueError(message)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that the next step depends on: tensors by name, and what JSON can hold.
 
-        Every rank must ask: each has random numbers of its own, for dropout.
+        Every rank must call this: each has random numbers of its own, for dropout.
         """
         tensors = {
-            **run_state.module_tensors("network.", self.network),
-            **run_state.module_tensors("ema.", self.ema),
-            **run_state.optimizer_tensors(self.optimizers),
+            **states.module_tensors("network.", self.network),
+            **states.module_tensors("ema.", self.ema),
+            **states.optimizer_tensors(self.optimizers),
             "order": self.order.rest,
             "random.order": self.order.generator.get_state(),
             "random.run": self.generator.get_state(),
         }
-        for name, own in _dropout_states(self.device).items():
+        for name, own in dropout_states(self.device).items():
             tensors[f"random.{name}"] = self.ranks.gather(own[None])  # (ranks, bytes)
-        if isinstance(self.step_sampler, losses.ImportanceSteps):
-            kept = self.step_sampler.state_dict()
-            tensors.update({f"step_sampler.{name}": value for name, value in kept.items()})
+        for name, value in self.step_sampler.state_dict().items():
+            tensors[f"step_sampler.{name}"] = value
         facts = {"steps": self.steps_done, "seconds": self.seconds}
-        facts["data_on"] = self.order.generator.device.type  # as the run began: the order is its
+        facts["data_on"] = self.order.generator.device.type  # where the run began decides the order
         return tensors, {**facts, "scaler": self.scaler.state_dict()}
 
     def restore(self, state: State) -> None:
-        """Takes up the run where ``state`` has it.
+        """Continues the run from ``state``.
 
         Raises:
             CheckpointError: the state is of another network.
         """
         tensors, facts = state.tensors, state.facts
-        run_state.fill_module(state, "network.", self.network)
-        run_state.fill_module(state, "ema.", self.ema)
-        run_state.fill_optimizers(self.optimizers, tensors)
+        states.fill_module(state, "network.", self.network)
+        states.fill_module(state, "ema.", self.ema)
+        states.fill_optimizers(self.optimizers, tensors)
         self.scaler.load_state_dict(facts["scaler"])
-        # the order of before, also where the memory for the images is another now
+        # the same order as before, even if the data are kept elsewhere now
         self._draw_order(with_noise=facts["data_on"] == self.device.type)
         self.order.generator.set_state(tensors["random.order"])
-        self.order.go_on_with(tensors["order"])
+        self.order.resume(tensors["order"])
         self.generator.set_state(tensors["random.run"])
-        for name in _dropout_states(self.device):
+        for name in dropout_states(self.device):
             kept = tensors[f"random.{name}"]
             if self.ranks.rank < len(kept):  # a rank that was not there keeps its fresh numbers
                 # a copy: torch 2.11 crashes on a state that is a part of a larger tensor
-                _set_dropout_state(name, kept[self.ranks.rank].clone(), self.device)
-        if isinstance(self.step_sampler, losses.ImportanceSteps):
-            own = {k: tensors[f"step_sampler.{k}"] for k in self.step_sampler.state_dict()}
-            self.step_sampler.load_state_dict(own)
+                set_dropout_state(name, kept[self.ranks.rank].clone(), self.device)
+        learned = {name: tensors[f"step_sampler.{name}"] for name in self.step_sampler.state_dict()}
+        self.step_sampler.load_state_dict(learned)
         self.steps_done, self.seconds = facts["steps"], facts["seconds"]
         self.update_lr()
 
@@ -270,25 +290,13 @@ class Trainer:
             )
 
 
-def data_home(size: int, device: torch.device, ranks: Ranks) -> torch.device:
-    """Where data of ``size`` bytes stay: on ``device`` where they fit there on every rank.
+def data_device(size: int, device: torch.device, ranks: Ranks) -> torch.device:
+    """Where data of ``size`` bytes stay: on ``device`` if they fit there on every rank.
 
-    The order of the images is drawn where they are, so all ranks must have them on the same kind
-    of device: else each would go through an order of its own.
+    The order of the examples is drawn where they are, so all ranks must keep them on the same kind
+    of device: otherwise each would go through an order of its own.
     """
     return device if ranks.all(hardware.fits(size, device)) else torch.device("cpu")
-
-
-class _Together:
-    """Several optimizers as one, in the eyes of a GradScaler: all of them step, or none."""
-
-    def __init__(self, optimizers: list[torch.optim.Optimizer]) -> None:
-        self.optimizers = optimizers
-        self.param_groups = [group for o in optimizers for group in o.param_groups]
-
-    def step(self) -> None:
-        for optimizer in self.optimizers:
-            optimizer.step()
 
 
 def lr_factor(fraction: float, warmup: float, decay: str) -> float:
@@ -326,63 +334,66 @@ def update_ema(ema: AveragedModel, network: nn.Module, decay: float) -> None:
     ema.n_averaged += 1
 
 
-def new_network(config: TrainConfig, data: Dataset) -> TinyUNet:
+def new_network(config: TrainConfig, data: object) -> TinyUNet:
     """An untrained network as ``config`` describes it, for the images and classes of ``data``.
 
     Its first weights come from torch's global random state.
+
+    Args:
+        config: gives widths, blocks, patch, and whether the network is told classes.
+        data: as ``train`` takes it: (N, C, H, W), with labels (N,) where ``config.conditional``.
+
+    Raises:
+        ValueError: the data are not images or latents, or have words for conditions: a network for
+            them has to be passed to ``train`` as ``model``.
     """
+    examples = Examples.of(data)
+    if examples.x.ndim != 4:
+        shape = tuple(examples.x.shape)
+        raise InvalidValueError(f"model must be given for data that are not (N, C, H, W): {shape}")
     return TinyUNet(
-        data.images.shape[1],
+        examples.x.shape[1],
         widths=config.widths,
         blocks=config.blocks,
         patch=config.patch,
-        num_classes=len(data.class_names) if config.conditional else None,
+        num_classes=_class_count(examples) if config.conditional else None,
         bottom_blocks=config.bottom_blocks,
     )
 
 
-def _optimizers(
-    config: TrainConfig, network: nn.Module, device: torch.device
-) -> list[torch.optim.Optimizer]:
-    """The optimizers that together move every parameter once a step."""
-    owner = {p: module for module in network.modules() for p in module.parameters(recurse=False)}
-    trained = [p for p in network.parameters() if p.requires_grad]
-    if not trained:
-        raise ValueError("model must have a parameter to train, got none")
-    matrices = [p for p in trained if is_matrix(owner[p], p)]
-    tables = [p for p in trained if p.ndim >= 2 and not is_matrix(owner[p], p)]
-    vectors = [p for p in trained if p.ndim < 2]
-    optimizers: list[torch.optim.Optimizer] = []
-    if config.optimizer == "muon" and matrices:
-        optimizers.append(Muon(matrices, lr=config.muon_lr, weight_decay=config.weight_decay))
-        matrices = []
-    # Vectors are left alone by weight decay: pulled towards 0 they would switch channels off.
-    groups = [
-        {"params": [*matrices, *tables], "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    if groups:
-        fused = device.type in ("cpu", "cuda", "mps")
-        adamw = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.99), fused=fused)
-        optimizers.append(adamw)
-    return optimizers
+def _class_count(data: Examples) -> int:
+    """How many classes the labels of ``data`` have."""
+    labels = _condition_of(data)
+    if labels.ndim != 1:
+        shape = tuple(labels.shape)
+        raise InvalidValueError(
+            f"model must be given for conditions that are not labels (N,), got {shape}"
+        )
+    return len(data.class_names) or int(labels.max()) + 1
 
 
-def _dropout_states(device: torch.device) -> dict[str, Tensor]:
-    """The states of the global generators that networks draw from, uint8 each."""
-    states = {"cpu": torch.default_generator.get_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    if device.type == "mps":
-        states["mps"] = torch.mps.get_rng_state()
-    return states
+def _condition_of(data: Examples) -> Condition:
+    if data.condition is None:
+        raise InvalidValueError("conditional needs data with conditions: a pair (x, condition)")
+    return data.condition
 
 
-def _set_dropout_state(name: str, state: Tensor, device: torch.device) -> None:
-    if name == "cuda":
-        torch.cuda.set_rng_state(state, device)
-    elif name == "mps":
-        torch.mps.set_rng_state(state)
-    else:
-        torch.default_generator.set_state(state)
+def _no_condition(
+    config: TrainConfig, network: nn.Module, data: Examples, device: torch.device
+) -> Tensor | None:
+    """The row that means "no condition", on ``device``; None for an unconditional run."""
+    if not config.conditional:
+        return None
+    condition = _condition_of(data)
+    row = getattr(network, "no_condition", None)
+    if row is None and data.class_names:
+        row = torch.tensor(len(data.class_names))
+    if row is None:
+        message = "model must have no_condition, the row that means no condition"
+        raise InvalidValueError(f"{message}, of shape {tuple(condition.shape[1:])}")
+    if not isinstance(row, Tensor) or row.dtype != torch.int64:
+        raise InvalidTypeError("no_condition of model must be an int64 tensor")
+    if row.shape != condition.shape[1:]:
+        expected, got = tuple(condition.shape[1:]), tuple(row.shape)
+        raise InvalidValueError(f"no_condition of model must have shape {expected}; got {got}")
+    return row.to(device)
