@@ -25,11 +25,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import jaxtyping
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from tutorial_lib.datasets import Dataset
 
 torch.set_num_threads(1)
 
@@ -112,3 +116,11 @@ def _no_network() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket, "getaddrinfo", only_loopback)
         yield
+
+
+@pytest.fixture(scope="module")
+def discs() -> "Dataset":
+    """64 images of discs, 8 x 8 RGB, of six classes."""
+    from tutorial_lib import datasets  # not above: the shape checks are not in place there yet
+
+    return datasets.circles(64, size=8, seed=0)

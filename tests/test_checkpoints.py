@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from tutorial_lib import checkpoints, samplers, schedules
+from tutorial_lib import _sealed, checkpoints, samplers, schedules
 from tutorial_lib.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from tutorial_lib.networks.unet import TinyUNet, TwoLevelUNet
 from tutorial_lib.predictions import eps_from_v, eps_from_x0
@@ -248,12 +248,12 @@ def test_files_of_others_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "net", TwoLevelUNet(1, 8))
     safetensors.torch.save_file({"network.stem.weight": torch.ones(1)}, path)
     content = path.read_bytes()
-    edit_card(lambda card: card.update(weights=checkpoints._fingerprint(content)))(path)
+    edit_card(lambda card: card.update(weights=_sealed.fingerprint(content)))(path)
     with pytest.raises(CheckpointError, match=r"lacks 'schedule.alpha_bar'"):
         load_checkpoint(path)
     rising = {"schedule.alpha_bar": torch.tensor([1.0, 0.5, 0.7])}
     safetensors.torch.save_file(rising, path)
-    edit_card(lambda card: card.update(weights=checkpoints._fingerprint(path.read_bytes())))(path)
+    edit_card(lambda card: card.update(weights=_sealed.fingerprint(path.read_bytes())))(path)
     with pytest.raises(CheckpointError, match=r"no valid noise schedule: alpha_bar must fall"):
         load_checkpoint(path)
 

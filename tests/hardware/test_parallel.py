@@ -49,7 +49,7 @@ def test_two_processes_train_as_one(tmp_path: Path, forked: Forked) -> None:
     assert came["stopped"] == [1, 1]
     assert came["resumed"]
     assert re.search(
-        r"stopped and saved at step \d+ of 40; to go on, in each process: "
+        r"stopped and saved at step \d+ of 40; to resume, in each process: "
         r"training.resume\('.*/parts', data=data, model=model\)",
         came["log"],
     )

@@ -35,7 +35,7 @@ from tutorial_lib.datasets import Dataset
 from tutorial_lib.hardware import parallel
 from tutorial_lib.training import TrainConfig, train
 from tutorial_lib.training import state as run_state
-from tutorial_lib.training.trainer import Trainer, data_home
+from tutorial_lib.training.trainer import Trainer, data_device
 
 PATIENCE = 120.0
 CHILDREN: list[int] = []
@@ -377,7 +377,7 @@ def _see_less_memory(rank: int, place: Path, data: Dataset) -> None:
     """The images fit on the GPU of rank 0 alone."""
     hardware.fits = lambda size, device: rank == 0
     with parallel.processes(torch.device("cpu")) as ranks:
-        _say(place, rank, data_home(1, torch.device("cuda"), ranks))
+        _say(place, rank, data_device(1, torch.device("cuda"), ranks))
 
 
 def _take_turns(rank: int, place: Path, data: Dataset) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tutorial_lib.training.optimizers import COEFFICIENTS, Muon, orthogonalise
+from tutorial_lib.training.optimizers import COEFFICIENTS, Muon, orthogonalize
 
 
 def by_singular_values(matrix: torch.Tensor, iterations: int) -> torch.Tensor:
@@ -18,21 +18,21 @@ def by_singular_values(matrix: torch.Tensor, iterations: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("iterations", [1, 5])
-def test_orthogonalise_acts_on_singular_values_alone(iterations: int) -> None:
+def test_orthogonalize_acts_on_singular_values_alone(iterations: int) -> None:
     shapes = [(8, 27), (64, 32), (32, 64), (8, 8), (8, 30), (1, 5)]
     matrices = [torch.randn(shape) for shape in shapes]
-    for matrix, answer in zip(matrices, orthogonalise(matrices, iterations), strict=True):
+    for matrix, answer in zip(matrices, orthogonalize(matrices, iterations), strict=True):
         expected = by_singular_values(matrix, iterations).float()
         torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_gradient_of_zero_moves_nothing() -> None:
-    (answer,) = orthogonalise([torch.zeros(4, 6)])
+    (answer,) = orthogonalize([torch.zeros(4, 6)])
     assert torch.equal(answer, torch.zeros(4, 6))
 
 
 def test_singular_values_come_near_one() -> None:
-    answers = orthogonalise([torch.randn(16, 40), torch.randn(40, 16)])
+    answers = orthogonalize([torch.randn(16, 40), torch.randn(40, 16)])
     for answer in answers:
         values = torch.linalg.svdvals(answer)
         assert values.min() > 0.6
@@ -62,7 +62,7 @@ def test_steps_like_the_muon_of_torch_on_matrices() -> None:
 
 def test_a_kernel_counts_as_a_matrix_in_either_memory_format() -> None:
     kernel, gradient = torch.randn(6, 4, 3, 3), torch.randn(6, 4, 3, 3)
-    expected = kernel - 0.1 * orthogonalise([(1 - 0.95**2) * gradient.flatten(1)])[0].view(
+    expected = kernel - 0.1 * orthogonalize([(1 - 0.95**2) * gradient.flatten(1)])[0].view(
         6, 4, 3, 3
     )
     for memory_format in (torch.contiguous_format, torch.channels_last):

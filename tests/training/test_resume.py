@@ -2,13 +2,16 @@
 
 import dataclasses
 import errno
+import itertools
 import json
 import os
 import pickle
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +22,7 @@ from tutorial_lib import _files, datasets, hardware
 from tutorial_lib.checkpoints import CheckpointError, load_checkpoint
 from tutorial_lib.cli import program as cli
 from tutorial_lib.datasets import Dataset
-from tutorial_lib.training import TrainConfig, TrainingError, train
+from tutorial_lib.training import TrainConfig, TrainingError, saver, train
 from tutorial_lib.training import loop as training
 from tutorial_lib.training import state as run_state
 from tutorial_lib.training.config import MAY_CHANGE
@@ -112,47 +115,47 @@ def test_stopped_and_resumed_is_the_run_unstopped(
     made: dict = {} if own else {"widths": (8,)}
     steps = {"steps": 11} if settings.get("steps", 11) else {"steps": 11, "max_seconds": 1e6}
     settings = {**settings, **made, **steps}
-    if "max_seconds" in settings:  # a clock that stands still leaves the steps to decide
-        monkeypatch.setattr(training.time, "perf_counter", lambda: 0.0)
+    # a clock that stands still leaves the steps to decide
+    clock = (lambda: 0.0) if "max_seconds" in settings else time.perf_counter
 
     def model() -> nn.Module | None:
         return net() if own else None
 
-    whole = train(config_of(tmp_path / "whole", **settings), data=discs, model=model())
+    whole = train(config_of(tmp_path / "whole", **settings), data=discs, model=model(), clock=clock)
     with monkeypatch.context() as patch:
         stop_at(7, patch)
         with pytest.raises(Interrupted):
-            train(config_of(tmp_path / "parts", **settings), data=discs, model=model())
-    run = training.resume(tmp_path / "parts", data=discs, model=model())
+            train(config_of(tmp_path / "parts", **settings), data=discs, model=model(), clock=clock)
+    run = training.resume(tmp_path / "parts", data=discs, model=model(), clock=clock)
     assert left_behind(tmp_path / "parts") == left_behind(tmp_path / "whole")
     assert run.losses == whole.losses
     assert len(run.losses) == 11
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_killed_at_random_moments_it_goes_on_to_the_same_bits(
+def test_killed_at_random_moments_it_resumes_to_the_same_bits(
     tmp_path: Path, forked: Callable[[str, Path], dict]
 ) -> None:
-    came = forked("random", tmp_path)
-    assert came == {"killed": 20, "same": [True] * 20}
+    found = forked("random", tmp_path)
+    assert found == {"killed": 20, "same": [True] * 20}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_killed_at_every_change_of_a_file_it_goes_on_to_the_same_bits(
+def test_killed_at_every_change_of_a_file_it_resumes_to_the_same_bits(
     tmp_path: Path, forked: Callable[[str, Path], dict]
 ) -> None:
     """In the middle of each write, before each move, each removal and each new folder."""
-    came = forked("calls", tmp_path)
-    assert came["calls"] >= 40
-    assert came["same"] == [True] * came["calls"]
-    assert came["torn"] > 10, "no save was cut in two"
+    found = forked("calls", tmp_path)
+    assert found["calls"] >= 40
+    assert found["same"] == [True] * found["calls"]
+    assert found["torn"] > 10, "no save was cut in two"
 
 
 # --- stopping -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(
+def test_a_signal_ends_the_step_saves_and_says_how_to_resume(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -165,8 +168,10 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(
         stop_at(3, patch, number)
         assert cli.main(["train", *words]) == 128 + number
     said = capsys.readouterr()
-    command = said.err.partition("to go on: ")[2].split()
-    assert said.err.startswith("stopped and saved at step 3 of 5; to go on: python -m tutorial_lib")
+    command = said.err.partition("to resume: ")[2].split()
+    assert said.err.startswith(
+        "stopped and saved at step 3 of 5; to resume: python -m tutorial_lib"
+    )
     assert said.err.count("\n") == 1
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert load_checkpoint("runs/circles-1").card["steps"] == 3  # and can be sampled from
@@ -201,9 +206,9 @@ def test_a_stop_in_a_notebook_is_a_keyboard_interrupt(
 ) -> None:
     stop_at(2, monkeypatch, signal.SIGINT)
     call = rf"training.resume\('{tmp_path / 'run'}', data=data, model=model\)"
-    with pytest.raises(KeyboardInterrupt, match=rf"step 2 of 11; to go on: {call}$"):
+    with pytest.raises(KeyboardInterrupt, match=rf"step 2 of 11; to resume: {call}$"):
         train(config_of(tmp_path / "run"), data=discs, model=net())
-    with pytest.raises(KeyboardInterrupt, match=r"to go on: training.resume\('.*', data=data\)$"):
+    with pytest.raises(KeyboardInterrupt, match=r"to resume: training.resume\('.*', data=data\)$"):
         train(config_of(tmp_path / "tiny"), data=discs)
 
 
@@ -211,18 +216,18 @@ def test_a_stop_on_several_machines_says_what_each_has_to_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop_at(2, monkeypatch)
-    real = training._Keeper.how_to_go_on
+    real = saver.RunSaver.how_to_resume
 
-    def as_on_two_machines(keeper: training._Keeper) -> str:
+    def as_on_two_machines(run_saver: saver.RunSaver) -> str:
         counts = {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "2"}
         for name, value in {"RANK": "1", **counts}.items():
             monkeypatch.setenv(name, value)
-        return real(keeper)
+        return real(run_saver)
 
-    monkeypatch.setattr(training._Keeper, "how_to_go_on", as_on_two_machines)
+    monkeypatch.setattr(saver.RunSaver, "how_to_resume", as_on_two_machines)
     command = "torchrun --nnodes 2 --rdzv-backend c10d --rdzv-endpoint HOST:29500 "
     command += "--nproc-per-node 2 -m tutorial_lib train --size 8 .* --resume"
-    message = rf"to go on, on each machine \(HOST is one of them\): {command}"
+    message = rf"to resume, on each machine \(HOST is one of them\): {command}"
     with pytest.raises(Interrupted, match=message):
         train(config_of(tmp_path / "run"))
 
@@ -376,8 +381,9 @@ def test_a_change_that_matters_is_refused_by_name(tmp_path: Path, discs: Dataset
         other = OTHERS.get(field.name)
         if other is None:
             other = now + 1 if isinstance(now, int) else now / 3 + 0.01
+        changes: dict[str, Any] = {field.name: other}
         with pytest.raises(ValueError, match=rf"^{field.name} must be .*, as in the run to resume"):
-            training.resume(tmp_path / "run", data=discs, model=net(), **{field.name: other})
+            training.resume(tmp_path / "run", data=discs, model=net(), **changes)
     with pytest.raises(
         ValueError, match=r"precision must be fp32, as in the run to resume; got bf"
     ):
@@ -488,7 +494,7 @@ def test_the_newest_checkpoints_and_states_are_kept(tmp_path: Path, discs: Datas
 def test_long_steps_are_saved_by_the_clock(
     tmp_path: Path, discs: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    minutes = itertools.count(step=6)  # more than SAVE_SECONDS between two looks at the clock
     stop_at(5, monkeypatch, signal.SIGTERM)
     saved: list[int] = []
     real = run_state.save_state
@@ -499,7 +505,12 @@ def test_long_steps_are_saved_by_the_clock(
 
     monkeypatch.setattr(run_state, "save_state", save)
     with pytest.raises(Interrupted):
-        train(config_of(tmp_path / "run", log_every=1), data=discs, model=net())
+        train(
+            config_of(tmp_path / "run", log_every=1),
+            data=discs,
+            model=net(),
+            clock=lambda: 60.0 * next(minutes),
+        )
     assert saved == [1, 2, 3, 4, 5]
 
 

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop, taken note of instead of cutting a training step in two."""
+"""Signals that ask a run to stop, noted instead of cutting a training step in two."""
 
 import signal
 import threading
@@ -10,7 +10,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run that was asked to stop, and is saved; the message says how to go on.
+    """A run that was asked to stop, and is saved; the message says how to resume.
 
     Attributes:
         signal: the number of the signal that asked.
@@ -24,11 +24,11 @@ class Interrupted(KeyboardInterrupt):
 class Interrupts:
     """While it is entered, the first SIGINT or SIGTERM only sets ``signal``.
 
-    A second one does what it did before (as a rule it ends the program at once), unless
+    A second one does what it would have done before (usually end the program at once), unless
     ``patient``. Outside the main thread, where Python allows no handlers, nothing is caught.
 
     Attributes:
-        signal: the number of the signal that came; 0 while none has.
+        signal: the number of the signal that arrived; 0 while none has.
     """
 
     def __init__(self, *, patient: bool = False) -> None:

@@ -15,6 +15,8 @@ The road of one step: ``TrainConfig`` (``config``) comes to ``train`` here, whic
 
 import dataclasses
 import json
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,7 @@ def train(
     data: Data | None = None,
     model: nn.Module | None = None,
     decode: Decode | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Run:
     """Trains as ``config`` says and returns the run; its folder holds checkpoints and metrics.
 
@@ -100,6 +103,7 @@ def train(
             "no condition"; without it, labels of a ``Dataset`` have ``len(class_names)`` for that.
         decode: turns samples (N, ...) into images (N, 1 or 3, H, W) in [-1, 1], for the grids that
             ``config.sample_every`` asks for; None where the data are such images.
+        clock: the time in seconds, from any start; decides only where ``config.max_seconds`` does.
 
     Raises:
         ValueError: a data set, device or folder that does not exist or cannot be used, a model
@@ -125,7 +129,7 @@ def train(
             seed_dropout(config.seed + ranks.rank, ranks.device)
             trainer = Trainer(config, network, examples, ranks.device, precision, ranks)
             folder = Path(ranks.first_does(lambda: str(open_run_folder(config).path)))
-            return _run(trainer, examples, RunFolder(folder), passed_in, decode)
+            return _run(trainer, examples, RunFolder(folder), passed_in, decode, clock)
 
 
 def resume(
@@ -134,13 +138,14 @@ def resume(
     data: Data | None = None,
     model: nn.Module | None = None,
     decode: Decode | None = None,
+    clock: Callable[[], float] = time.perf_counter,
     **changes: Any,
 ) -> Run:
     """Resumes the run in the folder ``run``, to the bits that it would have had unstopped.
 
     Args:
         run: the folder; its config.json says what was asked for.
-        data, model, decode: as passed to ``train``; the weights of ``model`` are replaced.
+        data, model, decode, clock: as passed to ``train``; the weights of ``model`` are replaced.
         changes: fields of the config to change, such as ``steps`` for a longer run. From there on,
             the learning rate is that of the longer run. The result is the same as if that had been
             asked for at once only where ``decay`` is constant and the warm-up 0: otherwise a run
@@ -151,7 +156,7 @@ def resume(
         See also ``train``.
     """
     config = dataclasses.replace(asked_for(run), **changes)
-    return train(config, data=data, model=model, decode=decode)
+    return train(config, data=data, model=model, decode=decode, clock=clock)
 
 
 def _run(
@@ -160,6 +165,7 @@ def _run(
     folder: RunFolder,
     passed_in: list[str],
     decode: Decode | None,
+    clock: Callable[[], float],
 ) -> Run:
     """Steps until the time or the steps are spent; saves what is due on the way."""
     config, ranks = trainer.config, trainer.ranks
@@ -171,8 +177,9 @@ def _run(
         progress=config.progress,
         tensorboard=config.tensorboard,
         ranks=ranks,
+        clock=clock,
     )
-    saver = RunSaver(trainer, journal, data, folder, passed_in, decode)
+    saver = RunSaver(trainer, journal, data, folder, passed_in, decode, clock)
     if config.resume:
         saver.resume()
     read_every = _read_every(trainer.device)

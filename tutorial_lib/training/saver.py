@@ -109,7 +109,7 @@ class RunSaver:
             same = "".join(f", {name}={name}" for name in self.passed_in)
             again = f"training.resume({str(self.folder.path)!r}{same})"
             on_each = ", in each process" if self.ranks.count > 1 else ""
-        return f"stopped and saved at {where}; to go on{on_each}: {again}"
+        return f"stopped and saved at {where}; to resume{on_each}: {again}"
 
     def resume(self) -> None:
         """Continues from the newest state in the folder; from the start where there is none.
