@@ -16,6 +16,7 @@ the number of processes and the interruptions.
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import re
