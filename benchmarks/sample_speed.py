@@ -52,8 +52,9 @@ def ours(options: argparse.Namespace, precision: str) -> Callable[[], object]:
     """Our sampler with the network as ``load_checkpoint`` would hand it over."""
     device = hardware.pick_device()
     schedule = linear_schedule().to(device)
-    net = hardware.placed(Diffusers(), device).eval()
-    model = hardware.in_precision(net, device, hardware.pick_precision(precision, device))
+    net = hardware.laid_out(Diffusers(), device).eval()
+    chosen = hardware.pick_precision(precision, device)
+    model = hardware.in_precision(net, device, chosen, few_token_attention=True)
     walk = evenly_spaced(schedule.num_steps, options.steps)
     generator = torch.Generator().manual_seed(options.seed)
 

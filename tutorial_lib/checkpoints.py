@@ -138,7 +138,7 @@ def load_checkpoint(
         path: see ``find_checkpoint``.
         network: filled with the weights, for a class that is not the library's own; None builds
             the network that the card names.
-        device: where the network goes.
+        device: where the network goes, laid out in memory as is fastest there.
 
     Raises:
         CheckpointError: missing, truncated or corrupt files, a pickle, a card that is missing or
@@ -154,7 +154,7 @@ def load_checkpoint(
     schedule = _schedule(weights_path, tensors)
     own = {k.removeprefix(_NETWORK): v for k, v in tensors.items() if k.startswith(_NETWORK)}
     filled = _with_weights(weights_path, card["network"], own, network)
-    filled = hardware.placed(filled, torch.device(device)).eval()
+    filled = hardware.laid_out(filled, torch.device(device)).eval()
     schedule = schedule.to(device)
     model = as_eps_model(filled, schedule, card["target"])
     return Checkpoint(weights_path, card, filled, model, schedule)

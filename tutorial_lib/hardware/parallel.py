@@ -1,8 +1,8 @@
-"""Several processes that train one network: torch.distributed, and what one rank has to know.
+"""Several processes that train one network: torch.distributed, and what each rank has to know.
 
 ``torchrun`` starts the processes and tells each its rank. Every rank draws the same random numbers
 for the whole batch and works on its own share; the gradients are averaged. So the result is that
-of one process, but for the order in which numbers are added.
+of one process, except for the order in which numbers are added.
 """
 
 import contextlib
@@ -18,23 +18,21 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from tutorial_lib._validate import InvalidValueError, UserError
+from tutorial_lib.hardware import tuning
+
 PATIENCE = datetime.timedelta(minutes=10)
-"""How long a rank waits for the others; a download, saving and sampling must fit in, each."""
+"""How long a rank waits for the others: longer than a download, saving or sampling takes."""
 
 
 PORT = 29500
-"""Where processes on several machines meet, in the command that goes on with their run."""
-
-_OVER: list[Any] = []
-"""The process groups of runs that are over, kept on purpose. Who lets go of a group last joins its
-threads. Where that is the C++ part of DDP it does so while it holds Python's lock, for which such a
-thread may be waiting (gloo, torch 2.11): the process would never end."""
+"""Where processes on several machines meet, in the command that resumes their run."""
 
 T = TypeVar("T")
 
 
-class ParallelError(RuntimeError):
-    """The processes of a run have lost each other."""
+class ParallelError(UserError, RuntimeError):
+    """The processes of a run have lost touch with each other."""
 
 
 class Ranks:
@@ -60,7 +58,7 @@ class Ranks:
 
     @property
     def writes(self) -> bool:
-        """Whether this is the process that writes files and speaks."""
+        """Whether this is the process that writes files and messages."""
         return self.rank == 0
 
     def share(self, batch: Tensor) -> Tensor:
@@ -108,7 +106,7 @@ class Ranks:
         return not self.largest(float(not holds))[0]
 
     def first_does(self, work: Callable[[], str]) -> str:
-        """What ``work`` comes to on rank 0, the only one that does it.
+        """What ``work`` returns on rank 0, the only one that calls it.
 
         Raises:
             ParallelError: it failed there; rank 0 itself raises what ``work`` raised.
@@ -130,7 +128,7 @@ class Ranks:
         return box[0]
 
     def in_turns(self, work: Callable[[], T]) -> T:
-        """What ``work`` comes to here: first on rank 0, then on the first rank of every other
+        """What ``work`` returns here: first on rank 0, then on the first rank of every other
         machine, then on all others. So each finds what those before it have put on a disk.
 
         Raises:
@@ -188,26 +186,28 @@ def processes(device: torch.device) -> Iterator[Ranks]:
         raise ParallelError(f"{message} ({why})") from error
     finally:
         if ours and dist.is_initialized():
-            _OVER.append(dist.group.WORLD)
+            tuning.keep_process_group(dist.group.WORLD)
             dist.destroy_process_group()
 
 
 def launched() -> tuple[int, int]:
-    """The rank of this process and how many there are, as ``torchrun`` has told it.
+    """The rank of this process and how many there are, as ``torchrun`` has set them.
 
     Rank 0 of 1 where ``torchrun`` has not. One of its two variables without the other is left over
-    from something else: whoever believed it would wait for processes that nobody has started.
+    from something else, and would make us wait for processes that nobody has started.
 
     Raises:
-        ValueError: the two variables are no whole numbers, or RANK is not below WORLD_SIZE.
+        ValueError: the two variables are not whole numbers, or RANK is not below WORLD_SIZE.
     """
     rank, count = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
     if rank is None or count is None:
         return 0, 1
     if not (rank.isdecimal() and count.isdecimal() and int(rank) < int(count)):
         expected = "whole numbers with 0 <= RANK < WORLD_SIZE, or not be set"
-        came = f"RANK={rank!r} and WORLD_SIZE={count!r}"
-        raise ValueError(f"RANK and WORLD_SIZE in the environment must be {expected}; got {came}")
+        got = f"RANK={rank!r} and WORLD_SIZE={count!r}"
+        raise InvalidValueError(
+            f"RANK and WORLD_SIZE in the environment must be {expected}; got {got}"
+        )
     return int(rank), int(count)
 
 
@@ -239,7 +239,7 @@ def launch_words() -> list[str]:
 
 
 def machine_count() -> int:
-    """How many machines take part, by what ``torchrun`` has told this process."""
+    """How many machines take part, by what ``torchrun`` has set."""
     return int(os.environ.get("GROUP_WORLD_SIZE", "1"))
 
 

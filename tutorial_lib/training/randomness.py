@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from tutorial_lib.hardware.tuning import whole_state
+
 
 @contextlib.contextmanager
 def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
@@ -40,6 +42,7 @@ def dropout_states(device: torch.device) -> dict[str, Tensor]:
 
 def set_dropout_state(name: str, state: Tensor, device: torch.device) -> None:
     """Restores one of the ``dropout_states``."""
+    state = whole_state(state)
     if name == "cuda":
         torch.cuda.set_rng_state(state, device)
     elif name == "mps":

@@ -57,7 +57,7 @@ class Trainer:
 
     Args:
         config: everything that decides the run.
-        network: the network to train; it moves to ``device``.
+        network: the network to train; it moves to ``device``, laid out as is fastest there.
         data: what to train on, as ``train`` takes it; it stays on ``device`` for the whole run
             where it fits.
         device: where to train.
@@ -84,7 +84,7 @@ class Trainer:
             parts = f"{config.accumulate} parts in {ranks.count} processes"
             raise InvalidValueError(f"batch_size must divide into {parts}, got {config.batch_size}")
         examples = Examples.of(data)
-        self.network = hardware.placed(network, device)
+        self.network = hardware.laid_out(network, device)
         self.schedule = SCHEDULES[config.schedule](config.num_steps).to(device)
         self.step_sampler = STEP_SAMPLERS[config.step_sampler](config.num_steps)
         kept_on = data_device(examples.x.nbytes, device, ranks)
@@ -95,6 +95,7 @@ class Trainer:
         # On the device, so that drawing t, noise and examples never waits for the CPU.
         self.generator = torch.Generator(device).manual_seed(config.seed)
         self._draw_order(with_noise=kept_on == device)
+        self._calls_attention = False  # until ``_check_answer`` has looked
         self._check_answer()
         self.network.train()
         self._wrapped = ranks.wrap(self.network)
@@ -165,7 +166,8 @@ class Trainer:
 
     def _eps_model(self, network: Callable[..., Tensor], condition: Condition | None) -> EpsModel:
         model = as_eps_model(network, self.schedule, self.config.target, condition)
-        return hardware.in_precision(model, self.device, self.precision)
+        few = self._calls_attention
+        return hardware.in_precision(model, self.device, self.precision, few_token_attention=few)
 
     def _learn_steps(self, t: Steps, each: PerSample) -> None:
         """Tells a step sampler that learns the losses of the whole batch."""
@@ -228,9 +230,11 @@ class Trainer:
             torch.zeros(1, dtype=torch.int64, device=self.store.kept_on)
         )
         t = torch.ones(1, dtype=torch.int64, device=self.device)
-        answer = self._eps_model(self.network.eval(), condition)(x0, t)
-        if answer.shape != x0.shape:
-            got, expected = tuple(answer.shape), tuple(x0.shape)
+        model = self._eps_model(self.network.eval(), condition)
+        answers: list[Tensor] = []
+        self._calls_attention = hardware.calls_attention(lambda: answers.append(model(x0, t)))
+        if answers[0].shape != x0.shape:
+            got, expected = tuple(answers[0].shape), tuple(x0.shape)
             message = f"model must answer with the shape of x_t, {expected}; got {got}"
             raise InvalidValueError(message)
 
@@ -274,8 +278,7 @@ class Trainer:
         for name in dropout_states(self.device):
             kept = tensors[f"random.{name}"]
             if self.ranks.rank < len(kept):  # a rank that was not there keeps its fresh numbers
-                # a copy: torch 2.11 crashes on a state that is a part of a larger tensor
-                set_dropout_state(name, kept[self.ranks.rank].clone(), self.device)
+                set_dropout_state(name, kept[self.ranks.rank], self.device)
         learned = {name: tensors[f"step_sampler.{name}"] for name in self.step_sampler.state_dict()}
         self.step_sampler.load_state_dict(learned)
         self.steps_done, self.seconds = facts["steps"], facts["seconds"]
