@@ -127,8 +127,6 @@ def test_no_library_call_changes_how_the_process_keeps_memory(
 def test_a_network_of_small_groups_trains_in_contiguous_memory(
     tmp_path: Path, discs: Dataset
 ) -> None:
-    tmp_path: Path, discs: Dataset
-) -> None:
     class Small(nn.Module):
         def __init__(self) -> None:
             super().__init__()
