@@ -43,6 +43,8 @@ LAB_SETTINGS = {
     # Every cell is in the page, also those far below, so that a test can find them.
     "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
 }
+# It logs an error where a kernel is restarted before the debugger has had its answer.
+DISABLED = ("@jupyterlab/debugger-extension",)
 # What no lesson links to: hidden folders, what was built, downloads.
 NOT_COPIED = (".*", "build", "runs", "*.egg-info", "__pycache__", "*MNIST", "cifar-10*")
 START_SECONDS = 60
@@ -141,7 +143,8 @@ class OpenNotebook:
         return self.page.evaluate(ASK, code)
 
     def restart_kernel(self) -> None:
-        """Restarts the kernel, and waits until the new one answers."""
+        """Restarts the kernel once it has nothing to do, and waits until the new one answers."""
+        self.page.wait_for_function(KERNEL_IDLE)
         self.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
         assert self.ask("print('up')").strip() == "up"
 
@@ -199,6 +202,9 @@ def running_lab(scratch: Path) -> Iterator[Lab]:
         file = settings / f"{plugin}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(value))
+    page_config = settings / "config" / "labconfig" / "page_config.json"
+    page_config.parent.mkdir(parents=True)
+    page_config.write_text(json.dumps({"disabledExtensions": dict.fromkeys(DISABLED, True)}))
     # Kernels listen on sockets in this folder: a port that is free when a kernel is told of it may
     # be taken by the time it starts. In /tmp, since the path of a socket has room for 100 letters.
     with tempfile.TemporaryDirectory(prefix="lab", dir="/tmp") as runtime:
