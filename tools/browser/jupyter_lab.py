@@ -47,7 +47,7 @@ LAB_SETTINGS = {
 DISABLED = ("@jupyterlab/debugger-extension",)
 # What no lesson links to: hidden folders, what was built, downloads.
 NOT_COPIED = (".*", "build", "runs", "*.egg-info", "__pycache__", "*MNIST", "cifar-10*")
-START_SECONDS = 60
+START_SECONDS = 180  # to find what hangs, on a busy machine as well
 RUN_SECONDS = 900  # to find what hangs: no notebook takes nearly as long, however busy the machine
 PORTS_TRIED = 5
 
