@@ -33,8 +33,13 @@ from tutorial_lib.schedules import NoiseSchedule
 NETWORKS: dict[str, type[nn.Module]] = {"TinyUNet": TinyUNet, "TwoLevelUNet": TwoLevelUNet}
 """The networks that a card can name."""
 
-SHIPPED = Path(__file__).resolve().parent.parent / "data"
-"""The folder of checkpoints that come with the course."""
+_PACKAGE = Path(__file__).resolve().parent
+SHIPPED = next(
+    (place for place in (_PACKAGE / "_shipped", _PACKAGE.parent / "data") if place.is_dir()),
+    _PACKAGE.parent / "data",
+)
+"""The folder of checkpoints that come with the course: inside an installed package, or the
+repository's ``data/``."""
 
 FORMAT = 1
 _ALPHA_BAR, _NETWORK = "schedule.alpha_bar", "network."
