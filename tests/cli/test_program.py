@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from tests.cli.runs import QUICK, assert_one_line, everything_in
-from tutorial_lib import checkpoints, hardware
+from tutorial_lib import _validate, checkpoints, hardware
 from tutorial_lib.cli import program as cli
 from tutorial_lib.training import config as train_config
 
@@ -186,6 +186,38 @@ def test_only_the_command_line_asks_to_keep_freed_memory(
     assert not asked
     assert cli.main(["sample", str(trained), "--count", "1", "--steps", "1"]) == 0
     assert asked == [True]
+
+
+@pytest.mark.parametrize("error", [ValueError, TypeError, OSError, RuntimeError, KeyError])
+@pytest.mark.parametrize("command", ["train", "sample", "sample into shards"])
+def test_a_bug_shows_its_traceback(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, command: str, error: type[Exception]
+) -> None:
+    """Only our own classes are mistakes of the user's; what torch raises is not."""
+
+    def broken(*args: object, **options: object) -> torch.Tensor:
+        raise error("planted")
+
+    words = {
+        "train": ["train", *QUICK, "--size", "8"],
+        "sample": ["sample", str(trained), "--count", "2"],
+        "sample into shards": ["sample", str(trained), "--count", "2", "--shards", "s"],
+    }[command]
+    monkeypatch.setattr(torch.nn.functional, "silu", broken)
+    with pytest.raises(error, match="planted"):
+        cli.main(words)
+
+
+@pytest.mark.parametrize("error", [ValueError, TypeError])
+def test_a_bug_in_reading_the_words_shows_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def broken(*args: object, **options: object) -> int:
+        raise error("planted")
+
+    monkeypatch.setattr(_validate, "seed", broken)
+    with pytest.raises(error, match="planted"):
+        cli.main(["sample"])
 
 
 def test_debug_shows_where_an_error_came_from(monkeypatch: pytest.MonkeyPatch) -> None:

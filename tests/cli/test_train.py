@@ -84,6 +84,10 @@ def test_resume_keeps_what_the_words_leave_out_and_takes_what_they_change(
     assert_one_line(capsys, "steps must be at least 5, which the run has done; got 4")
     assert cli.main(["train", "--out", "run", "--resume", "--stepps", "9"]) == 2
     assert_one_line(capsys, "not understood: --stepps 9; did you mean --steps")
+    fields = json.loads(Path("run/config.json").read_text())
+    Path("run/config.json").write_text(json.dumps({**fields, "stepz": 3}))
+    assert cli.main(["train", "--out", "run", "--resume"]) == 2
+    assert_one_line(capsys, "stepz is not a field of a training run")
     Path("run/config.json").write_text("{")
     assert cli.main(["train", "--out", "run", "--resume"]) == 2
     assert_one_line(capsys, "config.json is damaged: ")

@@ -22,14 +22,11 @@ from tutorial_lib.cli.doctor import DoctorConfig, doctor
 from tutorial_lib.cli.sample import SampleConfig, sample
 from tutorial_lib.cli.words import parse
 from tutorial_lib.hardware import parallel
-from tutorial_lib.hardware.parallel import ParallelError
 from tutorial_lib.training import TrainConfig, TrainingError, asked_for, train
 from tutorial_lib.training.interrupts import Interrupted
+from tutorial_lib.training.run_folder import RunFolder
 
-EXPECTED = (
-    *(UserError, ValueError, TypeError, OSError),
-    *(TrainingError, ParallelError, torch.OutOfMemoryError),
-)
+EXPECTED = (UserError, torch.OutOfMemoryError)
 """Errors whose message is for the user; any other is a bug and shows its traceback."""
 
 
@@ -56,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         configs = {name: config for name, (config, _) in COMMANDS.items()}
         asked = parse(sys.argv[1:] if argv is None else argv, configs, _run_to_resume)
-    except (UserError, ValueError, TypeError) as error:
+    except UserError as error:
         return _fail(error, code=2)
     if asked is None:  # --help was answered
         return 0
@@ -85,7 +82,7 @@ def _run_to_resume(command: str, given: Mapping[str, Any]) -> TrainConfig | None
     """
     if command == "train" and given.get("resume") and "out" in given:
         out = given["out"]
-        if out is not None and (out / "config.json").exists():
+        if out is not None and RunFolder(out).config.exists():
             return asked_for(out)
     return None
 

@@ -184,6 +184,9 @@ class TrainConfig:
         Raises:
             TypeError, ValueError: an unknown field, or an invalid value.
         """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(fields.keys() - known):
+            raise InvalidTypeError(f"{unknown[0]} is not a field of a training run")
         paths = {name: Path(fields[name]) for name in ("root", "out") if fields.get(name)}
         widths = {"widths": tuple(fields["widths"])} if "widths" in fields else {}
         return cls(**{**fields, **paths, **widths})

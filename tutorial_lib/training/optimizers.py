@@ -57,7 +57,9 @@ class Muon(Optimizer):
             for parameter in group["params"]:
                 if parameter.ndim < 2:
                     shape = tuple(parameter.shape)
-                    raise ValueError(f"params must have two axes or more, got one of shape {shape}")
+                    raise InvalidValueError(
+                        f"params must have two axes or more, got one of shape {shape}"
+                    )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
