@@ -1,4 +1,4 @@
-"""The house keeps its plan: lessons in order, views apart, one vocabulary, quick to load."""
+"""The rules of the repository: lessons in order, layers, views apart, one vocabulary."""
 
 import ast
 import re
@@ -139,7 +139,7 @@ def test_the_package_needs_nothing_but_its_requirements_to_load():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-# Words that would tell of one machine, or that rename what the course has named already.
+# Traces of a single machine, and second names for what the course has named already.
 UNWANTED = {
     "a path of one machine": r"(?<![\w./:~-])/(?:home|root|Users|work)/\w",
     "a mark of unfinished work": r"\b(?:TO" + r"DO|FIX" + r"ME|X" + r"XX)\b",
@@ -151,7 +151,7 @@ UNWANTED = {
 SYNONYMS = r"\b(?:alphas_cum" + r"prod|alpha_cum" + r"prod|alphabar|alpha_hat|sqrt_alpha\w*)\b"
 
 
-def test_no_file_holds_what_does_not_belong_there():
+def test_no_file_contains_anything_unwanted():
     found = []
     for path in tracked_files():
         text = path.read_text(encoding="utf-8", errors="strict")
@@ -178,7 +178,7 @@ def local_links(text: str) -> list[str]:
 
 
 @by_path(sorted(path for path in tracked_files() if path.suffix == ".md"))
-def test_what_a_page_links_to_is_there(path: Path):
+def test_links_in_pages_lead_somewhere(path: Path):
     missing = [
         link for link in local_links(path.read_text("utf-8")) if not (path.parent / link).exists()
     ]

@@ -1,4 +1,4 @@
-"""Every exercise of every lesson, tested by its own list of mistakes and right answers."""
+"""Every exercise of every lesson, tested with its own mistakes and right answers."""
 
 import ast
 import inspect
@@ -103,7 +103,7 @@ def test_the_card_is_filled_in(task: Task):
 
 
 @exercise_by_id
-def test_an_exercise_has_enough_to_be_tested_by(exercise: Exercise):
+def test_an_exercise_has_enough_answers_to_test_it(exercise: Exercise):
     assert len(exercise.alternatives) >= 2
     assert len(exercise.mistakes) >= 2
     case = next(iter(exercise.cases(torch.Generator().manual_seed(0))))
@@ -132,7 +132,7 @@ def test_garbage_is_rejected(exercise: Exercise):
         assert 0 < len(result.message) <= 300
 
 
-def test_at_least_four_mistakes_an_exercise_on_average():
+def test_at_least_four_mistakes_per_exercise_on_average():
     assert statistics.mean(len(exercise.mistakes) for exercise in EXERCISES) >= 4
 
 

@@ -1,9 +1,9 @@
-"""Lessons run where learners run them: twice over, from anywhere, where nothing can be written.
+"""Lessons run twice over, from any folder, and where nothing can be written.
 
 The cells of each solved lesson run twice in one kernel, in a folder outside the repository whose
-name has a space and which cannot be written to. Nothing may appear there, nor change in the
-course's ``data/``: so much can be said also where the tests run as root, whom no permission stops.
-Lessons that take long run only where TUTORIAL_ROBUST=all is set.
+name contains a space and which is read-only. Nothing may be written there or to the course's
+``data/``; that is checked even if the tests run as root, whom permissions do not stop. Lessons that
+take long run only if TUTORIAL_ROBUST=all is set.
 """
 
 import os

@@ -41,9 +41,9 @@ _TORCH_SAYS = (
 
 def _advice(failure: run.Failure) -> str:
     """What to look at, if this is one of torch's complaints about shapes and types."""
-    for pattern, told in _TORCH_SAYS:
+    for pattern, message in _TORCH_SAYS:
         if re.search(pattern, failure.text, re.IGNORECASE):
-            return told
+            return message
     return ""
 
 
@@ -55,35 +55,39 @@ def failure_text(failure: run.Failure, seconds: float = 0.0) -> str:
     low = failure.text.lower()
     match failure.kind:
         case "TimeUp":
-            told = f"Stopped after {seconds:g} seconds: does a loop never end?"
+            message = f"Stopped after {seconds:g} seconds: does a loop never end?"
         case "RecursionError":
-            told = "Your function calls itself endlessly."
+            message = "Your function calls itself endlessly."
         case "SystemExit":
-            told = "Your code asked Python to quit; use a plain `return` instead."
+            message = "Your code asked Python to quit; use a plain `return` instead."
         case "MemoryError":
-            told = "Your code asked for more memory than there is: is a shape too large?"
+            message = "Your code asked for more memory than there is: is a shape too large?"
         case "RuntimeError" if "allocate" in low and "memory" in low:
-            told = "Your code asked for more memory than there is: is a shape too large?"
+            message = "Your code asked for more memory than there is: is a shape too large?"
         case "TypeError" if not number and re.search(
             r"\d+ (required )?positional arguments?", failure.text
         ):
-            told = f"The function does not take the arguments that the exercise asks for: {text}"
+            message = f"The function does not take the arguments that the exercise asks for: {text}"
         case "RuntimeError" if "boolean value of tensor" in low:
-            told = "Python's `if`, `and`, `or`, `min`, `max` and a < x < b need one yes or no, but "
-            told += "a tensor holds many. Use `&`, `torch.minimum`, `.clamp` or `torch.where`."
+            message = (
+                "Python's `if`, `and`, `or`, `min`, `max` and a < x < b need one yes or no, but "
+            )
+            message += "a tensor holds many. Use `&`, `torch.minimum`, `.clamp` or `torch.where`."
         case "RuntimeError" if "got: bool" in low:
-            told = (
+            message = (
                 "True and False have no mean: turn them into numbers first, `mask.double().mean()`."
             )
         case "NotImplementedError" if not text:
-            told = "Your code raised NotImplementedError: remove that line once you have an answer."
+            message = (
+                "Your code raised NotImplementedError: remove that line once you have an answer."
+            )
         case _:
             if advice := _advice(failure):
                 text = (
                     f"{textwrap.shorten(failure.text, 110, placeholder=' …').rstrip('.')}. {advice}"
                 )
-            told = f"Your code raised {failure.kind}: {text}"
-    return told + at[: 290 - len(told)]
+            message = f"Your code raised {failure.kind}: {text}"
+    return message + at[: 290 - len(message)]
 
 
 def gist(failure: run.Failure | None) -> object:

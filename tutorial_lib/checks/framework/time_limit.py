@@ -2,7 +2,7 @@
 
 The answer of a learner runs in the kernel itself: its arguments and results (networks, generators,
 tensors with a graph, classes) cannot be sent to another process, so it has to be stopped in place.
-All that Python offers for this is to raise an exception in the middle of it. Three things make
+All that Python offers for this is to raise an exception in the middle of it. Four things make
 that harder than it sounds, and each has its step here:
 
 1.  *When.* In the main thread of Linux and macOS a timer signal interrupts the call
@@ -13,6 +13,9 @@ that harder than it sounds, and each has its step here:
     and again, where it cannot be swallowed as easily (``_raise_at_next_line``).
 3.  *The answer may just have ended.* An exception that comes too late would hit our own code. So
     it is raised only while the answer is on the stack (``_frames_inside``).
+4.  *Python may be tidying up inside the answer*: ``__del__`` and the callbacks of garbage
+    collection run between two of its lines, and what is raised there is lost, but reported. The
+    report is left out, and the next attempt stops the answer (``_lost_without_a_report``).
 """
 
 import contextlib
@@ -22,7 +25,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 AGAIN = 0.05
@@ -42,9 +45,27 @@ def call_within(function: Callable[[], object], seconds: float) -> object:
     A single call into C code that lasts longer ends first: Python cannot interrupt it.
     """
     has_signals = hasattr(signal, "setitimer")
-    if has_signals and threading.current_thread() is threading.main_thread():
-        return _call_with_signal(function, seconds)
-    return _call_with_thread(function, seconds)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    with _lost_without_a_report():
+        if has_signals and in_main_thread:
+            return _call_with_signal(function, seconds)
+        return _call_with_thread(function, seconds)
+
+
+@contextlib.contextmanager
+def _lost_without_a_report() -> Iterator[None]:
+    """Inside, a ``TimeUp`` that is raised where Python must ignore it is not reported."""
+    report = sys.unraisablehook
+
+    def report_others(lost: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(lost.exc_value, TimeUp):
+            report(lost)
+
+    sys.unraisablehook = report_others
+    try:
+        yield
+    finally:
+        sys.unraisablehook = report
 
 
 def _call_with_signal(function: Callable[[], object], seconds: float) -> object:
