@@ -1,4 +1,4 @@
-"""docs/diffusers.md is true: its blocks run in their order, and what they say comes out."""
+"""docs/diffusers.md is true: its blocks run in order and give the results it states."""
 
 import re
 from pathlib import Path

@@ -301,7 +301,7 @@ def test_chain_and_jump_agree_with_different_t_in_one_batch():
         rows = slice(i * each, (i + 1) * each)
         for axis in range(2):
             assert ks_distance(chain[rows, axis], jump[rows, axis]) < critical
-    # the same distance sees a t that is taken for its neighbour
+    # the same distance sees a t that is taken for its neighbor
     assert ks_distance(chain[:each, 0], jump[each : 2 * each, 0]) > critical
 
 

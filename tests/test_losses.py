@@ -1,7 +1,7 @@
 """The epsilon loss, its weights and its choices of t, against loops and the papers' formulas."""
 
 # pyright: reportArgumentType=false
-# (part of this file hands in what the annotations forbid)
+# (part of this file passes what the annotations forbid)
 
 import math
 from functools import partial

@@ -1,7 +1,7 @@
 """The exact noise predictors against numerical derivatives, brute force and closed forms."""
 
 # pyright: reportArgumentType=false
-# (part of this file hands in what the annotations forbid)
+# (part of this file passes what the annotations forbid)
 
 import math
 

@@ -1,7 +1,7 @@
 """One denoiser said in several ways: the identities between eps, v and x_0, in float64."""
 
 # pyright: reportArgumentType=false
-# (part of this file hands in what the annotations forbid)
+# (part of this file passes what the annotations forbid)
 
 import math
 

@@ -1,4 +1,4 @@
-"""The forward process: how noise gets into an image, step by step and in one jump."""
+"""The forward process: adding noise to an image, step by step or in one jump."""
 
 import torch
 from torch import Tensor
@@ -10,10 +10,10 @@ from tutorial_lib.schedules import NoiseSchedule, on_device
 
 
 def at_steps(values: Tensor, t: Steps, like: States) -> Factors:
-    """``values[t]``, one number a sample, shaped to multiply ``like``: (B,) becomes (B, 1, ...).
+    """``values[t]``, one number per sample, shaped to multiply ``like``: (B,) becomes (B, 1, ...).
 
-    The look-up is made in the precision of ``values``; only its result takes the dtype of ``like``,
-    or float32 where that is wider: half precision would round 0.0000491 to nothing much.
+    The values are looked up in their own precision; only the result takes the dtype of ``like``, or
+    float32 if that is wider: half precision keeps few digits of a number like 0.0000491.
     """
     wide = torch.promote_types(like.dtype, torch.float32)
     picked = on_device(values, t.device).index_select(0, t).to(like.device, wide)
@@ -24,16 +24,16 @@ def diffuse(schedule: NoiseSchedule, x0: States, t: Steps, eps: States) -> State
     """x_t in one jump: sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps (Ho et al. 2020, eq. 4).
 
     Args:
-        schedule: says how much of x_0 is left after t noisings.
+        schedule: how much of x_0 is left after t noisings.
         x0: clean data, (B, ...).
-        t: int64 (B,), each in 0..T; 0 gives x0 back.
+        t: int64 (B,), each in 0..T; 0 returns x0.
         eps: standard normal noise of the shape of ``x0``.
 
     Returns:
-        x_t, the shape and dtype of ``x0``.
+        x_t, with the shape and dtype of ``x0``.
 
     Raises:
-        TypeError, ValueError: a tensor of the wrong kind or shape or not finite, t out of 0..T.
+        TypeError, ValueError: a tensor of the wrong type or shape or not finite, t out of 0..T.
     """
     _check_state(schedule, "x0", x0, t, low=0)
     _validate.same_shape("eps", eps, "x0", x0)
@@ -44,19 +44,19 @@ def diffuse(schedule: NoiseSchedule, x0: States, t: Steps, eps: States) -> State
 def diffuse_stepwise(
     schedule: NoiseSchedule, x0: States, t: Steps, *, generator: torch.Generator | None = None
 ) -> States:
-    """x_t by walking the chain, a fresh noise at each of the t steps (Ho et al. 2020, eq. 2).
+    """x_t by walking the chain, with new noise at each of the t steps (Ho et al. 2020, eq. 2).
 
-    The same distribution as ``diffuse``, at max(t) times the price. Half precision walks in
-    float32 inside, since its rounding would swallow most steps, and comes back as it was.
+    The same distribution as ``diffuse``, at max(t) times the cost. Half precision would round most
+    steps away, so the walk is computed in float32 and the result converted back.
 
     Args:
         schedule: gives the beta of each step.
         x0: clean data, (B, ...).
-        t: int64 (B,), each in 0..T: how many steps each sample walks.
-        generator: where the noise comes from; None means torch's default generator.
+        t: int64 (B,), each in 0..T: the number of steps for each sample.
+        generator: source of the noise; None means torch's default generator.
 
     Raises:
-        TypeError, ValueError: a tensor of the wrong kind or shape or not finite, t out of 0..T.
+        TypeError, ValueError: a tensor of the wrong type or shape or not finite, t out of 0..T.
     """
     _check_state(schedule, "x0", x0, t, low=0)
     x = x0.to(torch.promote_types(x0.dtype, torch.float32), copy=True)
@@ -71,17 +71,17 @@ def diffuse_stepwise(
 def predict_x0(schedule: NoiseSchedule, x_t: States, t: Steps, eps_hat: States) -> States:
     """The jump solved for x_0: (x_t - sqrt(1 - alpha_bar_t) eps_hat) / sqrt(alpha_bar_t).
 
-    Ho et al. 2020, eq. 15. The division makes an error in ``eps_hat`` larger by
-    noise_rate / signal_rate: 157 times at the last step of the linear schedule.
+    Ho et al. 2020, eq. 15. The division amplifies an error in ``eps_hat`` by noise_rate /
+    signal_rate, a factor of 157 at the last step of the linear schedule.
 
     Args:
         schedule: the schedule that made ``x_t``.
         x_t: noisy data, (B, ...).
         t: int64 (B,), each in 0..T.
-        eps_hat: the noise thought to be in ``x_t``, of its shape.
+        eps_hat: the noise predicted for ``x_t``, of its shape.
 
     Raises:
-        TypeError, ValueError: a tensor of the wrong kind or shape or not finite, t out of 0..T.
+        TypeError, ValueError: a tensor of the wrong type or shape or not finite, t out of 0..T.
     """
     _check_state(schedule, "x_t", x_t, t, low=0)
     _validate.same_shape("eps_hat", eps_hat, "x_t", x_t)
@@ -99,7 +99,7 @@ def predict_eps(schedule: NoiseSchedule, x_t: States, t: Steps, x0_hat: States) 
         x0_hat: the clean data thought to be in ``x_t``, of its shape.
 
     Raises:
-        TypeError, ValueError: a tensor of the wrong kind or shape or not finite, t out of 1..T.
+        TypeError, ValueError: a tensor of the wrong type or shape or not finite, t out of 1..T.
     """
     _check_state(schedule, "x_t", x_t, t, low=1)
     _validate.same_shape("x0_hat", x0_hat, "x_t", x_t)
@@ -117,11 +117,11 @@ def posterior(schedule: NoiseSchedule, x0: States, x_t: States, t: Steps) -> tup
         t: int64 (B,), each in 1..T.
 
     Returns:
-        The mean, (B, ...), and the variance, (B, 1, ...), one number a sample; it is 0 at t = 1,
-        where x_{t-1} is x_0 itself. Both in the dtype of ``x0``.
+        The mean, (B, ...), and the variance, (B, 1, ...), one number per sample; it is 0 at t = 1,
+        where x_{t-1} is x_0 itself. Both have the dtype of ``x0``.
 
     Raises:
-        TypeError, ValueError: a tensor of the wrong kind or shape or not finite, t out of 1..T.
+        TypeError, ValueError: a tensor of the wrong type or shape or not finite, t out of 1..T.
     """
     _check_state(schedule, "x0", x0, t, low=1)
     _validate.same_shape("x_t", x_t, "x0", x0)
@@ -134,6 +134,6 @@ def posterior(schedule: NoiseSchedule, x0: States, x_t: States, t: Steps) -> tup
 
 
 def _check_state(schedule: NoiseSchedule, name: str, x: object, t: object, *, low: int) -> None:
-    """Raise unless ``x`` is a finite batch and ``t`` holds a step in low..T for each member."""
+    """Raises unless ``x`` is a finite batch and ``t`` has a step in low..T for each member."""
     batch = _validate.batch(name, x)
     _validate.steps("t", t, batch=len(batch), low=low, high=schedule.num_steps)

@@ -1,8 +1,8 @@
-"""Exact noise predictors: for some data the best answer to "which noise is in here?" is known.
+"""Exact noise predictors: for some data the best prediction of the noise is known in closed form.
 
-An oracle has the interface of a network, ``eps_hat = oracle(x_t, t)``, so a sampler, a loss or a
-guidance rule can be tried and tested with nothing trained. It computes in float64 inside (float32
-on devices that have none) and answers in the dtype of ``x_t``.
+An oracle has the interface of a network, ``eps_hat = oracle(x_t, t)``, so samplers, losses and
+guidance can be tried and tested without training anything. It computes in float64 (float32 on
+devices without float64) and returns the dtype of ``x_t``.
 """
 
 import math
@@ -13,25 +13,26 @@ from torch import Tensor
 from tutorial_lib import _validate
 from tutorial_lib._random import normal_like, uniform
 from tutorial_lib._typing import PerSample, States, Steps
+from tutorial_lib._validate import InvalidValueError
 from tutorial_lib.forward import predict_eps
 from tutorial_lib.schedules import NoiseSchedule, on_device
 
 
 class GaussianMixtureOracle:
-    """The exact eps for data drawn from a mixture of K round Gaussians.
+    """The exact eps for data drawn from a mixture of K isotropic Gaussians.
 
-    After t noisings the data is still a mixture: component k has mean sqrt(alpha_bar_t) m_k and
+    After t noisings the data are still a mixture: component k has mean sqrt(alpha_bar_t) m_k and
     variance alpha_bar_t v_k + 1 - alpha_bar_t. Its score is known, and the best eps is
     -sqrt(1 - alpha_bar_t) times the score (Song et al. 2021, "Score-based generative modeling").
 
     Args:
-        schedule: the schedule that noises the data.
-        means: (K, ...), one mean a component; its tail is the shape of one sample.
+        schedule: the noise schedule.
+        means: (K, ...), one mean per component, each with the shape of a sample.
         variances: (K,), 0 or more; 0 makes the component a point.
         weights: (K,), above 0; they are scaled to sum to 1.
 
     Raises:
-        TypeError, ValueError: no floating-point tensors, shapes that do not fit, values out of
+        TypeError, ValueError: not floating-point tensors, shapes that do not match, values out of
             range or not finite.
     """
 
@@ -41,13 +42,15 @@ class GaussianMixtureOracle:
         self.schedule = schedule
         self.means = _finite("means", means)
         if self.means.ndim < 2 or len(self.means) == 0:
-            raise ValueError(f"means must have shape (K, D), got {tuple(means.shape)}")
+            raise InvalidValueError(f"means must have shape (K, D), got {tuple(means.shape)}")
         self.variances = _one_per_component("variances", variances, len(self.means))
         self.weights = _one_per_component("weights", weights, len(self.means))
         if (self.variances < 0).any():
-            raise ValueError(f"variances must be 0 or more, got {float(self.variances.min()):g}")
+            raise InvalidValueError(
+                f"variances must be 0 or more, got {float(self.variances.min()):g}"
+            )
         if (self.weights <= 0).any():
-            raise ValueError(f"weights must be above 0, got {float(self.weights.min()):g}")
+            raise InvalidValueError(f"weights must be above 0, got {float(self.weights.min()):g}")
         self.weights = self.weights / self.weights.sum()
 
     def __call__(self, x_t: States, t: Steps, /) -> States:
@@ -76,21 +79,21 @@ class GaussianMixtureOracle:
         return x0 + spread.reshape(-1, *[1] * (x0.ndim - 1)) * normal_like(x0, generator)
 
     def _components(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Each component's share in x_t (B, K), x_t - mean_k (B, K, D), and variance_k (B, K)."""
+        """p(component k given x_t) (B, K), x_t - mean_k (B, K, D), and variance_k (B, K)."""
         log_joint, away, variance = self._log_joint(x_t, t)
         return log_joint.softmax(1), away, variance
 
     def _log_joint(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """log(weight_k N(x_t; mean_k, variance_k)) (B, K), with what it is made of."""
+        """log(weight_k N(x_t; mean_k, variance_k)) (B, K), x_t - mean_k and variance_k."""
         _check_query(x_t, t, self.means.shape[1:], "means", self.schedule)
         means, variances, weights = (
             on_device(v, x_t.device) for v in (self.means, self.variances, self.weights)
         )
         alpha_bar = on_device(self.schedule.alpha_bar, t.device)[t].to(means)  # (B,)
         x = x_t.to(means).flatten(1)  # (B, D)
-        centre = alpha_bar.sqrt()[:, None, None] * means.flatten(1)  # (B, K, D)
+        center = alpha_bar.sqrt()[:, None, None] * means.flatten(1)  # (B, K, D)
         variance = alpha_bar[:, None] * variances + (1 - alpha_bar)[:, None]  # (B, K)
-        away = x[:, None] - centre  # (B, K, D)
+        away = x[:, None] - center  # (B, K, D)
         log_normal = -0.5 * (
             away.square().sum(2) / variance + x.shape[1] * (2 * math.pi * variance).log()
         )
@@ -98,28 +101,31 @@ class GaussianMixtureOracle:
 
 
 class DatasetOracle:
-    """The exact eps for data drawn from a finite set: what a network that has learnt it all says.
+    """The exact eps for data drawn from a finite set: what a network predicts that memorized it.
 
     By Bayes' rule E[x_0 given x_t] is a mean of the data, weighted by a softmax with logits
     -|x_t - sqrt(alpha_bar_t) x_i|^2 / (2 (1 - alpha_bar_t)); eps follows by ``predict_eps``.
-    A sampler driven by it ends on members of the set: it remembers, it does not invent.
+    A sampler that uses it ends on members of the set: it reproduces data and generates nothing new.
 
     Args:
-        schedule: the schedule that noises the data.
+        schedule: the noise schedule.
         data: (N, ...), finite.
-        chunk_size: how many members are compared at a time; bounds the memory, not the result.
+        chunk_size: how many members are compared at a time; limits the memory and does not change
+            the result.
 
     Raises:
-        TypeError, ValueError: no floating-point tensor, an empty set, entries not finite.
+        TypeError, ValueError: not a floating-point tensor, an empty set, entries not finite.
     """
 
     def __init__(self, schedule: NoiseSchedule, data: Tensor, *, chunk_size: int = 4096) -> None:
         self.schedule = schedule
         self.data = _validate.floating("data", data)
         if data.ndim < 2 or len(data) == 0:
-            raise ValueError(f"data must have shape (N, ...) with N >= 1, got {tuple(data.shape)}")
+            raise InvalidValueError(
+                f"data must have shape (N, ...) with N >= 1, got {tuple(data.shape)}"
+            )
         if not data.isfinite().all():
-            raise ValueError("data must be finite, got NaN or infinity")
+            raise InvalidValueError("data must be finite, got NaN or infinity")
         self.chunk_size = _validate.whole_number("chunk_size", chunk_size, at_least=1)
 
     def __call__(self, x_t: States, t: Steps, /) -> States:
@@ -132,7 +138,7 @@ class DatasetOracle:
         return self._mean(x_t, t).to(x_t)
 
     def weights(self, x_t: States, t: Steps) -> Tensor:
-        """How likely each member is to be the x_0 behind ``x_t``: (B, N), rows sum to 1."""
+        """The probability of each member to be the x_0 of ``x_t``: (B, N), rows sum to 1."""
         _check_query(x_t, t, self.data.shape[1:], "data", self.schedule)
         wide = _widest(x_t.device)
         x = x_t.to(wide).flatten(1)  # (B, D)
@@ -140,7 +146,7 @@ class DatasetOracle:
         logits = []
         for chunk in self.data.split(self.chunk_size):
             members = chunk.to(x).flatten(1)  # (n, D)
-            # |x - s m|^2 without |x|^2, which is the same for all members and falls out below
+            # |x - s m|^2 without |x|^2, the same for all members, which cancels in the softmax
             distance = alpha_bar * members.square().sum(1) - 2 * alpha_bar.sqrt() * (x @ members.T)
             logits.append(-distance / (2 * (1 - alpha_bar)))  # (B, n)
         return torch.cat(logits, 1).softmax(1)
@@ -156,7 +162,7 @@ class DatasetOracle:
 
 
 def _widest(device: torch.device) -> torch.dtype:
-    """float64, or float32 on MPS, which has no float64."""
+    """float64, or float32 on MPS, which lacks float64."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
@@ -164,14 +170,16 @@ def _finite(name: str, value: Tensor) -> Tensor:
     """``value`` in the widest dtype of its device, if all of it is finite."""
     tensor = _validate.floating(name, value)
     if not tensor.isfinite().all():
-        raise ValueError(f"{name} must be finite, got NaN or infinity")
+        raise InvalidValueError(f"{name} must be finite, got NaN or infinity")
     return tensor.to(_widest(tensor.device))
 
 
 def _one_per_component(name: str, value: Tensor, count: int) -> Tensor:
     tensor = _finite(name, value)
     if tensor.shape != (count,):
-        raise ValueError(f"{name} must have shape ({count},), one a mean; got {tuple(value.shape)}")
+        raise InvalidValueError(
+            f"{name} must have shape ({count},), one per mean; got {tuple(value.shape)}"
+        )
     return tensor
 
 
@@ -182,5 +190,5 @@ def _check_query(
     x = _validate.batch("x_t", x_t)
     if x.shape[1:] != shape:
         expected = f"(B, {', '.join(map(str, shape))}) to match {owner}"
-        raise ValueError(f"x_t must have shape {expected}; got {tuple(x.shape)}")
+        raise InvalidValueError(f"x_t must have shape {expected}; got {tuple(x.shape)}")
     _validate.steps("t", t, batch=len(x), low=1, high=schedule.num_steps)

@@ -1,7 +1,7 @@
 """Noise schedules: how much of the image is left after t noisings.
 
 A schedule *is* one tensor, ``alpha_bar``: entry t is the share of the signal's variance that is
-still there after t noisings. Everything else that papers name follows from it.
+left after t noisings. Every other quantity that papers name follows from it.
 
 | here                 | paper                 | entries        |
 |----------------------|-----------------------|----------------|
@@ -13,8 +13,8 @@ still there after t noisings. Everything else that papers name follows from it.
 | ``alpha[t - 1]``     | alpha_t = 1 - beta_t  | T              |
 | ``posterior_variance[t - 1]`` | beta-tilde_t | T              |
 
-Steps count noisings: 0 is clean data, 1..T as in Ho et al. 2020. Libraries that count 0..T-1 mean
-our t when they say t - 1.
+Steps count noisings: 0 is clean data, and they run 1..T as in Ho et al. 2020. In libraries that
+count 0..T-1, our step t is called t - 1.
 """
 
 import math
@@ -26,9 +26,10 @@ import torch
 from torch import Tensor
 
 from tutorial_lib import _validate
+from tutorial_lib._validate import InvalidTypeError, InvalidValueError
 
 SMALLEST_ALPHA_BAR = 1e-60
-"""Below it signal_rate is under 1e-30, and x_0 predicted back overflows float32 into NaN."""
+"""Below it signal_rate is under 1e-30, and predicting x_0 overflows float32 and gives NaN."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -37,13 +38,13 @@ class NoiseSchedule:
 
     Args:
         alpha_bar: shape (T + 1,), floating point; starts at exactly 1, falls strictly, stays
-            at 1e-60 or more. Kept as float64.
+            at 1e-60 or more. Stored as float64.
 
     Raises:
-        TypeError: ``alpha_bar`` is no floating-point tensor.
-        ValueError: it has fewer than two entries or more than one axis, holds NaN, does not start
-            at 1, does not fall strictly, or ends below 1e-60 (then x_0 could not be predicted
-            back in float32).
+        TypeError: ``alpha_bar`` is not a floating-point tensor.
+        ValueError: it has fewer than two entries or more than one axis, contains NaN, does not
+            start at 1, does not fall strictly, or ends below 1e-60 (then x_0 could not be predicted
+            in float32).
     """
 
     alpha_bar: Tensor
@@ -54,19 +55,23 @@ class NoiseSchedule:
             alpha_bar = alpha_bar.double()
         if alpha_bar.ndim != 1 or len(alpha_bar) < 2:
             shape = tuple(alpha_bar.shape)
-            raise ValueError(f"alpha_bar must have shape (T + 1,) with T >= 1, got {shape}")
+            raise InvalidValueError(f"alpha_bar must have shape (T + 1,) with T >= 1, got {shape}")
         if alpha_bar.isnan().any():
-            raise ValueError(f"alpha_bar is NaN at t = {int(alpha_bar.isnan().nonzero()[0])}")
+            raise InvalidValueError(
+                f"alpha_bar is NaN at t = {int(alpha_bar.isnan().nonzero()[0])}"
+            )
         if alpha_bar[0] != 1:
             first = float(alpha_bar[0])
-            raise ValueError(f"alpha_bar must start at 1 (t = 0 is clean data), got {first:.6g}")
+            raise InvalidValueError(
+                f"alpha_bar must start at 1 (t = 0 is clean data), got {first:.6g}"
+            )
         rises = (alpha_bar.diff() >= 0).nonzero()
         if len(rises):
             t = int(rises[0]) + 1
             pair = (
                 f"alpha_bar[{t - 1}] = {alpha_bar[t - 1]:.6g}, alpha_bar[{t}] = {alpha_bar[t]:.6g}"
             )
-            raise ValueError(f"alpha_bar must fall strictly, got {pair}")
+            raise InvalidValueError(f"alpha_bar must fall strictly, got {pair}")
         _check_signal("alpha_bar must stay", alpha_bar)
         object.__setattr__(self, "alpha_bar", alpha_bar.clone())
 
@@ -123,8 +128,8 @@ def from_betas(beta: Sequence[float] | Tensor) -> NoiseSchedule:
         beta: T numbers in (0, 1), a sequence or a tensor of shape (T,).
 
     Raises:
-        TypeError: ``beta`` holds no numbers.
-        ValueError: no entries, more than one axis, NaN, an entry outside (0, 1) or so near to 0
+        TypeError: ``beta`` does not contain numbers.
+        ValueError: no entries, more than one axis, NaN, an entry outside (0, 1) or so close to 0
             that 1 - beta is 1, or entries that together leave less than 1e-60 of alpha_bar.
     """
     if isinstance(beta, Tensor):
@@ -134,16 +139,16 @@ def from_betas(beta: Sequence[float] | Tensor) -> NoiseSchedule:
             values = torch.as_tensor(beta, dtype=torch.float64)
         except (TypeError, ValueError, RuntimeError) as error:
             got = _validate.describe(beta)
-            raise TypeError(f"beta must be a sequence of T numbers, got {got}") from error
+            raise InvalidTypeError(f"beta must be a sequence of T numbers, got {got}") from error
     if values.ndim != 1 or not len(values):
-        raise ValueError(f"beta must have shape (T,) with T >= 1, got {tuple(values.shape)}")
+        raise InvalidValueError(f"beta must have shape (T,) with T >= 1, got {tuple(values.shape)}")
     alpha = 1 - values
     wrong = ~((alpha > 0) & (alpha < 1))  # written so that NaN counts as wrong
     if wrong.any():
         i = int(wrong.nonzero()[0])
         got = f"{float(values[i]):.6g} at t = {i + 1}"
-        note = ", too near to 0 for 1 - beta to differ from 1" if alpha[i] == 1 else ""
-        raise ValueError(f"beta must lie in (0, 1), got {got}{note}")
+        note = ", too close to 0 for 1 - beta to differ from 1" if alpha[i] == 1 else ""
+        raise InvalidValueError(f"beta must lie in (0, 1), got {got}{note}")
     alpha_bar = torch.cat([alpha.new_ones(1), alpha.cumprod(0)])
     _check_signal("beta must leave alpha_bar", alpha_bar)
     return NoiseSchedule(alpha_bar)
@@ -155,7 +160,7 @@ def linear_schedule(
     """Betas that grow linearly from ``beta_start`` to ``beta_end`` (Ho et al. 2020, sec. 4).
 
     Raises:
-        TypeError, ValueError: ``num_steps`` below 1 or no int; an end outside (0, 1).
+        TypeError, ValueError: ``num_steps`` below 1 or not an int; an end outside (0, 1).
     """
     return from_betas(_ramp(num_steps, beta_start, beta_end))
 
@@ -165,10 +170,10 @@ def quadratic_schedule(
 ) -> NoiseSchedule:
     """Betas whose square roots grow linearly between the same ends.
 
-    Called "quad" in the code of the DDPM and DDIM authors, "scaled_linear" in diffusers.
+    The code of the DDPM and DDIM authors calls it "quad", diffusers "scaled_linear".
 
     Raises:
-        TypeError, ValueError: ``num_steps`` below 1 or no int; an end outside (0, 1).
+        TypeError, ValueError: ``num_steps`` below 1 or not an int; an end outside (0, 1).
     """
     _check_ends(beta_start, beta_end)
     return from_betas(_ramp(num_steps, math.sqrt(beta_start), math.sqrt(beta_end)) ** 2)
@@ -177,14 +182,14 @@ def quadratic_schedule(
 def cosine_schedule(
     num_steps: int = 1000, offset: float = 0.008, max_beta: float = 0.999
 ) -> NoiseSchedule:
-    """alpha_bar that falls like a squared cosine (Nichol & Dhariwal 2021, eq. 17).
+    """An alpha_bar that falls like a squared cosine (Nichol & Dhariwal 2021, eq. 17).
 
     alpha_bar_t = f(t) / f(0) with f(t) = cos^2((t/T + offset) / (1 + offset) * pi/2). The betas
-    that follow from it are cut at ``max_beta``: without the cut alpha_bar_T would be 0.
+    that follow from it are clipped at ``max_beta``: otherwise alpha_bar_T would be 0.
 
     Raises:
-        TypeError, ValueError: ``num_steps`` below 1 or no int; ``offset`` negative or not finite;
-            ``max_beta`` outside (0, 1).
+        TypeError, ValueError: ``num_steps`` below 1 or not an int; ``offset`` negative or not
+            finite; ``max_beta`` outside (0, 1).
     """
     steps = _validate.whole_number("num_steps", num_steps, at_least=1)
     offset = _validate.number("offset", offset, low=0.0, high=1e6)
@@ -208,12 +213,12 @@ def _ramp(num_steps: int, start: float, end: float) -> Tensor:
 
 
 def _check_signal(what: str, alpha_bar: Tensor) -> None:
-    """ValueError where ``alpha_bar`` falls so low that nothing of x_0 can be predicted back."""
+    """ValueError if ``alpha_bar`` falls so low that x_0 cannot be predicted from x_t."""
     low = (alpha_bar < SMALLEST_ALPHA_BAR).nonzero()
     if len(low):
         t = int(low[0])
         got = f"{float(alpha_bar[t]):.3g} at t = {t}"
-        raise ValueError(f"{what} at {SMALLEST_ALPHA_BAR:g} or more, got {got}")
+        raise InvalidValueError(f"{what} at {SMALLEST_ALPHA_BAR:g} or more, got {got}")
 
 
 def _check_ends(beta_start: float, beta_end: float) -> None:
@@ -224,4 +229,4 @@ def _check_ends(beta_start: float, beta_end: float) -> None:
 def _check_open_unit(name: str, value: float) -> None:
     """ValueError unless ``value`` lies strictly between 0 and 1."""
     if not 0 < _validate.number(name, value, low=0.0, high=1.0) < 1:
-        raise ValueError(f"{name} must lie in (0, 1), got {value}")
+        raise InvalidValueError(f"{name} must lie in (0, 1), got {value}")

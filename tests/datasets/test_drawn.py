@@ -35,7 +35,7 @@ def test_drawing_leaves_the_global_generator_alone():
 
 @pytest.mark.parametrize("size", [8, 32, 64])
 def test_a_disc_is_the_disc_that_its_numbers_say(size: int):
-    """Area, centre and colour, measured on the pixels, against the draws in plain Python."""
+    """Area, center and color, measured on the pixels, against the draws in plain Python."""
     data = circles(200, size=size, seed=3)
     rows = np.random.default_rng([3, 0]).random((200, 6))
     light = ((data.images + 1) / 2).amax(1)
@@ -77,7 +77,7 @@ def test_hue_classes_are_the_nearest_hue():
         assert min(away, 6 - away) < 0.5 + 1e-4
 
 
-def test_grey_discs_are_sorted_by_radius():
+def test_gray_discs_are_sorted_by_radius():
     data = circles(600, channels=1, size=32, seed=1)
     assert data.images.shape == (600, 1, 32, 32)
     assert data.class_names == ("small", "medium", "large")
@@ -114,7 +114,7 @@ def test_glyphs_lie_inside_are_white_on_black_and_balanced():
     frame = torch.ones(28, 28, dtype=torch.bool)
     frame[1:-1, 1:-1] = False
     assert (data.images[:, 0, frame] == -1).all()
-    # A hairline is half a pixel wide and grey; none is so faint that a digit would vanish.
+    # A hairline is half a pixel wide and gray; none is so faint that a digit would vanish.
     assert data.images.amax((1, 2, 3)).min() > 0.5
     assert (data.images.amax((1, 2, 3)) == 1).float().mean() > 0.9
     assert data.labels.bincount(minlength=10).min() > 320

@@ -331,16 +331,16 @@ def test_broken_files_are_named(harm: str, tmp_path: Path, no_server: list[str])
 # --- folders
 
 
-def write_image(path: Path, mode: str = "RGB", size: tuple[int, int] = (40, 30), colour=None):
+def write_image(path: Path, mode: str = "RGB", size: tuple[int, int] = (40, 30), color=None):
     path.parent.mkdir(parents=True, exist_ok=True)
-    if colour is None:
-        colour = {"RGB": (255, 128, 0), "L": 200, "1": 1, "RGBA": (0, 0, 0, 0)}[mode]
-    Image.new(mode, size, colour).save(path)
+    if color is None:
+        color = {"RGB": (255, 128, 0), "L": 200, "1": 1, "RGBA": (0, 0, 0, 0)}[mode]
+    Image.new(mode, size, color).save(path)
 
 
 def test_a_folder_with_classes(tmp_path: Path):
-    write_image(tmp_path / "dogs" / "b.png", colour=(0, 0, 0))
-    write_image(tmp_path / "cats" / "young" / "a.jpg", colour=(255, 255, 255))
+    write_image(tmp_path / "dogs" / "b.png", color=(0, 0, 0))
+    write_image(tmp_path / "cats" / "young" / "a.jpg", color=(255, 255, 255))
     write_image(tmp_path / "dogs" / ".thumbs" / "b.png")
     (tmp_path / "dogs" / "notes.txt").write_text("no image")
     data = load(f"folder:{tmp_path}")
@@ -359,21 +359,21 @@ def test_a_folder_without_classes_is_one_class(tmp_path: Path):
     assert_close(data.images[0, :, 8, 8], torch.tensor([255, 128, 0]) / 127.5 - 1)
 
 
-def test_grey_files_stay_grey_and_turn_rgb_beside_colour(tmp_path: Path):
+def test_gray_files_stay_gray_and_turn_rgb_beside_color(tmp_path: Path):
     write_image(tmp_path / "a.png", "L")
     write_image(tmp_path / "b.png", "1")
-    grey = load(f"folder:{tmp_path}", size=8)
-    assert grey.images.shape == (2, 1, 8, 8)
-    assert_close(grey.images[:, 0, 0, 0], torch.tensor([200 / 127.5 - 1, 1.0]))
+    gray = load(f"folder:{tmp_path}", size=8)
+    assert gray.images.shape == (2, 1, 8, 8)
+    assert_close(gray.images[:, 0, 0, 0], torch.tensor([200 / 127.5 - 1, 1.0]))
     write_image(tmp_path / "c.png")
     mixed = load(f"folder:{tmp_path}", size=8)
     assert mixed.images.shape == (3, 3, 8, 8)
-    assert_close(mixed.images[:2], grey.images.expand(2, 3, 8, 8))
+    assert_close(mixed.images[:2], gray.images.expand(2, 3, 8, 8))
 
 
 def test_every_tenth_image_of_a_folder_is_for_testing(tmp_path: Path):
     for i in range(25):
-        write_image(tmp_path / f"{i:02}.png", "L", colour=i)
+        write_image(tmp_path / f"{i:02}.png", "L", color=i)
     train, test = load(f"folder:{tmp_path}"), load(f"folder:{tmp_path}", split="test")
     shown = [
         ((data.images[:, 0, 0, 0] + 1) * 127.5).round().int().tolist() for data in (train, test)

@@ -105,7 +105,7 @@ def test_the_reference_has_both_splits():
         assert labels.dtype == torch.int64
         # random images: each digit is there about as often as in MNIST, 9 to 11.3 of 100
         assert all(400 < int(n) < 650 for n in labels.bincount(minlength=10))
-    # normalised over training images that were shifted a little, these are not
+    # normalized over training images that were shifted a little, these are not
     assert_close(reference.train.mean(0), torch.zeros(FEATURES), rtol=0, atol=0.3)
     assert_close(reference.train.var(0), torch.ones(FEATURES), rtol=0, atol=0.4)
 

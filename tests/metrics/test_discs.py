@@ -27,11 +27,11 @@ def accepted(images: Tensor) -> float:
 
 
 Outline = Callable[[Tensor, Tensor], Tensor]
-"""Whether the points (x, y), relative to the centre and in radii, belong to a shape."""
+"""Whether the points (x, y), relative to the center and in radii, belong to a shape."""
 
 
 def shapes(outline: Outline, size: int = 32, largest: float = 0.28, seed: int = 0) -> Tensor:
-    """Images of ``outline`` at random places, sizes, turns and colours, black around."""
+    """Images of ``outline`` at random places, sizes, turns and colors, black around."""
     rng = torch.Generator().manual_seed(seed)
     points = (torch.arange(size * FINE) + 0.5) / FINE
     pictures = []
@@ -42,8 +42,8 @@ def shapes(outline: Outline, size: int = 32, largest: float = 0.28, seed: int = 
         cos, sin = math.cos(2 * math.pi * u[3]) / radius, math.sin(2 * math.pi * u[3]) / radius
         inside = outline(x * cos + y[:, None] * sin, y[:, None] * cos - x * sin)
         mask = inside.float().view(size, FINE, size, FINE).mean((1, 3))
-        colour = torch.tensor([0.7 + 0.3 * u[4], 0.4 * u[5], 0.4 * u[6]])
-        pictures.append(mask * colour.roll(int(3 * u[6]))[:, None, None])
+        color = torch.tensor([0.7 + 0.3 * u[4], 0.4 * u[5], 0.4 * u[6]])
+        pictures.append(mask * color.roll(int(3 * u[6]))[:, None, None])
     return torch.stack(pictures) * 2 - 1
 
 
@@ -96,14 +96,14 @@ def blurred(images: Tensor, sigma: float) -> Tensor:
 
 
 def shaded(images: Tensor, span: float) -> Tensor:
-    """Discs whose colour falls by the share ``span`` from their left edge to their right."""
+    """Discs whose color falls by the share ``span`` from their left edge to their right."""
     light = images.amax((1, 2)) > 0  # (N, W), columns of the disc
     place = light.cumsum(1) / light.sum(1, keepdim=True)
     return (images + 1) * (1 - span * place)[:, None, None] - 1
 
 
 def two_hues(images: Tensor) -> Tensor:
-    """Discs whose left half has another colour of the same brightness."""
+    """Discs whose left half has another color of the same brightness."""
     light = (images.amax((1, 2)) > 0).float()
     left = light.cumsum(1) < light.sum(1, keepdim=True) / 2
     return torch.where(left[:, None, None], images.roll(1, 1), images)
@@ -162,7 +162,7 @@ def test_visible_faults_are_not_forgiven():
         shaded(real, 0.4),
         two_hues(real),
         noisy(real, 0.12),
-        real.clamp(min=-0.8),  # grey ground
+        real.clamp(min=-0.8),  # gray ground
         -real,
         (real + 1) * 0.45 - 1,  # too dark
         spotted,

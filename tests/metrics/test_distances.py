@@ -13,7 +13,7 @@ from tutorial_lib.metrics import (
     bootstrap_error,
     frechet_distance,
     kernel_distance,
-    nearest_neighbours,
+    nearest_neighbors,
     precision_recall,
     real_floor,
     score,
@@ -217,7 +217,7 @@ def test_an_error_names_what_is_too_few():
         score(frechet_distance, four, four, three)
 
 
-# --- precision and recall, neighbours
+# --- precision and recall, neighbors
 
 
 def brute_force(samples: Tensor, real: Tensor, k: int) -> tuple[float, float, float, float]:
@@ -248,7 +248,7 @@ def test_precision_and_recall_against_the_definitions(k: int, monkeypatch: pytes
     monkeypatch.setattr(metrics, "_CHUNK", 16)  # several blocks, the last one shorter
     for seed in range(3):
         samples, real = features(40, 2, seed, shift=0.8), features(50, 2, seed + 7)
-        found = precision_recall(samples, real, neighbours=k)
+        found = precision_recall(samples, real, neighbors=k)
         assert found == pytest.approx(brute_force(samples, real, k), abs=1e-12)
         assert 0 < found.precision < 1
         assert 0 < found.recall < 1
@@ -268,7 +268,7 @@ def test_precision_is_quality_and_recall_is_variety():
     assert found.recall > 0.8
     # more of the same distribution: everything covers everything, density is 1 on average
     others = torch.randn(2, 2000, 3, generator=rng).unbind()
-    found = precision_recall(*others, neighbours=5)
+    found = precision_recall(*others, neighbors=5)
     assert found.density == pytest.approx(1, abs=0.05)
     # coverage of the same distribution is 1 - 2^-k for sets of one size (Naeem et al. 2020, eq. 8)
     assert found.coverage == pytest.approx(1 - 0.5**5, abs=0.015)
@@ -282,25 +282,25 @@ def test_precision_and_recall_name_wrong_features():
     good = torch.zeros(5, 3)
     for a, b, message in (
         (good[0], good, r"samples must have shape .* got \(3,\)"),
-        (good[:3], good, "samples must hold at least 4, one more than neighbours; got 3"),
+        (good[:3], good, "samples must hold at least 4, one more than neighbors; got 3"),
         (good, good[:2], "real must hold at least 4, .* got 2"),
         (good, good[:, :2], "samples and real must have the same D, got 3 and 2"),
         (good, good / 0, "real must be finite"),
     ):
         with pytest.raises(ValueError, match=message):
             precision_recall(a, b)
-    with pytest.raises(ValueError, match="neighbours must be at least 1, got 0"):
-        precision_recall(good, good, neighbours=0)
+    with pytest.raises(ValueError, match="neighbors must be at least 1, got 0"):
+        precision_recall(good, good, neighbors=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_nearest_neighbours_against_a_loop(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
+def test_nearest_neighbors_against_a_loop(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(metrics, "_CHUNK", 7)
     rng = torch.Generator().manual_seed(0)
     samples = torch.randn(17, 1, 4, 4, generator=rng, dtype=dtype)
     train = torch.randn(150, 1, 4, 4, generator=rng, dtype=dtype)
     train[31] = samples[3]
-    found = nearest_neighbours(samples, train, count=3)
+    found = nearest_neighbors(samples, train, count=3)
     for i, sample in enumerate(samples):
         distances = [math.dist(sample.flatten().tolist(), x.flatten().tolist()) for x in train]
         order = sorted(range(150), key=distances.__getitem__)[:3]
@@ -312,17 +312,17 @@ def test_nearest_neighbours_against_a_loop(dtype: torch.dtype, monkeypatch: pyte
 
 
 def test_near_copies_keep_their_order_where_rounding_would_mix_them():
-    """Squares of 784 numbers near 1 lose what tells these neighbours apart, in float32."""
+    """Squares of 784 numbers near 1 lose what tells these neighbors apart, in float32."""
     rng = torch.Generator().manual_seed(0)
     sample = torch.ones(1, 784) + 0.01 * torch.randn(1, 784, generator=rng)
     direction = torch.nn.functional.normalize(torch.randn(1, 784, generator=rng))
     steps = torch.tensor([4e-3, 1e-3, 3e-3, 2e-3])[:, None]
     train = torch.cat([sample + steps * direction, torch.randn(50, 784, generator=rng)])
-    assert nearest_neighbours(sample, train, count=4).place.tolist() == [[1, 3, 2, 0]]
+    assert nearest_neighbors(sample, train, count=4).place.tolist() == [[1, 3, 2, 0]]
 
 
 @pytest.mark.plain_errors
-def test_nearest_neighbours_name_wrong_arguments():
+def test_nearest_neighbors_name_wrong_arguments():
     good = torch.zeros(5, 1, 2, 2)
     for samples, train, count, message in (
         (good, good[:, 0], 1, r"samples and train must be .* got \(5, 1, 2, 2\) and \(5, 2, 2\)"),
@@ -332,4 +332,4 @@ def test_nearest_neighbours_name_wrong_arguments():
         (good, good / 0, 1, "train must be finite"),
     ):
         with pytest.raises(ValueError, match=message):
-            nearest_neighbours(samples, train, count=count)
+            nearest_neighbors(samples, train, count=count)

@@ -164,8 +164,8 @@ def test_one_panel_is_a_list_too():
     assert figure.axes == [only]
 
 
-def test_colours_are_told_apart_also_without_red_or_green():
-    """Machado et al. 2009, severity 1: no two of the colours fall together for anybody."""
+def test_colors_are_told_apart_also_without_red_or_green():
+    """Machado et al. 2009, severity 1: no two of the colors fall together for anybody."""
     blindness = {
         "none": np.eye(3),
         "protan": [
@@ -179,14 +179,14 @@ def test_colours_are_told_apart_also_without_red_or_green():
             [-0.011820, 0.042940, 0.968881],
         ],
     }
-    colours = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in plots.COLOURS])
-    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    colors = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in plots.COLORS])
+    linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
     for matrix in blindness.values():
         seen = np.clip(linear @ np.array(matrix).T, 0, 1)
         seen = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
         apart = np.abs(seen[:, None] - seen[None]).max(2) + np.eye(len(seen))
         assert apart.min() > 0.1
-    assert len(plots.DASHES) == len(set(map(str, plots.DASHES))) == len(plots.COLOURS)
+    assert len(plots.DASHES) == len(set(map(str, plots.DASHES))) == len(plots.COLORS)
 
 
 # --- show
@@ -208,7 +208,7 @@ def test_show_sends_a_picture_and_its_text(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_file_of_images_has_their_very_colours(channels: int):
+def test_the_file_of_images_has_their_very_colors(channels: int):
     figure = plots.image_grid(random_images(40, channels, 12, 12))
     with Image.open(io.BytesIO(plots._png(figure, "forty images"))) as picture:
         np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), screen(figure))
@@ -228,8 +228,8 @@ def test_the_file_of_curves_is_small_and_looks_the_same():
 
 
 def test_show_prints_the_text_outside_a_notebook(capsys: pytest.CaptureFixture[str]):
-    plots.show(plots.image_grid(random_images(1)), alt="one grey picture")
-    assert capsys.readouterr().out == "one grey picture\n"
+    plots.show(plots.image_grid(random_images(1)), alt="one gray picture")
+    assert capsys.readouterr().out == "one gray picture\n"
 
 
 def test_the_same_figure_has_the_same_bytes(monkeypatch: pytest.MonkeyPatch):
@@ -243,9 +243,9 @@ def test_the_same_figure_has_the_same_bytes(monkeypatch: pytest.MonkeyPatch):
     assert sent[0] == sent[1]
 
 
-def test_neighbours_stand_below_their_samples():
+def test_neighbors_stand_below_their_samples():
     samples, train = random_images(3), random_images(9)
-    figure = plots.neighbours(samples, train, torch.tensor([[4, 0], [8, 1], [4, 7]]))
+    figure = plots.neighbors(samples, train, torch.tensor([[4, 0], [8, 1], [4, 7]]))
     seen = shown(figure)
     for row, batch in enumerate((samples, train[[4, 8, 4]], train[[0, 1, 7]])):
         for i, expected in enumerate(to_bytes(batch)):
@@ -268,15 +268,15 @@ def test_wrong_arguments_are_named():
         plots.image_grid(images / 0)
     with pytest.raises(ValueError, match="columns must be at least 1"):
         plots.image_grid(images, 0)
-    with pytest.raises(ValueError, match="titles must be 3, one an image; got 2"):
+    with pytest.raises(ValueError, match="titles must be 3, one for each image; got 2"):
         plots.image_grid(images, titles=["a", "b"])
     with pytest.raises(ValueError, match="strips must hold at least one"):
         plots.filmstrip([])
     with pytest.raises(ValueError, match="strips must all have the same shape"):
         plots.filmstrip([images, images[:2]])
-    with pytest.raises(ValueError, match="labels must be 3, one a column; got 1"):
+    with pytest.raises(ValueError, match="labels must be 3, one for each column; got 1"):
         plots.filmstrip([images], labels=["a"])
-    with pytest.raises(ValueError, match="rows must be 1, one a strip; got 2"):
+    with pytest.raises(ValueError, match="rows must be 1, one for each strip; got 2"):
         plots.filmstrip([images], rows=["a", "b"])
     with pytest.raises(ValueError, match=r"lines\['a'\] must have shape .* got \(1, 3\)"):
         plots.curves([1, 2], {"a": [1, 2, 3]}, x_label="x", y_label="y")
@@ -285,7 +285,7 @@ def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="lines must hold 1 to 7 curves, got 0"):
         plots.curves([1, 2], {}, x_label="x", y_label="y")
     with pytest.raises(ValueError, match=r"places must have shape \(3, K\), K >= 1; got \(2, 1\)"):
-        plots.neighbours(images, images, torch.zeros(2, 1, dtype=torch.int64))
+        plots.neighbors(images, images, torch.zeros(2, 1, dtype=torch.int64))
     with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
         LivePlot(0)
     with pytest.raises(ValueError, match="interval must be"):

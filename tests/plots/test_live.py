@@ -1,4 +1,4 @@
-"""The live plot: drawn in one place, seldom, and from what a run writes."""
+"""The live plot: redrawn in place, seldom, from what a run writes."""
 
 import base64
 import io
@@ -67,8 +67,7 @@ class FakeNotebook:
 
 def test_a_live_plot_is_drawn_in_one_place(monkeypatch: pytest.MonkeyPatch):
     notebook = FakeNotebook(monkeypatch, painting=True)
-    with live_plots.LivePlot(steps=5, interval=0) as live:
-        monkeypatch.setattr(live_plots.time, "perf_counter", lambda: 0.0)  # drawing costs nothing
+    with live_plots.LivePlot(steps=5, interval=0, clock=lambda: 0.0) as live:  # drawing is free
         live.update(1, 2.0)
         first = notebook.places[0]
         assert first["text/plain"] == "training: step 1 of 5, loss 2.0000"
@@ -118,8 +117,7 @@ def test_the_smooth_line_of_a_live_plot_does_not_lag_behind(monkeypatch: pytest.
 def test_a_live_plot_leaves_the_time_to_the_training(monkeypatch: pytest.MonkeyPatch):
     notebook = FakeNotebook(monkeypatch)
     now = [100.0]
-    monkeypatch.setattr(live_plots.time, "perf_counter", lambda: now[0])
-    live = live_plots.LivePlot(interval=1.0)
+    live = live_plots.LivePlot(interval=1.0, clock=lambda: now[0])
     for step in range(1, 101):
         live.update(step, 1.0)
         now[0] += 0.11

@@ -1,7 +1,7 @@
 """DDIM against diffusers' scheduler, against a plain loop, and against DDPM."""
 
 # pyright: reportArgumentType=false
-# (part of this file hands in what the annotations forbid)
+# (part of this file passes what the annotations forbid)
 
 import math
 

@@ -1,7 +1,7 @@
 """DDPM against diffusers' scheduler and against a plain loop."""
 
 # pyright: reportArgumentType=false
-# (part of this file hands in what the annotations forbid)
+# (part of this file passes what the annotations forbid)
 
 import math
 

@@ -1,7 +1,7 @@
 """Which steps a walk takes."""
 
 # pyright: reportArgumentType=false
-# (part of this file hands in what the annotations forbid)
+# (part of this file passes what the annotations forbid)
 
 import hypothesis.strategies as st
 import numpy as np

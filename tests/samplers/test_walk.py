@@ -1,7 +1,7 @@
 """What every sampler does: the steps it yields, where its noise comes from, what it refuses."""
 
 # pyright: reportArgumentType=false
-# (part of this file hands in what the annotations forbid)
+# (part of this file passes what the annotations forbid)
 
 import inspect
 import math

@@ -1,4 +1,4 @@
-"""Metrics: how good samples are, and how sure that is."""
+"""Metrics: how good samples are, and how certain the numbers are."""
 
 from tutorial_lib.metrics.discs import (
     MAX_DIRT,
@@ -10,13 +10,13 @@ from tutorial_lib.metrics.discs import (
     disc_quality,
 )
 from tutorial_lib.metrics.distances import (
-    Neighbours,
+    Neighbors,
     PrecisionRecall,
     Score,
     bootstrap_error,
     frechet_distance,
     kernel_distance,
-    nearest_neighbours,
+    nearest_neighbors,
     precision_recall,
     real_floor,
     score,
@@ -29,14 +29,14 @@ __all__ = [
     "MIN_RADIUS",
     "MIN_SHAPE",
     "DiscQuality",
-    "Neighbours",
+    "Neighbors",
     "PrecisionRecall",
     "Score",
     "bootstrap_error",
     "disc_quality",
     "frechet_distance",
     "kernel_distance",
-    "nearest_neighbours",
+    "nearest_neighbors",
     "precision_recall",
     "real_floor",
     "score",

@@ -1,4 +1,4 @@
-"""Is an image one clean disc? The judge of samples of ``datasets.circles``."""
+"""Is an image one clean disc? A judge for samples of models trained on ``datasets.circles``."""
 
 import math
 from typing import NamedTuple
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tutorial_lib import _validate
+from tutorial_lib._validate import InvalidValueError
 
 _CHUNK = 1024  # images judged at once
 
@@ -15,13 +16,13 @@ MIN_SHAPE = 0.95
 discs score 0.97 at least, 0.96 in images of 16 pixels, where the smallest radius is 2.4."""
 MAX_UNEVENNESS = 0.05
 """In brightness, black 0 and white 1: 13 of 255 levels in the root mean square, 38 at the worst
-pixel. A gradient across the disc may then span 0.2; a wider one the eye sees without searching."""
+pixel. This permits a gradient of up to 0.2 across the disc; a stronger one is plainly visible."""
 MAX_DIRT = 0.05
-"""The same for the ground: a haze above 13 levels is gray beside the disc, a dot above 38 shows."""
+"""The same for the background: a haze above 13 levels looks gray, a dot above 38 is visible."""
 MIN_BRIGHTNESS = 0.5
-"""The data's discs have 0.7 to 1; what is darker than half is no longer plainly there."""
+"""Discs of the data have 0.7 to 1; one darker than half is not clearly there any more."""
 MIN_RADIUS = 2.0
-"""In pixels: below this a disc and a square are the same few pixels."""
+"""In pixels: a smaller disc covers the same few pixels as a square."""
 _FIT_STEPS = 4
 _RAMP = 0.7  # see _foreground
 
@@ -30,7 +31,7 @@ class DiscQuality(NamedTuple):
     """The verdict of ``disc_quality`` and the measurements behind it, each of shape (N,).
 
     Attributes:
-        is_disc: bool, whether all three measurements are within their limits.
+        is_disc: bool, True if all three measurements are within their limits.
         shape: 0..1, intersection over union of the foreground and the best disc; 1 is perfect.
         unevenness: 0..1, difference from the disc's mean color inside; 0 is perfect.
         dirt: 0..1, difference from black outside; 0 is perfect.
@@ -44,18 +45,18 @@ class DiscQuality(NamedTuple):
 
 @torch.no_grad()
 def disc_quality(images: Tensor) -> DiscQuality:
-    """Judge for each image whether it is one clean, evenly colored disc on clean black ground.
+    """Judges whether each image is one clean, evenly colored disc on a clean black background.
 
-    Made for samples of a model that learned ``datasets.circles``. The foreground is what is bright
-    (the largest channel, against the disc's own brightness); the disc is the one that fits it best
-    in least squares. ``shape`` compares the two. The rim, one pixel to each side, is judged by
-    ``shape`` alone; farther in, pixels must have the disc's color (``unevenness``); farther out,
-    they must be black (``dirt``). Both are the larger of the root mean square and a third of the
-    worst pixel, so that a gradient or a haze fails by the one, and a spot, a bite or a second disc
-    by the other. Values outside [-1, 1] count as the screen shows them, clamped.
+    Made for samples of models trained on ``datasets.circles``. The foreground is what is bright (in
+    the largest channel, relative to the disc's own brightness); the disc is its best fit in least
+    squares. ``shape`` compares the two. Only ``shape`` judges the rim, one pixel to each side.
+    Farther in, pixels must have the disc's color (``unevenness``); farther out, they must be black
+    (``dirt``). Both are the larger of the root mean square and a third of the worst pixel: the
+    first catches gradients and haze, the second spots, bites and a second disc. Values outside
+    [-1, 1] are clamped, as on a screen.
 
-    Images without a disc to measure (too dark, too small, NaN or infinite somewhere) get the worst
-    values: shape 0, unevenness 1, dirt 1.
+    Images without a disc to measure (too dark, too small, or with a NaN or infinite value) get the
+    worst values: shape 0, unevenness 1, dirt 1.
 
     Args:
         images: (N, C, H, W), values in [-1, 1], C is 1 or 3.
@@ -66,7 +67,7 @@ def disc_quality(images: Tensor) -> DiscQuality:
     images = _validate.floating("images", images)
     if images.ndim != 4 or images.shape[1] not in (1, 3) or not images.numel():
         shape = tuple(images.shape)
-        raise ValueError(f"images must have shape (N, 1 or 3, H, W), N >= 1; got {shape}")
+        raise InvalidValueError(f"images must have shape (N, 1 or 3, H, W), N >= 1; got {shape}")
     parts = [_measure_discs(part.float()) for part in images.split(_CHUNK)]
     shape, unevenness, dirt = (torch.cat(column) for column in zip(*parts, strict=True))
     is_disc = (shape >= MIN_SHAPE) & (unevenness <= MAX_UNEVENNESS) & (dirt <= MAX_DIRT)
@@ -76,19 +77,19 @@ def disc_quality(images: Tensor) -> DiscQuality:
 def _measure_discs(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Shape, unevenness and dirt, (N,) each, of float32 images (N, C, H, W)."""
     finite = images.flatten(1).isfinite().all(1)
-    colour = ((images.nan_to_num() + 1) / 2).clamp(0, 1)  # 0 is black
-    light = colour.amax(1)  # (N, H, W)
+    color = ((images.nan_to_num() + 1) / 2).clamp(0, 1)  # 0 is black
+    light = color.amax(1)  # (N, H, W)
     level, disc = _fit_disc(light)
     covered = _foreground(light / level[:, None, None])
     rim = disc.radius[:, None, None] - disc.distance  # how deep a pixel lies inside
     model = _foreground(rim + 0.5)
     overlap = torch.minimum(covered, model).sum((1, 2))
-    # The disc's full area, also where it would reach over the border: a cut disc is no disc.
+    # The full area, including what is beyond the border: a disc that is cut off does not count.
     union = covered.sum((1, 2)) + math.pi * disc.radius**2 - overlap
     shape = (overlap / union.clamp(min=1e-6)).clamp(0, 1)
     inside = rim > 1
-    mean = (colour * inside[:, None]).sum((2, 3)) / inside.sum((1, 2)).clamp(min=1)[:, None]
-    off = (colour - mean[:, :, None, None]).abs().amax(1)  # (N, H, W), the worst channel
+    mean = (color * inside[:, None]).sum((2, 3)) / inside.sum((1, 2)).clamp(min=1)[:, None]
+    off = (color - mean[:, :, None, None]).abs().amax(1)  # (N, H, W), in the worst channel
     unevenness, dirt = _difference(off, inside), _difference(light, rim < -1)
     there = finite & (level >= MIN_BRIGHTNESS) & (disc.radius >= MIN_RADIUS)
     worst = torch.ones_like(shape)
@@ -96,7 +97,8 @@ def _measure_discs(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _difference(off: Tensor, where: Tensor) -> Tensor:
-    """Root mean square of ``off`` (N, H, W) over ``where``, or a third of its largest there."""
+    """The larger of the root mean square of ``off`` (N, H, W) over ``where`` and a third of its
+    maximum there."""
     off = off * where
     spread = (off.square().sum((1, 2)) / where.sum((1, 2)).clamp(min=1)).sqrt()
     return torch.maximum(spread, off.amax((1, 2)) / 3)
@@ -110,11 +112,11 @@ class _Disc(NamedTuple):
 
 
 def _fit_disc(light: Tensor) -> tuple[Tensor, _Disc]:
-    """The brightness (N,) of the disc in ``light`` (N, H, W), and where it is.
+    """The brightness (N,) of the disc in ``light`` (N, H, W), and the disc.
 
     Starts from area and center of mass, then takes Gauss-Newton steps on the squared difference
     between the foreground and a drawn disc, whose rim is a ramp: moving the center or the radius
-    changes only the pixels there, and for a round rim the three moves do not mix.
+    changes only pixels of the rim, and for a round rim the three moves are orthogonal.
     """
     bright = light > light.amax((1, 2), keepdim=True) / 2
     level = (light * bright).sum((1, 2)) / bright.sum((1, 2)).clamp(min=1)
@@ -123,11 +125,11 @@ def _fit_disc(light: Tensor) -> tuple[Tensor, _Disc]:
     area = covered.sum((1, 2)).clamp(min=1e-6)
     x = torch.arange(light.shape[2], device=light.device) + 0.5
     y = torch.arange(light.shape[1], device=light.device) + 0.5
-    centre_x = (covered.sum(1) * x).sum(1) / area
-    centre_y = (covered.sum(2) * y).sum(1) / area
+    center_x = (covered.sum(1) * x).sum(1) / area
+    center_y = (covered.sum(2) * y).sum(1) / area
     radius = (area / math.pi).sqrt()
     for _ in range(_FIT_STEPS):
-        dx, dy, distance = _offsets(x, y, centre_x, centre_y)
+        dx, dy, distance = _offsets(x, y, center_x, center_y)
         rim = radius[:, None, None] - distance
         inside = rim > 1  # clear of the rim's mixed pixels
         mean = (light * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
@@ -139,24 +141,24 @@ def _fit_disc(light: Tensor) -> tuple[Tensor, _Disc]:
         for slope in (on_ramp.float(), on_ramp * dx / far, on_ramp * dy / far):
             best = (error * slope).sum((1, 2)) / slope.square().sum((1, 2)).clamp(min=1)
             moves.append(best.clamp(-0.5, 0.5))
-        radius, centre_x, centre_y = radius + moves[0], centre_x + moves[1], centre_y + moves[2]
-    return level, _Disc(radius.clamp(min=0), _offsets(x, y, centre_x, centre_y)[2])
+        radius, center_x, center_y = radius + moves[0], center_x + moves[1], center_y + moves[2]
+    return level, _Disc(radius.clamp(min=0), _offsets(x, y, center_x, center_y)[2])
 
 
 def _offsets(
-    x: Tensor, y: Tensor, centre_x: Tensor, centre_y: Tensor
+    x: Tensor, y: Tensor, center_x: Tensor, center_y: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Right, down and straight distance of the pixels (x, y) to each center: (N, 1, W), (N, H, 1)
+    """Horizontal, vertical and Euclidean distance of pixels to each center: (N, 1, W), (N, H, 1)
     and (N, H, W)."""
-    dx = (x - centre_x[:, None])[:, None, :]
-    dy = (y - centre_y[:, None])[:, :, None]
+    dx = (x - center_x[:, None])[:, None, :]
+    dy = (y - center_y[:, None])[:, :, None]
     return dx, dy, (dx**2 + dy**2).sqrt()
 
 
 def _foreground(share: Tensor) -> Tensor:
     """Foreground in [0, 1] from brightness relative to the disc's.
 
-    The lowest and highest 15 % count as ground and disc: what happens there is for ``dirt`` and
-    ``unevenness`` to judge, and summed over a thousand pixels it would drown the shape.
+    The lowest and highest 15 % count as background and disc. ``dirt`` and ``unevenness`` judge
+    small differences there; summed over a thousand pixels they would dominate the shape.
     """
     return ((share - 0.5) / _RAMP + 0.5).clamp(0, 1)

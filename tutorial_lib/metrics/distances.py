@@ -1,4 +1,4 @@
-"""How good are the samples? Each measurement stands beside what real images score."""
+"""Distances between samples and real data, with their errors and with what real data score."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tutorial_lib import _validate
+from tutorial_lib._validate import InvalidValueError
 
 _CHUNK = 1024  # rows compared at once
 
@@ -15,9 +16,9 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
     """Fréchet distance of Gaussians fitted to two sets of features (Heusel et al. 2017, eq. 6).
 
     The squared distance of the means plus tr(A + B - 2 (A B)^(1/2)) for the covariances A and B.
-    Computed in float64; the root is taken as tr (A^(1/2) B A^(1/2))^(1/2), which is symmetric, so
-    nothing imaginary can come out. It is biased: two samples of the same distribution have a
-    distance above 0 that falls with their number, hence ``real_floor``.
+    Computed in float64; the trace of the root is computed as tr (A^(1/2) B A^(1/2))^(1/2), a
+    symmetric matrix, so the result is real. It is biased: two samples of the same distribution have
+    a distance above 0 that falls with their size, hence ``real_floor``.
 
     Args:
         features_a, features_b: (N, D) and (M, D), with N and M at least 2.
@@ -33,8 +34,8 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
 
 
 def kernel_distance(features_a: Tensor, features_b: Tensor) -> float:
-    """Squared maximum mean discrepancy, unbiased, kernel (x.y / D + 1)^3: "KID" when the features
-    are Inception's (Bińkowski et al. 2018, sec. 4).
+    """Unbiased squared maximum mean discrepancy with the kernel (x.y / D + 1)^3; called KID for
+    Inception's features (Bińkowski et al. 2018, sec. 4).
 
     Two samples of the same distribution have distance 0 on average, so it may be negative. Computed
     in float64.
@@ -62,17 +63,17 @@ def real_floor(
     """What real data score against other real data: no model can be expected to do better.
 
     The features are shuffled and ``sample_count`` of them measured against ``reference_count``
-    others, as samples of a model are against real data. Distances depend on these numbers, so a
-    floor holds only for the same ones.
+    others, as samples of a model are against real data. Distances depend on these counts, so a
+    floor is valid only for the same ones.
 
     Args:
         distance: ``frechet_distance``, ``kernel_distance`` or another function of two sets.
         real: (N, D), N at least ``sample_count + reference_count``.
-        repeats: shuffles; they share data, so they differ less than new data would.
-        generator: shuffles; None is torch's default one.
+        repeats: number of shuffles; they share data, so they differ less than new data would.
+        generator: for the shuffles; None means torch's default generator.
 
     Returns:
-        (repeats,) float64: take the mean, and the standard deviation as a measure of doubt.
+        (repeats,) float64: use the mean, and the standard deviation as its uncertainty.
 
     Raises:
         TypeError, ValueError: too few features, or counts below 2 or ``repeats`` below 1.
@@ -84,7 +85,7 @@ def real_floor(
     together = sample_count + reference_count
     if len(real) < together:
         counts = f"sample_count + reference_count = {together}"
-        raise ValueError(f"real must hold at least {counts} features, got {len(real)}")
+        raise InvalidValueError(f"real must hold at least {counts} features, got {len(real)}")
     floors = []
     for _ in range(repeats):
         order = torch.randperm(len(real), generator=generator).to(real.device)
@@ -93,13 +94,13 @@ def real_floor(
 
 
 class Score(NamedTuple):
-    """A measurement of samples, with its doubt and with what real data score.
+    """A measurement of samples, with its uncertainty and with what real data score.
 
     Attributes:
         value: what the samples score.
-        error: how much that would differ, as a standard deviation, for other samples of the model.
+        error: the standard deviation of that over other samples of the model.
         floor: what as many real data score, on average; no model can be expected to do better.
-        floor_error: how much that differs between shuffles, as a standard deviation.
+        floor_error: the standard deviation of that over shuffles.
     """
 
     value: float
@@ -121,16 +122,17 @@ def score(
     repeats: int = 20,
     generator: torch.Generator | None = None,
 ) -> Score:
-    """``measure(samples, real)`` with its standard error, beside its floor.
+    """``measure(samples, real)`` with its standard error and its floor.
 
     Args:
         measure: ``frechet_distance``, ``kernel_distance``, or for example
             ``lambda a, b: precision_recall(a, b).recall``.
         samples: features of the samples, (N, D) with N at least 4.
         real: features of real data, (M, D).
-        more_real: of other real data, (K, D) with K at least N: with ``real`` they give the floor.
-        repeats: of the measurement, for the error and again for the floor.
-        generator: shuffles; None is torch's default one.
+        more_real: of other real data, (K, D) with K at least N; the floor is measured on these and
+            ``real`` together.
+        repeats: repetitions of the measurement for the error, and again for the floor.
+        generator: for the shuffles; None means torch's default generator.
 
     Raises:
         TypeError, ValueError: as ``real_floor``, ``bootstrap_error`` and the measure itself.
@@ -151,27 +153,27 @@ def bootstrap_error(
     repeats: int = 20,
     generator: torch.Generator | None = None,
 ) -> float:
-    """How much a measurement would differ for other samples of the model: a standard error.
+    """The standard error of a measurement: how much it varies over other samples of the model.
 
-    The bootstrap without replacement (Politis & Romano 1994) with halves: the standard deviation
-    over random halves of the samples, which for halves needs no factor. The usual bootstrap puts
-    some samples in twice; between two copies there is no distance, which misleads every measure
-    that looks at nearest neighbours. The real data are taken as given.
+    Subsampling (Politis & Romano 1994) with halves: the standard deviation over random halves of
+    the samples, which for halves needs no correction factor. The usual bootstrap draws some samples
+    twice; two copies have distance 0, which misleads every measure that uses nearest neighbors. The
+    real data are held fixed.
 
     Args:
         measure: a function of two sets of features.
         samples: (N, D), N at least 4.
-        real: (M, D), handed to ``measure`` as it is.
-        repeats: halves, at least 2; with 20 the error itself is known to some 16 %.
-        generator: draws the halves; None is torch's default one.
+        real: (M, D), passed to ``measure`` unchanged.
+        repeats: number of halves, at least 2; 20 give the error to within about 16 %.
+        generator: draws the halves; None means torch's default generator.
 
     Raises:
-        TypeError, ValueError: too few samples or repeats; what ``measure`` raises.
+        TypeError, ValueError: too few samples or repeats; whatever ``measure`` raises.
     """
     _validate.floating("samples", samples)
     _validate.whole_number("repeats", repeats, at_least=2)
     if len(samples) < 4:
-        raise ValueError(f"samples must hold at least 4 features, got {len(samples)}")
+        raise InvalidValueError(f"samples must hold at least 4 features, got {len(samples)}")
     values = []
     for _ in range(repeats):
         half = torch.randperm(len(samples), generator=generator)[: len(samples) // 2]
@@ -183,11 +185,12 @@ class PrecisionRecall(NamedTuple):
     """How samples and real data cover each other, see ``precision_recall``.
 
     Attributes:
-        precision: share of the samples that lie among the real data, in [0, 1]: quality.
-        recall: share of the real data that lie among the samples, in [0, 1]: variety.
-        density: how many real balls a sample lies in, against what is expected; 1 for real data.
-        coverage: share of the real balls with a sample inside, in [0, 1]; outliers of the samples
-            cannot raise it, as they can raise recall.
+        precision: share of the samples that are among the real data, in [0, 1]: quality.
+        recall: share of the real data that are among the samples, in [0, 1]: variety.
+        density: mean number of real balls that contain a sample, relative to its value for real
+            data.
+        coverage: share of the real balls that contain a sample, in [0, 1]; unlike recall, outliers
+            among the samples cannot raise it.
     """
 
     precision: float
@@ -196,31 +199,31 @@ class PrecisionRecall(NamedTuple):
     coverage: float
 
 
-def precision_recall(samples: Tensor, real: Tensor, *, neighbours: int = 3) -> PrecisionRecall:
+def precision_recall(samples: Tensor, real: Tensor, *, neighbors: int = 3) -> PrecisionRecall:
     """Improved precision and recall (Kynkäänniemi et al. 2019, eq. 1), density and coverage.
 
-    A set is taken to fill the balls around its members that reach to their k-th nearest neighbour
-    in the set. Precision is the share of the samples in a ball of the real data, recall the share
-    of the real data in a ball of the samples. Density counts the real balls that each sample lies
-    in, divided by k; coverage is the share of real balls with a sample inside (Naeem et al. 2020,
-    eq. 6 and 7). All depend on the size of the sets: compare with ``real_floor``, which here is
-    not 1. Computed in float64.
+    A set is represented by balls around its members, each reaching to the member's k-th nearest
+    neighbor in the set. Precision is the share of the samples in a ball of the real data, recall
+    the share of the real data in a ball of the samples. Density is the number of real balls that
+    contain a sample, divided by k; coverage is the share of real balls that contain a sample (Naeem
+    et al. 2020, eq. 6 and 7). All depend on the size of the sets: compare with ``real_floor``,
+    which is not 1 here. Computed in float64.
 
     Args:
-        samples: features, (N, D), N above ``neighbours``.
-        real: features, (M, D), M above ``neighbours``.
-        neighbours: k; 3 in the first paper, 5 in the second.
+        samples: features, (N, D), N above ``neighbors``.
+        real: features, (M, D), M above ``neighbors``.
+        neighbors: k; 3 in the first paper, 5 in the second.
 
     Raises:
         TypeError, ValueError: not floating-point tensors of such shapes; NaN or infinite values.
     """
     a, b = _check_features(samples, real, names=("samples", "real"))
-    _validate.whole_number("neighbours", neighbours, at_least=1)
+    _validate.whole_number("neighbors", neighbors, at_least=1)
     for name, value in (("samples", a), ("real", b)):
-        if len(value) <= neighbours:
-            fewest = f"{neighbours + 1}, one more than neighbours"
-            raise ValueError(f"{name} must hold at least {fewest}; got {len(value)}")
-    radius_a, radius_b = _ball_radius(a, neighbours), _ball_radius(b, neighbours)
+        if len(value) <= neighbors:
+            fewest = f"{neighbors + 1}, one more than neighbors"
+            raise InvalidValueError(f"{name} must hold at least {fewest}; got {len(value)}")
+    radius_a, radius_b = _ball_radius(a, neighbors), _ball_radius(b, neighbors)
     real_in_ball = torch.zeros(len(b), dtype=torch.bool, device=b.device)  # of any sample
     balls_met = torch.zeros_like(real_in_ball)  # real balls that hold a sample
     inside, density = 0, 0
@@ -234,28 +237,28 @@ def precision_recall(samples: Tensor, real: Tensor, *, neighbours: int = 3) -> P
     return PrecisionRecall(
         inside / len(a),
         float(real_in_ball.double().mean()),
-        density / (neighbours * len(a)),
+        density / (neighbors * len(a)),
         float(balls_met.double().mean()),
     )
 
 
-def _ball_radius(features: Tensor, neighbours: int) -> Tensor:
+def _ball_radius(features: Tensor, neighbors: int) -> Tensor:
     """The distance of each row of (N, D) to its k-th nearest other row, (N,)."""
     radii = []
     for start in range(0, len(features), _CHUNK):
         distance = torch.cdist(features[start : start + _CHUNK], features)
         own = torch.arange(len(distance), device=features.device)
-        distance[own, start + own] = -1.0  # itself: nearest of all, also among copies
-        radii.append(distance.kthvalue(neighbours + 1).values)
+        distance[own, start + own] = -1.0  # itself comes first, even among copies
+        radii.append(distance.kthvalue(neighbors + 1).values)
     return torch.cat(radii)
 
 
-class Neighbours(NamedTuple):
+class Neighbors(NamedTuple):
     """The nearest members of a set, nearest first, each of shape (N, count).
 
     Attributes:
         distance: how far they are, float32.
-        place: where they stand in the set, int64.
+        place: their indices in the set, int64.
     """
 
     distance: Tensor
@@ -263,17 +266,17 @@ class Neighbours(NamedTuple):
 
 
 @torch.no_grad()
-def nearest_neighbours(samples: Tensor, train: Tensor, *, count: int = 1) -> Neighbours:
-    """The training images that are nearest to each sample: is it a copy?
+def nearest_neighbors(samples: Tensor, train: Tensor, *, count: int = 1) -> Neighbors:
+    """The training images nearest to each sample: is it a copy?
 
-    Euclidean distance over all numbers of an image; a copy has distance 0. Whether a distance is
-    small, the distances of real images that were not trained on tell: a model that learned by
-    heart is nearer to its training images than they are. ``plots.neighbours`` shows the pairs.
+    Euclidean distance over all values of an image; a copy has distance 0. To judge a distance,
+    compare it with those of real images outside the training set: samples of a model that memorized
+    its training images are nearer to them. ``plots.neighbors`` shows the pairs.
 
     Args:
         samples: (N, ...), images or features.
-        train: (M, ...), of the same shape but for the first axis, M at least ``count``.
-        count: how many for each sample.
+        train: (M, ...), of the same shape except for the first axis, M at least ``count``.
+        count: number of neighbors for each sample.
 
     Raises:
         TypeError, ValueError: not floating-point tensors of such shapes; NaN or infinite values.
@@ -281,22 +284,26 @@ def nearest_neighbours(samples: Tensor, train: Tensor, *, count: int = 1) -> Nei
     samples, train = _validate.batch("samples", samples), _validate.batch("train", train)
     if not len(samples) or samples.ndim < 2 or samples.shape[1:] != train.shape[1:]:
         shapes = f"{tuple(samples.shape)} and {tuple(train.shape)}"
-        raise ValueError(f"samples and train must be (N, ...) and (M, ...), N >= 1; got {shapes}")
+        raise InvalidValueError(
+            f"samples and train must be (N, ...) and (M, ...), N >= 1; got {shapes}"
+        )
     count = _validate.whole_number("count", count, at_least=1)
     if count > len(train):
-        raise ValueError(f"count must be at most {len(train)}, the size of train; got {count}")
+        raise InvalidValueError(
+            f"count must be at most {len(train)}, the size of train; got {count}"
+        )
     found = [_nearest(part, train.flatten(1), count) for part in samples.flatten(1).split(_CHUNK)]
-    return Neighbours(*(torch.cat(column) for column in zip(*found, strict=True)))
+    return Neighbors(*(torch.cat(column) for column in zip(*found, strict=True)))
 
 
-def _nearest(samples: Tensor, train: Tensor, count: int) -> Neighbours:
-    """``nearest_neighbours`` of rows (N, D) among rows (M, D), not all N x M at once."""
-    spare = min(count + 4, len(train))  # the quick distances may rank near ones a little wrong
+def _nearest(samples: Tensor, train: Tensor, count: int) -> Neighbors:
+    """``nearest_neighbors`` of rows (N, D) among rows (M, D), not all N x M at once."""
+    spare = min(count + 4, len(train))  # rounding may misorder near ones at first
     best = samples.new_full((len(samples), 0), 0)
     where = torch.empty_like(best, dtype=torch.int64)
     for start in range(0, len(train), 8 * _CHUNK):
         block = train[start : start + 8 * _CHUNK].to(samples)
-        squares = block.square().sum(1) - 2 * samples @ block.T  # but for the sample's own square
+        squares = block.square().sum(1) - 2 * samples @ block.T  # without the sample's own square
         together = torch.cat([best, squares], 1)
         places = torch.arange(start, start + len(block), device=samples.device)
         numbers = torch.cat([where, places.expand(len(samples), -1)], 1)
@@ -304,7 +311,7 @@ def _nearest(samples: Tensor, train: Tensor, count: int) -> Neighbours:
         where = numbers.gather(1, chosen)
     exact = (train[where.to(train.device)].to(samples) - samples[:, None]).square().sum(2).sqrt()
     distance, order = exact.float().sort(stable=True)
-    return Neighbours(distance[:, :count], where.gather(1, order)[:, :count])
+    return Neighbors(distance[:, :count], where.gather(1, order)[:, :count])
 
 
 def _check_features(
@@ -312,27 +319,29 @@ def _check_features(
     features_b: Tensor,
     names: tuple[str, str] = ("features_a", "features_b"),
 ) -> tuple[Tensor, Tensor]:
-    """Both as float64, if they are two sets of the same kind of features."""
+    """Both as float64; an error unless they are finite features of the same width."""
     both = []
     for name, value in zip(names, (features_a, features_b), strict=True):
         value = _validate.floating(name, value)
         if value.ndim != 2 or len(value) < 2 or not value.shape[1]:
             shape = tuple(value.shape)
-            raise ValueError(f"{name} must have shape (N, D) with N >= 2 and D >= 1, got {shape}")
+            raise InvalidValueError(
+                f"{name} must have shape (N, D) with N >= 2 and D >= 1, got {shape}"
+            )
         if not value.isfinite().all():
-            raise ValueError(f"{name} must be finite, got NaN or infinity")
+            raise InvalidValueError(f"{name} must be finite, got NaN or infinity")
         both.append(value.detach().double())
     a, b = both
     if a.shape[1] != b.shape[1]:
         widths = f"{a.shape[1]} and {b.shape[1]}"
-        raise ValueError(f"{names[0]} and {names[1]} must have the same D, got {widths}")
+        raise InvalidValueError(f"{names[0]} and {names[1]} must have the same D, got {widths}")
     return a, b
 
 
 def _covariance(features: Tensor) -> Tensor:
-    """Covariance of the columns of (N, D), divided by N - 1; (D, D) also where D is 1."""
-    centred = features - features.mean(0)
-    return centred.T @ centred / (len(features) - 1)
+    """Covariance of the columns of (N, D), divided by N - 1; (D, D) even if D is 1."""
+    centered = features - features.mean(0)
+    return centered.T @ centered / (len(features) - 1)
 
 
 def _symmetric_root(matrix: Tensor) -> Tensor:
@@ -342,7 +351,7 @@ def _symmetric_root(matrix: Tensor) -> Tensor:
 
 
 def _mean_kernel(a: Tensor, b: Tensor, *, without_diagonal: bool) -> float:
-    """Mean of the cubic kernel over all pairs of rows, or over all pairs of different rows."""
+    """Mean of the cubic kernel over all pairs of rows, or over pairs of different rows only."""
     total, pairs = 0.0, len(a) * len(b)
     for start in range(0, len(a), _CHUNK):  # a block of rows at a time, not all N x M at once
         total += float(((a[start : start + _CHUNK] @ b.T) / a.shape[1] + 1).pow(3).sum())

@@ -1,6 +1,7 @@
-"""Figures of the lessons, each with a text for those who cannot see it."""
+"""Figures for the lessons, each with a text for readers who cannot see it."""
 
 from tutorial_lib.plots.figures import (
+    COLORS,
     COLOURS,
     DASHES,
     INK,
@@ -9,13 +10,14 @@ from tutorial_lib.plots.figures import (
     curves,
     filmstrip,
     image_grid,
-    neighbours,
+    neighbors,
     panels,
     show,
 )
 from tutorial_lib.plots.live import LivePlot
 
 __all__ = [
+    "COLORS",
     "COLOURS",
     "DASHES",
     "INK",
@@ -25,7 +27,7 @@ __all__ = [
     "curves",
     "filmstrip",
     "image_grid",
-    "neighbours",
+    "neighbors",
     "panels",
     "show",
 ]

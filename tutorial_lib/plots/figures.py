@@ -1,8 +1,8 @@
 """Still figures for the lessons: grids of images, filmstrips along t, curves.
 
-Every function returns a matplotlib Figure on a white card, which reads well in light and in dark
-themes; ``show`` puts one into the notebook together with a text for those who cannot see it. The
-figures are not pyplot's, so none is shown twice or left open.
+Every function returns a matplotlib Figure on a white card, which is readable in light and dark
+themes; ``show`` displays one in the notebook together with a text for readers who cannot see it.
+The figures are made without pyplot, so none is shown twice or left open.
 """
 
 import base64
@@ -21,21 +21,24 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from tutorial_lib import _validate
+from tutorial_lib._validate import InvalidValueError
 from tutorial_lib.images import to_bytes
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Told apart by colour-blind readers too (Okabe & Ito 2008); lines also differ in their dashes."""
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Color-blind readers can tell these apart too (Okabe & Ito 2008); lines also differ in dashes."""
+COLOURS = COLORS
+"""The old name, which lessons use."""
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (2, 1)))
 INK = "#222222"
-WIDTH = 900  # pixels of a notebook's column that a figure fills at most
+WIDTH = 900  # most pixels that a figure takes of a notebook's column
 DPI = 100
-_SHARPNESS = 2  # pixels of the file for one on the screen, as dense screens show them
+_SHARPNESS = 2  # pixels of the file for one on the screen: dense screens show them all
 _GAP = 2  # between images, in their own pixels
 _MARGIN = 6  # around a figure, in screen pixels
 _FOOT = 22  # screen pixels for a line of text below a figure
-_LARGEST = 112  # screen pixels of an image, however few there are
+_LARGEST = 112  # most screen pixels that an image takes, however few there are
 _TEXT = 8.5  # points
-_FEW_COLOURS = 4096  # curves and their soft edges have some 2000, coloured images many more
+_FEW_COLORS = 4096  # curves with their soft edges have about 2000, color images many more
 
 
 def show(figure: Figure, alt: str) -> None:
@@ -54,20 +57,20 @@ def show(figure: Figure, alt: str) -> None:
 
 
 def bundle(figure: Figure, alt: str, note: str = "") -> tuple[dict[str, str], dict[str, dict]]:
-    """What a notebook shows of ``figure``, by MIME type, and the metadata that goes with it.
+    """What a notebook shows of ``figure``, by MIME type, and its metadata.
 
     Args:
-        note: a line that the picture carries at its foot, for viewers that show nothing else.
+        note: a line at the foot of the picture, for viewers that show only the picture.
 
     Raises:
         ValueError: ``alt`` is blank.
     """
     if not alt.strip():
-        raise ValueError("alt must say in words what the figure shows, got a blank text")
+        raise InvalidValueError("alt must say in words what the figure shows, got a blank text")
     data = base64.b64encode(_png(figure, alt, note)).decode()
     width, height = (round(inches * DPI) for inches in figure.get_size_inches())
     height += _FOOT if note else 0
-    # JupyterLab takes an alternative text only from HTML; other viewers draw the plain image.
+    # JupyterLab reads alternative text only from HTML; other viewers show the plain image.
     picture = (
         f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" width="{width}" '
         f'style="max-width: 100%; height: auto">'
@@ -79,7 +82,7 @@ def bundle(figure: Figure, alt: str, note: str = "") -> tuple[dict[str, str], di
 
 
 def _png(figure: Figure, description: str, note: str = "") -> bytes:
-    """``figure`` as a PNG file; where it has few colours, with a palette: a third of the bytes."""
+    """``figure`` as a PNG file; with a palette if it has few colors, in a third of the bytes."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI * _SHARPNESS)
     drawn.seek(0)
@@ -87,7 +90,7 @@ def _png(figure: Figure, description: str, note: str = "") -> bytes:
         picture = opened.convert("RGB")
     if note:
         picture = _with_foot(picture, note)
-    if picture.getcolors(_FEW_COLOURS) is not None:
+    if picture.getcolors(_FEW_COLORS) is not None:
         picture = picture.quantize(256, dither=Image.Dither.NONE)
     notes = PngInfo()
     notes.add_text("Description", description)
@@ -112,20 +115,22 @@ def image_grid(
     """Images in rows, each pixel a sharp square, values outside [-1, 1] clamped.
 
     Args:
-        images: (N, C, H, W), values in [-1, 1], C is 1 (grey) or 3 (RGB).
-        columns: images in a row; by default as many as make the grid square.
+        images: (N, C, H, W), values in [-1, 1], C is 1 (gray) or 3 (RGB).
+        columns: images in a row; by default the number that makes the grid square.
         titles: one for each image, drawn above it.
 
     Raises:
-        TypeError, ValueError: images of another kind or shape, none, or NaN; ``columns`` below 1;
-            another number of titles than of images.
+        TypeError, ValueError: images of another type or shape, none, or NaN; ``columns`` below 1;
+            the number of titles is not that of the images.
     """
     pixels = to_bytes(images)
     if columns is None:
         columns = math.ceil(math.sqrt(len(pixels)))
     columns = min(_validate.whole_number("columns", columns, at_least=1), len(pixels))
     if titles is not None and len(titles) != len(pixels):
-        raise ValueError(f"titles must be {len(pixels)}, one an image; got {len(titles)}")
+        raise InvalidValueError(
+            f"titles must be {len(pixels)}, one for each image; got {len(titles)}"
+        )
     rows = [pixels[start : start + columns] for start in range(0, len(pixels), columns)]
     texts = None
     if titles is not None:
@@ -146,37 +151,37 @@ def filmstrip(
         rows: one for each strip, drawn to its left.
 
     Raises:
-        TypeError, ValueError: no strips, strips of different shapes, images as ``image_grid``
-            refuses them, or another number of labels or rows than of columns or strips.
+        TypeError, ValueError: no strips, strips of different shapes, images that ``image_grid``
+            refuses, or a number of labels or rows that is not that of the columns or strips.
     """
     if not len(strips):
-        raise ValueError("strips must hold at least one batch of images, got none")
+        raise InvalidValueError("strips must hold at least one batch of images, got none")
     pictures = [to_bytes(strip) for strip in strips]
     shapes = sorted({tuple(strip.shape) for strip in strips})
     if len(shapes) > 1:
-        raise ValueError(f"strips must all have the same shape, got {shapes}")
+        raise InvalidValueError(f"strips must all have the same shape, got {shapes}")
     if labels is not None and len(labels) != len(pictures[0]):
-        count = f"{len(pictures[0])}, one a column"
-        raise ValueError(f"labels must be {count}; got {len(labels)}")
+        count = f"{len(pictures[0])}, one for each column"
+        raise InvalidValueError(f"labels must be {count}; got {len(labels)}")
     if rows is not None and len(rows) != len(strips):
-        raise ValueError(f"rows must be {len(strips)}, one a strip; got {len(rows)}")
+        raise InvalidValueError(f"rows must be {len(strips)}, one for each strip; got {len(rows)}")
     return _mosaic(pictures, None if labels is None else [labels], rows)
 
 
-def neighbours(samples: Tensor, train: Tensor, places: Tensor) -> Figure:
-    """Samples, and below each the training images that are nearest to it: is it a copy?
+def neighbors(samples: Tensor, train: Tensor, places: Tensor) -> Figure:
+    """Samples, and below each the training images nearest to it: is it a copy?
 
     Args:
         samples: (N, C, H, W), values in [-1, 1].
         train: (M, C, H, W).
-        places: int64 (N, K), as in ``metrics.nearest_neighbours(samples, train, count=K).place``.
+        places: int64 (N, K), as in ``metrics.nearest_neighbors(samples, train, count=K).place``.
 
     Raises:
-        TypeError, ValueError: images as ``filmstrip`` refuses them; ``places`` of another shape.
+        TypeError, ValueError: images that ``filmstrip`` refuses; ``places`` of another shape.
     """
     if places.ndim != 2 or len(places) != len(samples) or not places.shape[1]:
         shape = tuple(places.shape)
-        raise ValueError(f"places must have shape ({len(samples)}, K), K >= 1; got {shape}")
+        raise InvalidValueError(f"places must have shape ({len(samples)}, K), K >= 1; got {shape}")
     strips = [samples, *(train[column] for column in places.T)]
     names = ["nearest", *(f"{rank}. nearest" for rank in range(2, len(strips)))]
     return filmstrip(strips, rows=["sample", *names])
@@ -193,32 +198,32 @@ def curves(
     log_y: bool = False,
     axes: Axes | None = None,
 ) -> Figure:
-    """Named curves over one x, told apart by colour and by dashes.
+    """Named curves over one x, distinguished by color and by dashes.
 
     Args:
         x: (N,).
-        lines: a name for each curve. Values (N,) give a line; values (S, N), S runs of the same
-            thing, give their mean and a band from the lowest to the highest.
-        axes: where to draw; a figure of its own by default.
+        lines: the values of each curve by its name. Values (N,) give a line; values (S, N), from S
+            runs of the same thing, give their mean and a band from the lowest to the highest.
+        axes: where to draw; a new figure by default.
 
     Raises:
-        ValueError: no lines, more than there are colours, or values of another length than x.
+        ValueError: no lines, more lines than colors, or values whose length is not that of x.
     """
-    if not 1 <= len(lines) <= len(COLOURS):
-        raise ValueError(f"lines must hold 1 to {len(COLOURS)} curves, got {len(lines)}")
+    if not 1 <= len(lines) <= len(COLORS):
+        raise InvalidValueError(f"lines must hold 1 to {len(COLORS)} curves, got {len(lines)}")
     if axes is None:
         axes = Figure(figsize=(6.4, 3.6), dpi=DPI, layout="constrained").add_subplot()
     places = _numbers(x)
-    for (name, values), colour, dash in zip(lines.items(), COLOURS, DASHES, strict=False):
+    for (name, values), color, dash in zip(lines.items(), COLORS, DASHES, strict=False):
         runs = np.atleast_2d(_numbers(values))
         if places.ndim != 1 or runs.ndim != 2 or runs.shape[1] != len(places):
             came = f"{runs.shape} for x of {places.shape}"
-            raise ValueError(
+            raise InvalidValueError(
                 f"lines[{name!r}] must have shape (N,) or (S, N) with N as x; got {came}"
             )
-        axes.plot(places, runs.mean(0), color=colour, linestyle=dash, linewidth=1.8, label=name)
+        axes.plot(places, runs.mean(0), color=color, linestyle=dash, linewidth=1.8, label=name)
         if len(runs) > 1:
-            axes.fill_between(places, runs.min(0), runs.max(0), color=colour, alpha=0.2, lw=0)
+            axes.fill_between(places, runs.min(0), runs.max(0), color=color, alpha=0.2, lw=0)
     if log_x:
         axes.set_xscale("log")
     if log_y:
@@ -243,10 +248,10 @@ def panels(
 
     Args:
         width, height: of the whole figure, in inches; a notebook's column takes up to 9.
-        share_x, share_y: whether all plots have one range, written at the outer ones only.
+        share_x, share_y: whether all plots share one range, labeled at the outer ones only.
 
     Raises:
-        TypeError, ValueError: ``count`` is no whole number or below 1.
+        TypeError, ValueError: ``count`` is not an int or is below 1.
     """
     count = _validate.whole_number("count", count, at_least=1)
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
@@ -265,7 +270,7 @@ def _numbers(values: Tensor | Sequence[float]) -> np.ndarray:
 
 
 def dress(axes: Axes, x_label: str, y_label: str, title: str | None) -> None:
-    """Labels, a light grid behind the curves, and only the two spines that are read."""
+    """Adds labels and a light grid behind the curves, removes the two spines without an axis."""
     axes.set_xlabel(x_label, color=INK)
     axes.set_ylabel(y_label, color=INK)
     if title is not None:
@@ -285,13 +290,13 @@ def _mosaic(
     """Rows of images (N, H, W, C) as one picture of sharp pixels on a white card.
 
     Args:
-        texts: above each image of a row; where there is one list only, it heads the columns.
-        names: left of each row.
+        texts: above each image of a row; a single list is a head for the columns.
+        names: to the left of each row.
     """
     count, (height, width, channels) = len(rows[0]), rows[0].shape[1:]
     left = 0 if names is None else 12 + 7 * max(map(len, names))
     across = count * (width + _GAP) - _GAP
-    # Whole or half screen pixels for a pixel of the image, so that the file has whole ones.
+    # Whole or half screen pixels for each pixel of the image, so that the file has whole ones.
     scale = min((WIDTH - left - 2 * _MARGIN) / across, max(_LARGEST / width, 1))
     scale = max(math.floor(scale * _SHARPNESS), 1) / _SHARPNESS
     head = 0 if texts is None else math.ceil(17 / scale)
@@ -330,6 +335,6 @@ def _card(sheet: np.ndarray, scale: float, left: float) -> tuple[Figure, Axes]:
     )
     axes = figure.add_axes(place)
     axes.set_axis_off()
-    colour = sheet if sheet.shape[2] == 3 else sheet.repeat(3, axis=2)
-    axes.imshow(colour, interpolation="nearest", aspect="auto")
+    color = sheet if sheet.shape[2] == 3 else sheet.repeat(3, axis=2)
+    axes.imshow(color, interpolation="nearest", aspect="auto")
     return figure, axes

@@ -1,11 +1,11 @@
-"""The loss and the latest samples of a training run, drawn while it goes on."""
+"""The loss and the latest samples of a training run, drawn while it runs."""
 
 import contextlib
 import json
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,40 +16,49 @@ from PIL import Image
 from torch import Tensor
 
 from tutorial_lib import _validate
+from tutorial_lib._validate import InvalidTypeError, InvalidValueError
 from tutorial_lib.images import to_pil
-from tutorial_lib.plots.figures import COLOURS, DPI, WIDTH, bundle, dress
+from tutorial_lib.plots.figures import COLORS, DPI, WIDTH, bundle, dress
 
 
 class LivePlot:
-    """Loss and latest samples of a training run, drawn again in place while it goes on.
+    """Loss and latest samples of a training run, redrawn in place while it runs.
 
         with LivePlot(steps=700) as live:
             while trainer.fraction_done() < 1:
                 live.update(trainer.steps_done, trainer.step())
                 trainer.update_lr()
 
-    ``update`` takes samples too, as ``images``. A run of ``train`` is followed by what it writes:
+    ``update`` takes samples too, as ``images``. For a run of ``train``, follow what it writes:
 
         with LivePlot.following("runs/discs"):
             train(TrainConfig(out=Path("runs/discs"), sample_every=100, progress=False))
 
-    Drawing takes at most a twentieth of the time. Outside a notebook the text that describes the
-    picture is printed in its place.
+    Drawing takes at most a twentieth of the time. Outside a notebook, the text that describes the
+    picture is printed instead.
 
     Args:
-        steps: how long the run is, for the axis and the text; None where that is not known.
-        interval: seconds between two drawings, at least; more where drawing is slow.
+        steps: length of the run, for the axis and the text; None if it is unknown.
+        interval: seconds between two drawings, at least; more if drawing is slow.
+        clock: gives the time in seconds.
 
     Raises:
-        TypeError, ValueError: ``steps`` below 1, ``interval`` negative or no number.
+        TypeError, ValueError: ``steps`` below 1, ``interval`` negative or not a number.
     """
 
-    def __init__(self, steps: int | None = None, *, interval: float = 1.0) -> None:
+    def __init__(
+        self,
+        steps: int | None = None,
+        *,
+        interval: float = 1.0,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self.steps = None if steps is None else _validate.whole_number("steps", steps, at_least=1)
         self.interval = _validate.number("interval", interval, low=0.0, high=math.inf)
+        self._clock = clock
         self._at: list[int] = []
         self._losses: list[float] = []
-        self._new: list[float | Tensor] = []  # not looked at before they are drawn: see ``update``
+        self._new: list[float | Tensor] = []  # read only when drawn, see ``update``
         self._picture: np.ndarray | None = None
         self._picture_at, self._count = 0, 0
         self._handle: DisplayHandle | None = None
@@ -58,37 +67,37 @@ class LivePlot:
     def update(
         self, step: int, loss: float | Tensor | None = None, images: Tensor | None = None
     ) -> None:
-        """Takes what there is after ``step`` steps, and draws if it is time to.
+        """Adds the loss and samples after ``step`` steps, and draws if a drawing is due.
 
         Args:
             loss: one number. A tensor on an accelerator is read only when it is drawn.
-            images: samples (N, C, H, W) in [-1, 1], in place of those before.
+            images: samples (N, C, H, W) in [-1, 1], which replace the previous ones.
 
         Raises:
-            TypeError, ValueError: ``step`` negative or no int, a loss that is not one number,
-                images as ``images.to_pil`` refuses them.
+            TypeError, ValueError: ``step`` negative or not an int, a loss that is not one number,
+                images that ``images.to_pil`` refuses.
         """
         step = _validate.whole_number("step", step, at_least=0)
         if isinstance(loss, Tensor):
             if loss.numel() != 1:
-                raise ValueError(f"loss must be one number, got shape {tuple(loss.shape)}")
+                raise InvalidValueError(f"loss must be one number, got shape {tuple(loss.shape)}")
             loss = loss.detach()
         elif loss is not None and not isinstance(loss, (int, float)):
-            raise TypeError(f"loss must be a number, got {_validate.describe(loss)}")
+            raise InvalidTypeError(f"loss must be a number, got {_validate.describe(loss)}")
         if images is not None:
             self._show_picture(to_pil(images), step, len(images))
         if loss is not None:
             self._at.append(step)
             self._new.append(loss)
         self._stale = True
-        if time.perf_counter() - self._drawn_at >= max(self.interval, 20 * self._cost):
+        if self._clock() - self._drawn_at >= max(self.interval, 20 * self._cost):
             self.draw()
 
     def draw(self) -> None:
-        """Draws now, whatever the time, if there is something new."""
+        """Draws now if there is something new, whether a drawing is due or not."""
         if not self._stale or (not self._at and self._picture is None):
             return
-        start = time.perf_counter()
+        start = self._clock()
         self._losses += [float(loss) for loss in self._new]
         self._new.clear()
         text = self._text()
@@ -100,7 +109,7 @@ class LivePlot:
                 self._handle = display(data, raw=True, metadata=metadata, display_id=True)
             else:
                 self._handle.update(data, raw=True, metadata=metadata)
-        self._stale, self._drawn_at = False, time.perf_counter()
+        self._stale, self._drawn_at = False, self._clock()
         self._cost = self._drawn_at - start
 
     def __enter__(self) -> "LivePlot":
@@ -114,11 +123,11 @@ class LivePlot:
     def following(cls, run: Path | str, *, interval: float = 1.0) -> Iterator["LivePlot"]:
         """Draws what the run in the folder ``run`` writes, from a thread, until the block ends.
 
-        The loss comes from metrics.jsonl, a line every ``log_every`` steps; the samples are the
-        newest in samples/, if the run has ``sample_every``. The folder may come to be later.
+        The loss is read from metrics.jsonl, one line every ``log_every`` steps; the samples are the
+        newest in samples/, if the run has ``sample_every``. The folder need not exist yet.
 
         Raises:
-            OSError: a file is there and cannot be read.
+            OSError: a file exists but cannot be read.
         """
         run, live, stop = Path(run), cls(interval=interval), threading.Event()
         problems: list[Exception] = []
@@ -127,7 +136,7 @@ class LivePlot:
             try:
                 while not stop.wait(max(0.1, interval / 2)):
                     live._read(run)
-            except Exception as error:  # a thread has nobody to tell
+            except Exception as error:  # raised in the caller's thread, below
                 problems.append(error)
 
         thread = threading.Thread(target=follow, daemon=True)
@@ -144,11 +153,11 @@ class LivePlot:
             raise problems[0]
 
     def _read(self, run: Path) -> None:
-        """Takes what is new in a run folder."""
+        """Adds what is new in a run folder."""
         config, metrics = run / "config.json", run / "metrics.jsonl"
         if self.steps is None and config.exists():
             self.steps = json.loads(config.read_bytes()).get("steps")
-        # A line that is being written has no end yet.
+        # A line that is still being written has no newline yet.
         content = metrics.read_text(encoding="utf-8") if metrics.exists() else ""
         known = self._at[-1] if self._at else -1
         for line in content.splitlines(keepends=True):
@@ -161,7 +170,7 @@ class LivePlot:
                 self._show_picture(picture, step, 0)
 
     def _show_picture(self, picture: Image.Image, step: int, count: int) -> None:
-        """Takes a grid of so many samples; 0 where their number is not known."""
+        """Shows a grid of ``count`` samples from now on; 0 if their number is unknown."""
         self._picture, self._picture_at = np.asarray(picture.convert("RGB")), step
         self._count, self._stale = count, True
 
@@ -179,7 +188,7 @@ class LivePlot:
     def _smoothed(self) -> np.ndarray:
         """The losses so far, each averaged with its neighbors, up to 25 on either side.
 
-        So the line runs through the losses, and not behind them where they fall fast.
+        A centered mean does not lag behind losses that fall fast.
         """
         losses = np.array(self._losses)
         finite = np.isfinite(losses)
@@ -187,18 +196,18 @@ class LivePlot:
         count = np.concatenate([[0], finite.cumsum()])
         at = np.arange(len(losses))
         low, high = np.maximum(at - 25, 0), np.minimum(at + 26, len(losses))
-        with np.errstate(invalid="ignore"):  # no finite loss near: NaN, which is not drawn
+        with np.errstate(invalid="ignore"):  # no finite loss nearby: NaN, which is not drawn
             return (total[high] - total[low]) / (count[high] - count[low])
 
     def _figure(self) -> Figure:
-        """The loss on the left, the samples on the right; either alone where there is no other."""
+        """The loss on the left and the samples on the right, or whichever there is."""
         count = bool(self._losses) + (self._picture is not None)
         figure = Figure(figsize=(WIDTH / DPI, 3.4), dpi=DPI, layout="constrained")
         places = list(np.atleast_1d(figure.subplots(1, count)))
         if self._losses:
             axes = places.pop(0)
-            axes.plot(self._at, self._losses, color=COLOURS[5], linewidth=0.6)
-            axes.plot(self._at, self._smoothed(), color=COLOURS[0], linewidth=1.8)
+            axes.plot(self._at, self._losses, color=COLORS[5], linewidth=0.6)
+            axes.plot(self._at, self._smoothed(), color=COLORS[0], linewidth=1.8)
             if self.steps is not None:
                 axes.set_xlim(0, self.steps)
             if any(loss > 0 for loss in self._losses):
