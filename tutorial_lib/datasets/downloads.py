@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from tutorial_lib._validate import FileError
+
 PATIENCE = 20.0
 """Seconds to wait for a server that sends nothing."""
 _BLOCK = 2**15  # bytes read at once
@@ -59,7 +61,7 @@ def fetch(download: Download) -> None:
             failures.append(f"{address}: the file is corrupted, its checksum is wrong")
     finally:
         part.unlink(missing_ok=True)
-    raise OSError("; ".join(failures))
+    raise FileError("; ".join(failures))
 
 
 def _copy(address: str, file: Path) -> None:
