@@ -25,7 +25,7 @@ import torch
 from tutorial_lib.checkpoints import load_checkpoint
 from tutorial_lib.datasets import Dataset
 from tutorial_lib.sampling import Recipe, write_shards
-from tutorial_lib.training import TrainConfig, train
+from tutorial_lib.training import RunFolder, TrainConfig, train
 
 BATCH = 100
 
@@ -48,8 +48,7 @@ def training(images: int, steps: int, seed: int) -> dict[str, float]:
             out=Path(folder) / "run",
         )
         run = train(config, data=data)
-        text = (run.path / "metrics.jsonl").read_text(encoding="utf-8")
-    lines = [json.loads(line) for line in text.splitlines()]
+        lines = RunFolder(run.path).read_metrics()
     seconds = lines[-1]["seconds"] - lines[0]["seconds"]
     return {"seconds_per_image": seconds / (steps * BATCH), "peak_MiB": _peak()}
 

@@ -17,7 +17,6 @@ the median of the rounds' ratios counts.
 
 import argparse
 import importlib.util
-import json
 import sys
 import tempfile
 import time
@@ -33,7 +32,7 @@ from workers import by_turns, compared, serve
 
 from tutorial_lib import datasets
 from tutorial_lib.images import save_grid, to_pil
-from tutorial_lib.training import TrainConfig, train
+from tutorial_lib.training import RunFolder, TrainConfig, train
 
 PEERS = ("diffusers", "accelerate", "denoising_diffusion_pytorch")
 GROUPS = {
@@ -167,8 +166,7 @@ def ours(options: argparse.Namespace, network: Callable[[], nn.Module]) -> Steps
                 compile=options.compile,
                 out=Path(folder) / "run",
             )
-            path = train(config, data=data, model=net).path / "metrics.jsonl"
-            first, second = (json.loads(line) for line in path.read_text().splitlines())
+            first, second = RunFolder(train(config, data=data, model=net).path).read_metrics()
         return second["seconds"] - first["seconds"]  # the first half warms up, as every train does
 
     return run

@@ -8,7 +8,6 @@ ratios counts. What a step costs whatever the batch (the optimizer above all) bo
 two of them gain more with larger batches. Needs two cores with nothing else to do.
 """
 
-import json
 import os
 import statistics
 import subprocess
@@ -19,6 +18,8 @@ from typing import Any
 
 import report
 import torch
+
+from tutorial_lib.training import RunFolder
 
 WARM = 10
 """Steps that are not timed, also the steps between two lines of the metrics."""
@@ -39,8 +40,7 @@ def rate(processes: int, batch: int, steps: int, seed: int) -> float:
         )
         if done.returncode:
             raise RuntimeError(f"{' '.join(words)} failed: {done.stderr}")
-        text = (Path(folder) / "run" / "metrics.jsonl").read_text(encoding="utf-8")
-    lines = [json.loads(line) for line in text.splitlines()]
+        lines = RunFolder(Path(folder) / "run").read_metrics()
     spent = lines[-1]["seconds"] - lines[0]["seconds"]
     return (lines[-1]["step"] - lines[0]["step"]) * batch / spent
 

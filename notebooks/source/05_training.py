@@ -46,6 +46,7 @@ from tutorial_lib.predictions import clip_x0
 from tutorial_lib.samplers import ddim, evenly_spaced, last  # preview: lesson 6 writes them
 from tutorial_lib.schedules import linear_schedule
 from tutorial_lib.training import (
+    RunFolder,
     TrainConfig,
     Trainer,
     ema_decay,
@@ -757,8 +758,7 @@ run = train(config)
 print("the same from a terminal:", dataclasses.replace(config, out=None).command(), "\n")
 for path in sorted(path for path in run.path.rglob("*") if path.is_file()):
     print(f"{path.stat().st_size:>9,} bytes  {path.relative_to(run.path)}")
-for line in (run.path / "metrics.jsonl").read_text().splitlines():
-    values = json.loads(line)
+for values in RunFolder(run.path).read_metrics():
     print(f"step {values['step']:>3}: loss {values['loss']:.4f}, lr {values['lr']:.5f}")
 assert run.losses[-1] < run.losses[0]
 
@@ -814,8 +814,7 @@ except ValueError as error:
 # %%
 def press_stop(run, step):
     """Does what the stop button does, as soon as the run reports that ``step`` steps are done."""
-    metrics = run / "metrics.jsonl"
-    while not (metrics.exists() and f'"step": {step},' in metrics.read_text()):
+    while not any(line["step"] == step for line in RunFolder(run).read_metrics()):
         time.sleep(0.01)
     _thread.interrupt_main()
 

@@ -1,7 +1,6 @@
 """The loss and the latest samples of a training run, drawn while it runs."""
 
 import contextlib
-import json
 import math
 import threading
 import time
@@ -19,6 +18,7 @@ from tutorial_lib import _validate
 from tutorial_lib._validate import InvalidTypeError, InvalidValueError
 from tutorial_lib.images import to_pil
 from tutorial_lib.plots.figures import COLORS, DPI, WIDTH, bundle, dress
+from tutorial_lib.training.run_folder import RunFolder
 
 
 class LivePlot:
@@ -154,19 +154,16 @@ class LivePlot:
 
     def _read(self, run: Path) -> None:
         """Adds what is new in a run folder."""
-        config, metrics = run / "config.json", run / "metrics.jsonl"
-        if self.steps is None and config.exists():
-            self.steps = json.loads(config.read_bytes()).get("steps")
-        # A line that is still being written has no newline yet.
-        content = metrics.read_text(encoding="utf-8") if metrics.exists() else ""
+        folder = RunFolder(run)
+        if self.steps is None:
+            self.steps = folder.asked_steps()
         known = self._at[-1] if self._at else -1
-        for line in content.splitlines(keepends=True):
-            if line.endswith("\n") and (entry := json.loads(line))["step"] > known:
-                self.update(entry["step"], entry["loss"])
-        pictures = sorted((run / "samples").glob("step-*.png"))
-        step = int(pictures[-1].stem.removeprefix("step-")) if pictures else 0
-        if step > self._picture_at:
-            with Image.open(pictures[-1]) as picture:
+        for line in folder.read_metrics():
+            if line["step"] > known:
+                self.update(line["step"], line["loss"])
+        step, newest = folder.newest_grid() or (0, None)
+        if newest is not None and step > self._picture_at:
+            with Image.open(newest) as picture:
                 self._show_picture(picture, step, 0)
 
     def _show_picture(self, picture: Image.Image, step: int, count: int) -> None:
