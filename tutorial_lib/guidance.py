@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tutorial_lib import _validate
 from tutorial_lib._random import uniform
 from tutorial_lib._typing import Condition, EpsModel, States, Steps
+from tutorial_lib._validate import InvalidTypeError, InvalidValueError
 from tutorial_lib.oracles import GaussianMixtureOracle
 from tutorial_lib.predictions import as_eps_model
 from tutorial_lib.schedules import NoiseSchedule
@@ -217,11 +218,13 @@ class LabelledMixture:
         everything = GaussianMixtureOracle(schedule, means, variances, weights)
         _check_condition(labels, name="labels", row=())
         if len(labels) != len(means):
-            raise ValueError(f"labels must be {len(means)}, one a mean; got {len(labels)}")
+            raise InvalidValueError(f"labels must be {len(means)}, one a mean; got {len(labels)}")
         counts = labels.bincount()
         if (counts == 0).any():
             gap = int((counts == 0).nonzero()[0])
-            raise ValueError(f"labels must be 0..{len(counts) - 1} without a gap; {gap} is missing")
+            raise InvalidValueError(
+                f"labels must be 0..{len(counts) - 1} without a gap; {gap} is missing"
+            )
         self.num_classes = len(counts)
         members = [labels == label for label in range(self.num_classes)]
         self.oracles = [
@@ -258,19 +261,19 @@ def _check_condition(
     """
     kinds = "labels (B,) or words (B, L)" if row is None else "(B,), one a sample"
     if not isinstance(condition, Tensor):
-        raise TypeError(
+        raise InvalidTypeError(
             f"{name} must be an int64 tensor {kinds}, got {_validate.describe(condition)}"
         )
     if condition.dtype != torch.int64:
-        raise TypeError(f"{name} must be int64, got {condition.dtype}")
+        raise InvalidTypeError(f"{name} must be int64, got {condition.dtype}")
     shape = tuple(condition.shape)
     if condition.ndim not in (1, 2) or (row is not None and shape[1:] != row):
-        raise ValueError(f"{name} must have shape {kinds}; got {shape}")
+        raise InvalidValueError(f"{name} must have shape {kinds}; got {shape}")
     if condition.device.type == "cpu" and condition.numel():
         low, top = int(condition.min()), int(condition.max())
         if low < 0 or top > high:
             limit = f"in 0..{high}" if high < torch.iinfo(torch.int64).max else "at least 0"
-            raise ValueError(f"{name} must be {limit}, got {low if low < 0 else top}")
+            raise InvalidValueError(f"{name} must be {limit}, got {low if low < 0 else top}")
 
 
 def _no_condition(no_condition: object, condition: Tensor) -> Tensor:
@@ -279,14 +282,16 @@ def _no_condition(no_condition: object, condition: Tensor) -> Tensor:
         top = _validate.whole_number("no_condition", no_condition, at_least=1)
         _check_condition(condition, top)
         if condition.ndim != 1:
-            raise ValueError("no_condition must be a tensor (L,) for words (B, L), got an int")
+            raise InvalidValueError(
+                "no_condition must be a tensor (L,) for words (B, L), got an int"
+            )
         return torch.tensor(top)
     _check_condition(condition)
     if no_condition.dtype != torch.int64:
-        raise TypeError(f"no_condition must be int64, got {no_condition.dtype}")
+        raise InvalidTypeError(f"no_condition must be int64, got {no_condition.dtype}")
     if no_condition.shape != condition.shape[1:]:
         expected, got = tuple(condition.shape[1:]), tuple(no_condition.shape)
-        raise ValueError(
+        raise InvalidValueError(
             f"no_condition must be one row of condition, of shape {expected}; got {got}"
         )
     return no_condition
@@ -294,6 +299,6 @@ def _no_condition(no_condition: object, condition: Tensor) -> Tensor:
 
 def _check_batch(x_t: Tensor, condition: Tensor) -> None:
     if len(x_t) != len(condition):
-        raise ValueError(
+        raise InvalidValueError(
             f"condition must have a row for each of {len(x_t)} samples; got {len(condition)}"
         )

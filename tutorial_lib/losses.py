@@ -9,6 +9,7 @@ from torch import Tensor
 from tutorial_lib import _validate
 from tutorial_lib._random import normal_like, uniform
 from tutorial_lib._typing import EpsModel, PerSample, States, Steps
+from tutorial_lib._validate import InvalidValueError
 from tutorial_lib.forward import diffuse
 from tutorial_lib.schedules import NoiseSchedule, on_device
 
@@ -97,7 +98,7 @@ def epsilon_loss(
             has not its shape, a ``weight`` or ``sampler`` that gives not one number a sample.
     """
     if not len(_validate.batch("x0", x0)):
-        raise ValueError("x0 must hold at least one sample, got an empty batch")
+        raise InvalidValueError("x0 must hold at least one sample, got an empty batch")
     sampler = sampler or UniformSteps(schedule.num_steps)
     t, correction = sampler.draw(len(x0), generator=generator, device=x0.device)
     losses = epsilon_losses(model, schedule, x0, t, normal_like(x0, generator))
@@ -111,7 +112,9 @@ def _one_each(name: str, factors: Tensor, losses: PerSample) -> PerSample:
     """``factors`` in the dtype of ``losses`` (B,); (B, 1) would broadcast to a wrong mean."""
     if factors.shape != losses.shape:
         came, expected = tuple(factors.shape), tuple(losses.shape)
-        raise ValueError(f"{name} must have shape {expected}, one number a sample; got {came}")
+        raise InvalidValueError(
+            f"{name} must have shape {expected}, one number a sample; got {came}"
+        )
     return factors.to(losses)
 
 
@@ -286,7 +289,7 @@ def min_snr_weight(schedule: NoiseSchedule, t: Steps, *, gamma: float = 5.0) -> 
     """
     gamma = _validate.number("gamma", gamma, low=0.0, high=float("inf"))
     if gamma == 0:
-        raise ValueError("gamma must be above 0, got 0: every weight would be 0")
+        raise InvalidValueError("gamma must be above 0, got 0: every weight would be 0")
     snr = _look_up(schedule, schedule.snr, t)
     return snr.clamp(max=gamma) / snr
 

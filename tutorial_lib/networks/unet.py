@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tutorial_lib import _validate
 from tutorial_lib._typing import Images, Steps
+from tutorial_lib._validate import InvalidTypeError, InvalidValueError
 
 Condition = Float[Tensor, "batch time_width"]
 """What a residual block is told beside its input: an embedding of the step (and the class)."""
@@ -39,11 +40,11 @@ def timestep_embedding(
             ``max_period`` is below 1.
     """
     if not isinstance(t, Tensor):
-        raise TypeError(f"t must be a tensor of shape (B,), got {_validate.describe(t)}")
+        raise InvalidTypeError(f"t must be a tensor of shape (B,), got {_validate.describe(t)}")
     if t.ndim != 1:
-        raise ValueError(f"t must have shape (B,), one step a sample; got {tuple(t.shape)}")
+        raise InvalidValueError(f"t must have shape (B,), one step a sample; got {tuple(t.shape)}")
     if _validate.whole_number("dim", dim, at_least=2) % 2:
-        raise ValueError(f"dim must be even (a sine and a cosine each), got {dim}")
+        raise InvalidValueError(f"dim must be even (a sine and a cosine each), got {dim}")
     _validate.number("max_period", max_period, low=1.0, high=math.inf)
     half = dim // 2
     exponent = torch.arange(half, dtype=torch.float32, device=t.device) / half
@@ -115,7 +116,7 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = max(1, width // 32)
         if width % self.heads:
-            raise ValueError(
+            raise InvalidValueError(
                 f"the last of widths must be below 64 or a multiple of 32, got {width}"
             )
         self.norm = _group_norm(width)
@@ -269,7 +270,9 @@ class TinyUNet(nn.Module):
             _check_numbers("labels", labels, batch=len(t), high=no_class)
             h = h + self.label(labels)
         elif labels is not None:
-            raise ValueError("labels were given to a net without classes (num_classes is None)")
+            raise InvalidValueError(
+                "labels were given to a net without classes (num_classes is None)"
+            )
         return F.silu(h)
 
 
@@ -300,7 +303,7 @@ def _checked_config(
     """The arguments of a ``TinyUNet`` as a dict that JSON can hold; an error if one is wrong."""
     if not isinstance(widths, Sequence) or not len(widths):
         got = _validate.describe(widths)
-        raise ValueError(f"widths must hold the channels of one level or more, got {got}")
+        raise InvalidValueError(f"widths must hold the channels of one level or more, got {got}")
     if num_classes is not None:
         _validate.whole_number("num_classes", num_classes, at_least=1)
     if bottom_blocks is not None:
@@ -320,7 +323,7 @@ def _check_inputs(x: Tensor, t: Tensor, in_channels: int) -> None:
     _validate.floating("x", x)
     if x.ndim != 4 or x.shape[1] != in_channels:
         expected = f"(batch, {in_channels}, height, width)"
-        raise ValueError(f"x must have shape {expected}, got {tuple(x.shape)}")
+        raise InvalidValueError(f"x must have shape {expected}, got {tuple(x.shape)}")
     _check_numbers("t", t, batch=len(x), high=torch.iinfo(torch.int64).max)
 
 
