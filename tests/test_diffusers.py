@@ -31,7 +31,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 def test_a_checkpoint_of_ours_draws_the_same_with_their_scheduler(names: dict):
     said = re.search(
-        r"It is below ([\d.]+), where one of 255 gray levels is 0.008", DOC.read_text()
+        r"It is below ([\d.]+), less than one of 255 gray levels \(0.008\)", DOC.read_text()
     )
     assert said
     assert names["ours"].std() > 0.5  # digits, not a blank

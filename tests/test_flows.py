@@ -14,6 +14,7 @@ from hypothesis import given
 from torch import Tensor
 from torch.testing import assert_close
 
+from tests.draws import normal, seeded
 from tutorial_lib import flows
 from tutorial_lib._typing import EpsModel, VelocityModel
 from tutorial_lib.flows import (
@@ -45,14 +46,6 @@ SCHEDULES = {
     "short": linear_schedule(10, 0.01, 0.5),
 }
 SHAPES = [(2,), (1, 3, 2)]
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape: int, seed: int = 0, dtype: torch.dtype = F64) -> Tensor:
-    return torch.randn(shape, generator=seeded(seed), dtype=dtype)
 
 
 def shaped(factors: Tensor, like: Tensor) -> Tensor:

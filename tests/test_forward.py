@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from torch.testing import assert_close
 
+from tests.draws import normal, seeded
 from tutorial_lib.forward import (
     at_steps,
     diffuse,
@@ -31,14 +32,6 @@ SCHEDULES = {
 SHAPES = [(4,), (4, 2), (4, 3, 8, 8), (4, 2, 3, 2, 5)]
 
 each_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
-    return torch.randn(shape, generator=seeded(seed), dtype=dtype)
 
 
 # --- the jump ----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from tests.draws import seeded
 from tutorial_lib import guidance
 from tutorial_lib._typing import EpsModel
 from tutorial_lib.checkpoints import load_checkpoint
@@ -30,10 +31,6 @@ MEANS = torch.tensor([[-1.5, 0.3], [0.2, 1.4], [1.1, -0.6], [0.4, -1.8]], dtype=
 VARIANCES = torch.tensor([0.05, 0.2, 0.1, 0.02], dtype=torch.float64)
 WEIGHTS = torch.tensor([0.1, 0.3, 0.2, 0.4], dtype=torch.float64)
 LABELS = torch.tensor([0, 1, 1, 0])
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture

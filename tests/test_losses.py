@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from tests.draws import normal, seeded
 from tutorial_lib.forward import diffuse, predict_x0
 from tutorial_lib.losses import (
     ImportanceSteps,
@@ -29,14 +30,6 @@ from tutorial_lib.schedules import cosine_schedule, linear_schedule
 F64 = torch.float64
 LINEAR, COSINE = linear_schedule(), cosine_schedule(200)
 BETAS = [1e-4 + (0.02 - 1e-4) * i / 999 for i in range(1000)]
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape: int, seed: int = 0, dtype: torch.dtype = F64) -> torch.Tensor:
-    return torch.randn(shape, generator=seeded(seed), dtype=dtype)
 
 
 def alpha_bar(t: int) -> float:

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from torch.testing import assert_close
 
+from tests.draws import normal, seeded
 from tutorial_lib.forward import diffuse
 from tutorial_lib.oracles import DatasetOracle, GaussianMixtureOracle
 from tutorial_lib.samplers import ddim, ddpm, evenly_spaced, last
@@ -18,14 +19,6 @@ from tutorial_lib.schedules import cosine_schedule, linear_schedule
 
 F64 = torch.float64
 LINEAR = linear_schedule()
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, generator=seeded(seed), dtype=F64)
 
 
 MEANS = torch.tensor([[2.0, 0.0], [-1.0, 1.5], [-1.0, -2.0]], dtype=F64)

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from torch.testing import assert_close
 
+from tests.draws import normal
 from tutorial_lib.forward import diffuse
 from tutorial_lib.oracles import GaussianMixtureOracle
 from tutorial_lib.predictions import clip_x0, eps_from_v, eps_from_x0, velocity
@@ -22,10 +23,6 @@ F64 = torch.float64
 LINEAR, COSINE = linear_schedule(), cosine_schedule(100)
 schedules = st.sampled_from([LINEAR, COSINE, linear_schedule(1)])
 shapes = st.sampled_from([(3,), (3, 2), (3, 2, 4, 4)])
-
-
-def normal(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
 def a_batch(schedule, shape, share: float, seed: int):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 
+from tests.draws import seeded
 from tutorial_lib import _validate
 from tutorial_lib._random import normal_like, uniform
 
@@ -120,10 +121,6 @@ def test_an_empty_batch_of_steps_is_fine():
 
 
 # --- random numbers ----------------------------------------------------------------------------
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.draws import seeded
 from tutorial_lib._random import normal_like
 from tutorial_lib.explorers import _base, _playground, _points
 from tutorial_lib.explorers._playground import PARTICLES, Playground
@@ -19,10 +20,6 @@ from tutorial_lib.schedules import cosine_schedule, linear_schedule
 
 LINEAR = linear_schedule()
 PATIENCE = 60.0  # seconds to wait for a thread; a busy machine is no bug
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def steps_of(count: int):

@@ -6,20 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.draws import normal, seeded
 from tutorial_lib.samplers import SAMPLERS, evenly_spaced
 from tutorial_lib.schedules import cosine_schedule, linear_schedule, quadratic_schedule
 
 F64 = torch.float64
 
 LINEAR, SHORT = linear_schedule(), linear_schedule(20, 0.01, 0.3)
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape: int, seed: int = 0, dtype: torch.dtype = F64) -> Tensor:
-    return torch.randn(shape, generator=seeded(seed), dtype=dtype)
 
 
 def network(schedule) -> Callable[[Tensor, Tensor], Tensor]:
