@@ -40,7 +40,7 @@ each_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHE
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @each_schedule
 def test_the_jump_in_a_plain_loop_a_different_t_each(schedule, shape):
-    """Ho et al. 2020, eq. 4, number by number, alpha_bar multiplied up here from the betas."""
+    """Ho et al. 2020, eq. 4, number by number, alpha_bar computed here from the betas."""
     x0, eps = normal(*shape, seed=1), normal(*shape, seed=2)
     T = schedule.num_steps
     t = torch.tensor([0, 1, (T + 1) // 2, T])
@@ -65,7 +65,7 @@ def test_zero_noisings_give_the_data_back_bit_for_bit(schedule):
     ("dtype", "atol"), [(torch.float32, 1e-6), (torch.bfloat16, 0.03), (torch.float16, 4e-3)]
 )
 @each_schedule
-def test_lower_precision_comes_near_and_stays_what_it_was(schedule, dtype, atol):
+def test_lower_precision_is_close_and_keeps_its_dtype(schedule, dtype, atol):
     T = schedule.num_steps
     x0, eps = normal(4, 6, seed=1).to(dtype), normal(4, 6, seed=2).to(dtype)
     t = torch.tensor([0, 1, (T + 1) // 2, T])
@@ -189,7 +189,7 @@ def test_the_last_step_of_the_linear_schedule_makes_it_157_times_larger():
 
 
 def test_the_chain_in_a_plain_loop_noise_for_noise():
-    """Ho et al. 2020, eq. 2, with the noises that the generator gives, each sample its own t."""
+    """Ho et al. 2020, eq. 2, with the generator's noises and a t for each sample."""
     betas = [0.1, 0.2, 0.3, 0.4]
     x0, t = normal(5, 2, 3), torch.tensor([0, 1, 2, 3, 4])
     x_t = diffuse_stepwise(from_betas(betas), x0, t, generator=seeded(7))
@@ -243,7 +243,7 @@ def test_the_chain_keeps_its_variance_in_half_precision():
 
 
 def ring(count: int, seed: int) -> torch.Tensor:
-    """Points near a circle and a blob in it: nothing Gaussian about them."""
+    """Points near a circle and a blob in it: far from Gaussian."""
     angle = torch.rand(count, generator=seeded(seed)) * 2 * math.pi
     points = torch.stack([angle.cos(), angle.sin()], 1)
     points[: count // 3] = 0.2
@@ -341,7 +341,7 @@ def test_at_t_1_the_posterior_is_the_data_itself(schedule):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_the_posterior_has_one_variance_a_sample(shape):
+def test_the_posterior_has_one_variance_per_sample(shape):
     mean, variance = posterior(
         linear_schedule(9), normal(*shape), normal(*shape), torch.arange(4) + 1
     )
@@ -471,7 +471,7 @@ def test_a_wrong_companion_is_named(call, first, second, y, error, message):
 
 @pytest.mark.plain_errors
 @pytest.mark.parametrize("call", [FUNCTIONS["predict_eps"][0], FUNCTIONS["posterior"][0]])
-def test_where_there_is_no_noise_there_is_no_answer(call):
+def test_noise_cannot_be_predicted_at_step_0(call):
     with pytest.raises(ValueError, match=r"t must be in 1\.\.10, got 0"):
         call(X, torch.tensor([0, 1]), X)
 

@@ -384,16 +384,24 @@ def test_a_step_without_loss_is_never_drawn_if_no_share_is_uniform():
 
 
 class Spy:
-    """A sampler that draws what it is told and writes down what it learns."""
+    """A sampler that draws given steps and records what it learns."""
+
+    learns = True
 
     def __init__(self, t, factor):
-        self.t, self.factor, self.learnt = torch.tensor(t), torch.tensor(factor), []
+        self.t, self.factor, self.learned = torch.tensor(t), torch.tensor(factor), []
 
     def draw(self, count, *, generator, device):
         return self.t, self.factor
 
     def update(self, t, losses):
-        self.learnt.append((t, losses))
+        self.learned.append((t, losses))
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        raise AssertionError("a loss restores nothing")
 
 
 def test_the_sampler_s_t_and_factors_are_used_and_it_learns_the_weighted_losses():
@@ -413,7 +421,7 @@ def test_the_sampler_s_t_and_factors_are_used_and_it_learns_the_weighted_losses(
     assert_close(
         loss.detach(), (torch.tensor([0.5, 2.0, 1.0]) * weighted).mean(), rtol=1e-8, atol=0
     )
-    ((t, losses),) = spy.learnt
+    ((t, losses),) = spy.learned
     assert torch.equal(t, spy.t)
     assert_close(losses, weighted, rtol=1e-8, atol=0)
     assert not losses.requires_grad

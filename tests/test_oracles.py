@@ -85,7 +85,7 @@ def test_eps_is_the_slope_of_the_log_density_by_autograd(t):
     assert_close(mixture()(x.detach(), torch.full((40,), t)), expected, rtol=1e-10, atol=1e-12)
 
 
-def test_eps_is_the_mean_of_the_noises_that_led_here():
+def test_eps_is_the_mean_of_the_noises_that_lead_to_x_t():
     """E[eps given x_t] by drawing: noised samples that land near a point, 5 standard errors."""
     schedule, t, count = linear_schedule(20, 0.02, 0.3), 8, 2_000_000
     means = torch.tensor([[1.0], [-1.0]], dtype=F64)
@@ -114,7 +114,7 @@ def test_a_different_t_for_each_sample_is_one_call_each():
         assert_close(densities[b : b + 1], alone, rtol=0, atol=1e-12)
 
 
-def test_images_are_long_points():
+def test_images_are_treated_as_flat_points():
     means = normal(2, 3, 4, 4)
     variances, weights = torch.tensor([0.1, 0.3], dtype=F64), torch.tensor([1.0, 3.0], dtype=F64)
     images = GaussianMixtureOracle(LINEAR, means, variances, weights)
@@ -125,7 +125,7 @@ def test_images_are_long_points():
     assert images.sample(6, seeded(0)).shape == (6, 3, 4, 4)
 
 
-def test_weights_are_shares_whatever_their_sum():
+def test_weights_are_normalized():
     x, t = normal(4, 2), torch.tensor([1, 10, 100, 1000])
     scaled = GaussianMixtureOracle(LINEAR, MEANS, VARIANCES, 8 * WEIGHTS)
     assert_close(scaled.weights, WEIGHTS, rtol=1e-14, atol=0)
@@ -140,7 +140,7 @@ def test_a_component_may_be_a_point():
     assert_close(points(x, t), data(x, t), rtol=1e-9, atol=1e-9)
 
 
-def test_it_answers_in_the_dtype_of_the_question_and_thinks_in_float64():
+def test_answers_have_the_dtype_of_x_t_and_are_computed_in_float64():
     oracle, x, t = mixture(), normal(4, 2), torch.tensor([1, 10, 100, 1000])
     exact = oracle(x.float().double(), t)
     assert oracle(x.float(), t).dtype == torch.float32
@@ -284,7 +284,7 @@ def test_ddpm_reproduces_weights_means_and_covariances(variance):
 
 @pytest.mark.parametrize("variance", ["posterior", "beta"])
 @pytest.mark.parametrize("steps", [5, 30])
-def test_few_steps_of_ddpm_have_the_variance_that_a_linear_recursion_says(steps, variance):
+def test_few_steps_of_ddpm_have_the_variance_of_a_linear_recursion(steps, variance):
     """For one Gaussian every step is linear: the mean and variance of x_0 follow without drawing.
 
     Few steps are far from the data's variance, and the two choices far from each other; the
@@ -357,7 +357,7 @@ def test_eps_for_a_finite_set_is_the_brute_force_mean(schedule, shape, chunk_siz
         assert_close(mean[b].flatten(), x0_hat, rtol=0, atol=1e-9 / math.sqrt(alpha_bar))
 
 
-def test_the_members_shares_are_bayes_rule():
+def test_the_weights_of_members_follow_bayes_rule():
     data, t = normal(5, 2), torch.tensor([200, 700])
     x_t = normal(2, 2, seed=1)
     shares = DatasetOracle(LINEAR, data, chunk_size=2).weights(x_t, t)
@@ -401,7 +401,7 @@ def test_a_walk_ends_on_members_of_the_set(sampler, shape):
     assert len(member.unique()) > 3
 
 
-def test_data_may_be_float32_or_less_and_the_answer_is_in_the_dtype_of_the_question():
+def test_data_may_be_float32_or_less_and_the_answer_has_the_dtype_of_x_t():
     data = normal(9, 2, 3, 3).float()
     x, t = normal(2, 2, 3, 3, seed=1).float(), torch.tensor([1, 900])
     answer = DatasetOracle(LINEAR, data)(x, t)
@@ -487,6 +487,6 @@ WRONG_QUESTIONS = [
 @pytest.mark.plain_errors
 @pytest.mark.parametrize(("x", "t", "error", "message"), WRONG_QUESTIONS)
 @pytest.mark.parametrize("ask", ORACLES.values(), ids=ORACLES)
-def test_wrong_questions_are_named(ask, x, t, error, message):
+def test_wrong_queries_are_named(ask, x, t, error, message):
     with pytest.raises(error, match=message):
         ask(x, t)

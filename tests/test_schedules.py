@@ -72,7 +72,7 @@ def test_the_quadratic_schedule_is_linear_in_the_root_of_beta():
 
 
 @pytest.mark.parametrize(("steps", "offset", "max_beta"), [(1000, 0.008, 0.999), (7, 0.1, 0.5)])
-def test_the_cosine_schedule_is_f_of_t_over_f_of_0_with_betas_cut(steps, offset, max_beta):
+def test_the_cosine_schedule_is_f_of_t_over_f_of_0_with_betas_clipped(steps, offset, max_beta):
     """Nichol & Dhariwal 2021, eq. 17, in a plain loop."""
 
     def f(t: int) -> float:
@@ -119,7 +119,7 @@ def test_alpha_bar_is_that_of_diffusers_one_step_earlier(ours, theirs, ends, ste
 
 
 @pytest.mark.parametrize("schedule", all_schedules())
-def test_every_quantity_is_what_papers_say_in_a_plain_loop(schedule):
+def test_every_quantity_follows_the_papers_in_a_plain_loop(schedule):
     bar = schedule.alpha_bar.tolist()
     steps = schedule.num_steps
     assert len(bar) == steps + 1
@@ -147,7 +147,7 @@ def test_lengths_and_precision(schedule):
 
 
 @pytest.mark.parametrize("schedule", all_schedules())
-def test_nothing_is_nan_and_all_lies_where_it_should(schedule):
+def test_nothing_is_nan_or_out_of_range(schedule):
     assert schedule.alpha_bar[0] == 1
     assert (schedule.alpha_bar.diff() < 0).all()
     for name in ("alpha", "beta"):

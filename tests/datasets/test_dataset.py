@@ -1,4 +1,4 @@
-"""A data set: what it accepts, what it says of itself."""
+"""A data set: the fields it accepts, and its description."""
 
 import pytest
 import torch
@@ -26,12 +26,12 @@ LABEL = torch.zeros(1, dtype=torch.int64)
         ((ONE, LABEL - 1, ("a",)), ValueError, "labels must be in 0..0, .* got -1"),
     ],
 )
-def test_a_dataset_refuses_what_it_is_not(fields: tuple, error: type, message: str):
+def test_a_dataset_refuses_invalid_fields(fields: tuple, error: type, message: str):
     with pytest.raises(error, match=message):
         Dataset(*fields)
 
 
-def test_a_dataset_says_what_it_is():
+def test_a_dataset_describes_itself():
     data = circles(5)
     assert len(data) == 5
     assert "5 x 3 x 32 x 32 float32 in [-1, 1]" in repr(data)

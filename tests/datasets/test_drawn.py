@@ -34,7 +34,7 @@ def test_drawing_leaves_the_global_generator_alone():
 
 
 @pytest.mark.parametrize("size", [8, 32, 64])
-def test_a_disc_is_the_disc_that_its_numbers_say(size: int):
+def test_discs_match_the_numbers_they_are_drawn_from(size: int):
     """Area, center and color, measured on the pixels, against the draws in plain Python."""
     data = circles(200, size=size, seed=3)
     rows = np.random.default_rng([3, 0]).random((200, 6))
@@ -55,7 +55,7 @@ def test_a_disc_is_the_disc_that_its_numbers_say(size: int):
 
 
 def test_the_rim_is_near_the_exact_coverage():
-    """Against 64 x 64 points a pixel. The ramp along the distance is exact for upright edges; at
+    """Against 64 x 64 points per pixel. The ramp along the distance is exact for upright edges; at
     45 degrees it is off by up to (sqrt(2) - 1)^2 / 2 = 0.086, the small radius adds a little."""
     x, y, radius = torch.tensor([9.3, 16.0]), torch.tensor([12.8, 16.0]), torch.tensor([4.8, 11.2])
     coverage = drawn._disc_coverage(x, y, radius, 32, 32)
@@ -90,7 +90,7 @@ def test_gray_discs_are_sorted_by_radius():
 
 
 def test_another_size_shows_the_same_discs():
-    """Averaging pairs of pixels of the large ones gives the small ones, but for the rim."""
+    """Averaging pairs of pixels of the large ones gives the small ones, except at the rim."""
     large, small = circles(100, size=64, seed=2).images, circles(100, size=32, seed=2).images
     pooled = torch.nn.functional.avg_pool2d(large, 2)
     assert (pooled - small).abs().mean() < 0.003
@@ -108,7 +108,7 @@ def test_glyphs_are_repeatable_and_begin_alike():
     assert not torch.equal(first.images, glyphs(1500, seed=5).images)
 
 
-def test_glyphs_lie_inside_are_white_on_black_and_balanced():
+def test_glyphs_are_inside_white_on_black_and_balanced():
     data = glyphs(4000, seed=0)
     assert data.images.shape == (4000, 1, 28, 28)
     frame = torch.ones(28, 28, dtype=torch.bool)
@@ -167,7 +167,7 @@ def test_importing_datasets_loads_neither_torchvision_nor_matplotlib():
     assert shown.stdout.strip() == "[]"
 
 
-def test_drawing_warns_of_nothing():
+def test_drawing_gives_no_warnings():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         _glyphs.distance_fields.cache_clear()

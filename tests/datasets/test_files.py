@@ -1,4 +1,4 @@
-"""Data sets from files: through torchvision, from folders, downloads that fail."""
+"""Data sets from files: through torchvision, from folders, and downloads that fail."""
 
 import contextlib
 import functools
@@ -52,7 +52,7 @@ def idx_files(folder: Path, counts: dict[str, int]) -> dict[str, tuple[np.ndarra
 
 @pytest.fixture(scope="module")
 def mnist_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where MNIST lies on this machine; where it does not, a small set of the same format."""
+    """The folder of MNIST on this machine, or else of a small set in the same format."""
     for place in (os.environ.get("TUTORIAL_DATA"), ROOT.parent / "shared" / "datasets"):
         if place and datasets.is_here("mnist", place):
             return Path(place)
@@ -63,7 +63,7 @@ def mnist_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def no_server(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every download fails; the list says what was asked for."""
+    """Every download fails; the list contains the addresses that were requested."""
     asked: list[str] = []
 
     def refuse(request, *args, **kwargs):
@@ -102,7 +102,7 @@ def test_a_set_of_your_own_loads_by_its_name(monkeypatch: pytest.MonkeyPatch, tm
     assert datasets.is_here("mine")
 
 
-def test_drawn_sets_are_drawn_at_the_size_asked_for():
+def test_drawn_sets_have_the_requested_size():
     assert torch.equal(load("glyphs", size=12).images[:20], glyphs(20, size=12).images)
     assert torch.equal(load("circles", size=12).images[:20], circles(20, size=12).images)
 
@@ -130,7 +130,7 @@ def test_mnist_is_resized_with_anti_aliasing(mnist_root: Path):
         assert_close(mine, torch.from_numpy(np.array(picture)).clamp(-1, 1), atol=1e-5, rtol=0)
 
 
-def test_where_data_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_where_data_is_stored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.delenv("TUTORIAL_DATA", raising=False)
     assert datasets.data_root() == ROOT / "data"
     monkeypatch.setenv("TUTORIAL_DATA", str(tmp_path / "there"))
@@ -145,7 +145,7 @@ def test_where_data_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     assert data.class_names[9] == "Ankle boot"
 
 
-def test_outside_a_repository_data_lies_where_python_runs(
+def test_outside_a_repository_data_is_stored_in_the_current_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     monkeypatch.delenv("TUTORIAL_DATA", raising=False)
@@ -199,7 +199,7 @@ def test_cifar10_keeps_channels_and_class_names(tmp_path: Path, monkeypatch: pyt
 
 @contextlib.contextmanager
 def serving(folder: Path):
-    """A web server on this machine with the files of ``folder``; gives its address."""
+    """A web server on this machine for the files of ``folder``; yields its address."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, format, *args):  # noqa: A002 (the name in the base class)
@@ -245,7 +245,7 @@ def test_a_missing_set_is_downloaded_once(
     assert len(load("fashion_mnist", split="test", root=root)) == 10  # without a server
 
 
-def test_a_mirror_without_the_file_or_with_a_wrong_one_is_passed_over(
+def test_mirrors_with_no_file_or_a_wrong_one_are_skipped(
     small_fashion: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "wrong").mkdir()
@@ -261,7 +261,7 @@ def test_a_mirror_without_the_file_or_with_a_wrong_one_is_passed_over(
 def test_a_file_that_is_there_is_not_downloaded_again(
     small_fashion: Path, tmp_path: Path, no_server: list[str], monkeypatch: pytest.MonkeyPatch
 ):
-    """Somebody put the archives into the folder: they are unpacked without a connection."""
+    """Archives that somebody put into the folder are unpacked without a connection."""
     raw = tmp_path / "root" / "FashionMNIST" / "raw"
     shutil.copytree(small_fashion, raw)
     assert len(load("fashion_mnist", root=tmp_path / "root")) == 12
@@ -305,7 +305,7 @@ def test_a_failed_download_says_what_was_tried_and_what_helps(
 
 
 @pytest.mark.plain_errors
-def test_a_silent_server_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_silent_server_is_abandoned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(downloads, "PATIENCE", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes calls and never answers
         address = f"http://127.0.0.1:{silent.getsockname()[1]}/"

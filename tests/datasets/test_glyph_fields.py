@@ -1,4 +1,4 @@
-"""Fonts as distance fields: every digit there, turned and shifted as asked."""
+"""Fonts as distance fields: all digits are there, rotated and shifted as requested."""
 
 import functools
 
@@ -59,7 +59,7 @@ def test_a_turned_shifted_glyph_is_the_picture_turned_and_shifted():
 
 
 @pytest.mark.plain_errors
-def test_without_fonts_glyphs_say_so(monkeypatch: pytest.MonkeyPatch):
+def test_missing_fonts_are_reported(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(_glyphs.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match="matplotlib's fonts, which are not installed"):
         _glyphs.font_folder()

@@ -1,4 +1,4 @@
-"""The digits' judge: right about real handwriting, blind to noise, the same every time."""
+"""The judge of digits: right about real handwriting, robust to noise, reproducible."""
 
 import json
 import os
@@ -39,13 +39,13 @@ def glyphs() -> datasets.Dataset:
     return datasets.glyphs(500, seed=3)
 
 
-def test_the_card_says_how_good_it_is(judge: DigitClassifier):
+def test_the_card_states_the_accuracy(judge: DigitClassifier):
     assert judge.card["metrics"]["test_accuracy"] >= 0.99
     assert judge.card["metrics"]["test_images"] == 10_000
 
 
 @real_mnist
-def test_it_is_as_good_as_the_card_says(judge: DigitClassifier):
+def test_its_accuracy_is_what_the_card_states(judge: DigitClassifier):
     data = datasets.load("mnist", split="test", root=MNIST)
     right = judge.probabilities(data.images).argmax(1) == data.labels
     assert float(right.float().mean()) == pytest.approx(
@@ -67,7 +67,7 @@ def test_the_reference_holds_the_features_of_real_images(judge: DigitClassifier)
         assert float(torch.cdist(held[labels == 1], ones).amin(1).max()) < 0.03
 
 
-def test_it_knows_printed_digits_that_it_has_never_seen(
+def test_it_recognizes_printed_digits_it_was_not_trained_on(
     judge: DigitClassifier, glyphs: datasets.Dataset
 ):
     right = judge.probabilities(glyphs.images).argmax(1) == glyphs.labels
@@ -91,7 +91,7 @@ def test_shapes_and_independence_of_the_batch(judge: DigitClassifier, glyphs: da
     assert torch.equal(together, load_digit_classifier().features(glyphs.images[:7]))
 
 
-def test_values_count_as_the_screen_shows_them(judge: DigitClassifier, glyphs: datasets.Dataset):
+def test_values_out_of_range_are_clamped(judge: DigitClassifier, glyphs: datasets.Dataset):
     images = glyphs.images[:4]
     too_strong = torch.where(images.abs() == 1, 1.7 * images, images)
     assert torch.equal(judge.features(too_strong), judge.features(images))
@@ -110,7 +110,7 @@ def test_the_reference_has_both_splits():
     assert_close(reference.train.var(0), torch.ones(FEATURES), rtol=0, atol=0.4)
 
 
-def test_features_of_a_digit_lie_together():
+def test_features_of_one_digit_are_close_together():
     """The nearest class mean, taken from training images, is the right one for test images."""
     train, train_labels, test, test_labels = load_digit_reference()
     means = torch.stack([train[train_labels == digit].mean(0) for digit in range(10)])
@@ -138,7 +138,7 @@ def test_reference_and_classifier_are_small():
     assert sizes["digit_reference.safetensors"] <= 1_500_000
 
 
-def test_the_judge_is_no_checkpoint_of_a_denoiser():
+def test_the_judge_is_not_a_checkpoint_of_a_denoiser():
     assert not [name for name in shipped() if "digit" in name]
 
 

@@ -136,11 +136,11 @@ def test_discs_drawn_in_another_way_are_discs():
 
 @pytest.mark.parametrize("size", [24, 32])
 @pytest.mark.parametrize("name", NOT_DISCS)
-def test_other_shapes_are_no_discs(name: str, size: int):
+def test_other_shapes_are_not_discs(name: str, size: int):
     assert accepted(shapes(NOT_DISCS[name], size)) <= 0.02
 
 
-def test_slight_faults_that_nobody_sees_are_forgiven():
+def test_invisible_faults_are_forgiven():
     real = circles(COUNT, seed=2).images
     assert accepted(shapes(ellipse(1.04))) == 1
     assert accepted(blurred(real, 0.3)) == 1
@@ -171,7 +171,7 @@ def test_visible_faults_are_not_forgiven():
         assert accepted(images) <= 0.02
 
 
-def test_discs_cut_by_the_border_are_no_discs():
+def test_discs_cut_by_the_border_are_not_discs():
     real = circles(COUNT, size=32, seed=3).images
     for image in real:
         columns = (image.amax((0, 1)) > 0).nonzero()
@@ -180,7 +180,7 @@ def test_discs_cut_by_the_border_are_no_discs():
     assert accepted(real) == 0
 
 
-def test_empty_flat_and_random_images_are_no_discs():
+def test_empty_flat_and_random_images_are_not_discs():
     rng = torch.Generator().manual_seed(0)
     normal = torch.randn(COUNT, 3, 32, 32, generator=rng)
     for images in (normal, normal * 0.1 - 1, blurred(normal * 9, 3), normal.sign()):
@@ -203,7 +203,7 @@ def test_an_image_that_is_not_finite_gets_the_worst_values(value: float):
     assert all(column.isfinite().all() for column in quality)
 
 
-def test_each_measurement_answers_for_its_own_fault():
+def test_each_measurement_reacts_to_its_own_fault():
     real = circles(COUNT, seed=4).images
     limits = (metrics.MIN_SHAPE, metrics.MAX_UNEVENNESS, metrics.MAX_DIRT)
     shape, unevenness, dirt = disc_quality(shapes(ellipse(1.12)))[1:]
@@ -220,14 +220,14 @@ def test_each_measurement_answers_for_its_own_fault():
     assert_close(dirt, torch.full((COUNT,), 0.075), atol=1e-6, rtol=0)
 
 
-def test_an_ellipse_scores_what_geometry_says():
+def test_an_ellipse_scores_as_geometry_predicts():
     """The best disc for an ellipse with axes in the ratio 1 + 2 d: 1 - 4 d / pi, to first order."""
     d = 0.05
     shape = disc_quality(shapes(ellipse(1 + 2 * d), size=64)).shape
     assert_close(float(shape.mean()), 1 - 4 * d / math.pi, atol=0.01, rtol=0)
 
 
-def test_the_verdict_is_the_same_alone_and_among_many_and_turned():
+def test_the_verdict_does_not_depend_on_the_batch_or_on_rotation():
     images = noisy(circles(COUNT, seed=5).images, 0.06)
     together = disc_quality(images)
     alone = [disc_quality(image[None]) for image in images]

@@ -103,7 +103,7 @@ def test_kernel_distance_of_the_same_distribution_is_zero_on_average():
 
 
 @pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])
-def test_a_floor_lies_below_the_distance_of_something_else(distance: Callable):
+def test_a_floor_is_below_the_distance_of_other_data(distance: Callable):
     real = features(600, 4, 0)
     floor = real_floor(
         distance, real, 100, 300, repeats=6, generator=torch.Generator().manual_seed(0)
@@ -144,7 +144,7 @@ def test_distances_name_wrong_features(distance: Callable):
 
 
 @pytest.mark.plain_errors
-def test_a_floor_names_what_is_too_few():
+def test_a_floor_needs_enough_features():
     with pytest.raises(ValueError, match=r"real must hold at least .* = 12 features, got 10"):
         real_floor(frechet_distance, torch.zeros(10, 2), 4, 8)
     with pytest.raises(ValueError, match="sample_count must be at least 2, got 1"):
@@ -168,7 +168,7 @@ MEASURES = {
 }
 
 
-def test_the_error_of_a_mean_is_the_one_of_the_textbook():
+def test_the_error_of_a_mean_is_the_textbook_one():
     """Over all halves the standard deviation of a mean is exactly s / sqrt(n)."""
     values = features(60, 1, 0)
     rng = torch.Generator().manual_seed(0)
@@ -180,7 +180,7 @@ def test_the_error_of_a_mean_is_the_one_of_the_textbook():
 
 
 @pytest.mark.parametrize("name", MEASURES)
-def test_the_error_is_what_new_samples_would_show(name: str):
+def test_the_error_is_that_over_new_samples(name: str):
     """The standard deviation over fresh samples, which only a test can afford."""
     measure, rng = MEASURES[name], torch.Generator().manual_seed(0)
     real = torch.randn(400, 8, generator=rng, dtype=torch.float64)
@@ -192,7 +192,7 @@ def test_the_error_is_what_new_samples_would_show(name: str):
     assert sum(errors) / 8 == pytest.approx(float(fresh), rel=0.25)
 
 
-def test_a_score_stands_beside_its_error_and_its_floor():
+def test_a_score_comes_with_its_error_and_its_floor():
     rng = torch.Generator().manual_seed(0)
     samples, real, more = features(80, 4, 1, shift=0.6), features(300, 4, 0), features(100, 4, 0)
     found = score(frechet_distance, samples, real, more, repeats=6, generator=rng)
@@ -205,7 +205,7 @@ def test_a_score_stands_beside_its_error_and_its_floor():
 
 
 @pytest.mark.plain_errors
-def test_an_error_names_what_is_too_few():
+def test_an_error_needs_enough_samples_and_repeats():
     four, three = torch.zeros(4, 2), torch.zeros(3, 2)
     with pytest.raises(ValueError, match="samples must hold at least 4 features, got 3"):
         bootstrap_error(frechet_distance, three, four)

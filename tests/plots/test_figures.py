@@ -1,4 +1,4 @@
-"""Figures: every pixel where it belongs, words for those who cannot see, errors by name."""
+"""Figures: every pixel in its place, alternative text, errors that name the argument."""
 
 import base64
 import io
@@ -31,7 +31,7 @@ def screen(figure: Figure) -> np.ndarray:
 
 
 def shown(figure: Figure) -> np.ndarray:
-    """What stands at the middle of every pixel of the figure's sheet, (rows, columns, 3)."""
+    """The color at the center of every pixel of the figure's sheet, (rows, columns, 3)."""
     seen, axes = screen(figure), drawn(figure)
     rows, columns = axes.images[0].get_array().shape[:2]
     at = [[(x, y) for x in range(columns)] for y in range(rows)]
@@ -57,7 +57,7 @@ def test_every_pixel_of_a_grid_is_on_the_screen(channels: int):
     assert (seen[9:, 22:] == 255).all()  # the empty sixth place
 
 
-def test_every_pixel_of_a_filmstrip_is_on_the_screen_and_words_stand_beside():
+def test_every_pixel_of_a_filmstrip_is_on_the_screen_with_its_labels():
     strips = [random_images(4), random_images(4)]
     figure = plots.filmstrip(strips, labels=list("abcd"), rows=["above", "below"])
     seen = shown(figure)
@@ -71,7 +71,7 @@ def test_every_pixel_of_a_filmstrip_is_on_the_screen_and_words_stand_beside():
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 64, 64), (3, 40, 16)])
 @pytest.mark.parametrize("columns", [1, 8, 20])
-def test_words_lie_on_the_card_and_do_not_overlap(shape: tuple[int, int, int], columns: int):
+def test_labels_fit_on_the_card_and_do_not_overlap(shape: tuple[int, int, int], columns: int):
     images = random_images(columns, *shape)
     labels = [f"t = {1000 - t}" for t in range(columns)]
     figure = plots.filmstrip([images, images], labels=labels, rows=["x_t", "the model's guess"])
@@ -90,7 +90,7 @@ def test_words_lie_on_the_card_and_do_not_overlap(shape: tuple[int, int, int], c
     assert figure.get_size_inches()[0] * plots.DPI <= plots.WIDTH or shape[2] * columns > 800
 
 
-def test_titles_stand_above_their_images():
+def test_titles_are_above_their_images():
     figure = plots.image_grid(random_images(4), 2, titles=["a", "b", "c", "d"])
     assert words(figure) == ["a", "b", "c", "d"]
     places = [text.get_position() for text in drawn(figure).texts]
@@ -136,7 +136,7 @@ def test_curves_can_be_logarithmic_and_share_a_figure():
     assert (right.get_xscale(), right.get_yscale()) == ("linear", "log")
 
 
-def test_panels_stand_side_by_side_in_the_size_asked_for():
+def test_panels_are_side_by_side_in_the_requested_size():
     figure, parts = plots.panels(3, width=6, height=2)
     assert figure.axes == parts
     assert figure.get_size_inches().tolist() == [6, 2]
@@ -151,7 +151,7 @@ def test_panels_stand_side_by_side_in_the_size_asked_for():
 
 @pytest.mark.parametrize("share_x", [True, False])
 @pytest.mark.parametrize("share_y", [True, False])
-def test_panels_share_ranges_only_where_asked(share_x: bool, share_y: bool):
+def test_panels_share_ranges_only_on_request(share_x: bool, share_y: bool):
     _, (left, right) = plots.panels(2, share_x=share_x, share_y=share_y)
     left.plot([0, 5], [0, 7])
     right.plot([0, 1], [0, 2])
@@ -164,8 +164,8 @@ def test_one_panel_is_a_list_too():
     assert figure.axes == [only]
 
 
-def test_colors_are_told_apart_also_without_red_or_green():
-    """Machado et al. 2009, severity 1: no two of the colors fall together for anybody."""
+def test_colors_are_distinct_for_color_blind_readers_too():
+    """Machado et al. 2009, severity 1: everybody can tell any two of the colors apart."""
     blindness = {
         "none": np.eye(3),
         "protan": [
@@ -208,7 +208,7 @@ def test_show_sends_a_picture_and_its_text(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_file_of_images_has_their_very_colors(channels: int):
+def test_the_file_of_images_has_their_exact_colors(channels: int):
     figure = plots.image_grid(random_images(40, channels, 12, 12))
     with Image.open(io.BytesIO(plots._png(figure, "forty images"))) as picture:
         np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), screen(figure))
@@ -243,7 +243,7 @@ def test_the_same_figure_has_the_same_bytes(monkeypatch: pytest.MonkeyPatch):
     assert sent[0] == sent[1]
 
 
-def test_neighbors_stand_below_their_samples():
+def test_neighbors_are_below_their_samples():
     samples, train = random_images(3), random_images(9)
     figure = plots.neighbors(samples, train, torch.tensor([[4, 0], [8, 1], [4, 7]]))
     seen = shown(figure)

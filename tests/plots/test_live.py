@@ -172,7 +172,7 @@ def test_a_live_plot_follows_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert np.array_equal(grid.images[0].get_array(), np.asarray(picture.convert("RGB")))
 
 
-def test_following_ends_with_the_block_and_tells_what_went_wrong(
+def test_following_ends_with_the_block_and_raises_what_went_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     notebook = FakeNotebook(monkeypatch)
