@@ -1,4 +1,4 @@
-"""Several processes, and a batch in parts: the same training but for the order of additions."""
+"""Several processes, and a batch in parts: the same training except for the order of additions."""
 
 import os
 import re
@@ -36,7 +36,7 @@ def config_of(out: Path | None, **settings) -> TrainConfig:
 
 @needs_fork
 def test_two_processes_train_as_one(tmp_path: Path, forked: Forked) -> None:
-    """40 steps each; fp32 differs by the rounding of sums, fp16 by its own roundings too.
+    """40 steps each; fp32 differs by the rounding of sums, fp16 by its own rounding too.
 
     Largest differences seen, weights and losses: 3e-7 and 3e-8 in fp32, 3e-3 and 4e-5 in fp16.
     """
@@ -45,7 +45,7 @@ def test_two_processes_train_as_one(tmp_path: Path, forked: Forked) -> None:
         assert came["differences"][name]["weights"] < tolerance, name
         assert came["differences"][name]["losses"] < tolerance / 10, name
         assert came["differences"][name]["same_files"], "one process writes, once"
-    # asked to stop by SIGTERM, both save and end; resumed, both go on to the same bits
+    # asked to stop by SIGTERM, both save and end; resumed, both end with the same bits
     assert came["stopped"] == [1, 1]
     assert came["resumed"]
     assert re.search(
@@ -64,20 +64,20 @@ def test_a_process_that_dies_ends_the_run_with_an_error(tmp_path: Path, forked: 
 
 
 @needs_fork
-def test_processes_begin_alike(tmp_path: Path, forked: Forked) -> None:
+def test_processes_start_from_the_same_state(tmp_path: Path, forked: Forked) -> None:
     came = forked("begin", tmp_path)
-    # handed-in networks differ, as do their averages: those of rank 0 count
+    # the networks passed in differ, as do their averages: those of rank 0 count
     assert came["weights"]["codes"] == [0, 0], came["weights"]["log"]
     assert came["weights"]["said"][0] == came["weights"]["said"][1]
-    # rank 0 finds the newest state damaged: both go on from the one before, at step 8
+    # rank 0 finds the newest state damaged: both resume from the one before, at step 8
     assert came["state"]["codes"] == [0, 0], came["state"]["log"]
     assert [said.endswith("8, 9, 10, 11, 12, 13]") for said in came["state"]["said"]] == [True] * 2
     assert "going on from step-00000008" in came["state"]["log"]
-    # what rank 0 alone finds out is raised on both, at once
+    # an error that only rank 0 meets is raised on both, at once
     assert came["failing"]["codes"] == [1, 1]
     assert "ValueError: out must be a new or an empty folder" in came["failing"]["log"]
     assert "ParallelError: the first process of this run has ended: " in came["failing"]["log"]
-    # the images go where all ranks can have them
+    # the images stay where all ranks have room for them
     assert came["home"]["said"] == ["cpu", "cpu"], came["home"]["log"]
     # one downloads, then the other reads; where it cannot, nobody waits
     assert came["turns"]["said"] == ["['downloaded']", "['read']"], came["turns"]["log"]
@@ -96,7 +96,7 @@ def test_torchrun_from_the_command_line(tmp_path: Path, program: Callable[..., s
     several = [torchrun, "--nproc-per-node", "2", "-m", "tutorial_lib", "train"]
     printed = program(*several, *words, tmp_path / "two")
     assert re.search(r"^3 steps in [\d.]+ s, \d+ images/s\n", printed)
-    assert printed.count("checkpoint: ") == 1, "one process speaks"
+    assert printed.count("checkpoint: ") == 1, "one process writes messages"
     one = train(config_of(tmp_path / "one", steps=3, sample_every=3))
     two = load_checkpoint(tmp_path / "two")
     for ours, theirs in zip(one.ema_network.parameters(), two.network.parameters(), strict=True):
@@ -110,7 +110,7 @@ def test_torchrun_from_the_command_line(tmp_path: Path, program: Callable[..., s
 def test_a_batch_in_parts_is_the_batch(
     tmp_path: Path, discs: Dataset, step_sampler: str, optimizer: str, rounding: float
 ) -> None:
-    """Muon makes small singular values as large as the others, and their rounding with them."""
+    """Muon scales small singular values up to the others, and their rounding errors with them."""
     settings = {"step_sampler": step_sampler, "optimizer": optimizer, "num_steps": 4}
     settings |= {"conditional": True, "batch_size": 24}
     whole = train(config_of(tmp_path / "whole", **settings), data=discs)
@@ -120,7 +120,7 @@ def test_a_batch_in_parts_is_the_batch(
         torch.testing.assert_close(ours, theirs, rtol=0, atol=rounding)
 
 
-def test_the_network_sees_no_more_than_a_part_at_once(tmp_path: Path, discs: Dataset) -> None:
+def test_the_network_gets_one_part_at_a_time(tmp_path: Path, discs: Dataset) -> None:
     class Counts(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -136,7 +136,7 @@ def test_the_network_sees_no_more_than_a_part_at_once(tmp_path: Path, discs: Dat
 
 
 @pytest.mark.plain_errors
-def test_batches_that_cannot_be_shared_are_refused(discs: Dataset) -> None:
+def test_batches_that_do_not_divide_are_refused(discs: Dataset) -> None:
     with pytest.raises(ValueError, match="accumulate must divide batch_size, 8; got 3"):
         config_of(None, accumulate=3)
     config, ranks = config_of(None, accumulate=2), Ranks(0, 3)
@@ -186,14 +186,14 @@ SILENT = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection 
     ],
     ids=str,
 )
-def test_only_the_silence_of_others_is_blamed_on_them(
+def test_only_the_silence_of_other_processes_is_reported_as_such(
     error: RuntimeError, about_others: bool
 ) -> None:
     assert parallel.is_about_others(error) is about_others
 
 
 def test_a_stale_environment_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One variable without the other comes from elsewhere: nobody has started other processes."""
+    """One variable without the other is left over: nobody has started other processes."""
     for name, value in (("WORLD_SIZE", "4"), ("RANK", "3")):
         with monkeypatch.context() as patch:
             patch.setenv(name, value)
@@ -205,9 +205,7 @@ def test_a_stale_environment_is_one_process(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(("rank", "count"), [("4", "4"), ("-1", "2"), ("0", "two"), ("0", "0")])
-def test_ranks_that_cannot_be_are_named(
-    monkeypatch: pytest.MonkeyPatch, rank: str, count: str
-) -> None:
+def test_invalid_ranks_are_named(monkeypatch: pytest.MonkeyPatch, rank: str, count: str) -> None:
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setenv("WORLD_SIZE", count)
     with pytest.raises(ValueError, match=rf"0 <= RANK < WORLD_SIZE.* got RANK='{rank}'"):

@@ -1,7 +1,7 @@
 """Going fast: the same numbers by a faster way."""
 
+import ctypes
 import math
-import os
 import platform
 import shutil
 import subprocess
@@ -60,30 +60,40 @@ print(before, int(agreed), faults())
 """
 
 
-@pytest.mark.parametrize(
-    "settled",
-    [
-        {},
-        {"MALLOC_TRIM_THRESHOLD_": "131072"},
-        {"MALLOC_MMAP_THRESHOLD_": "131072"},
-        {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=131072"},
-    ],
-    ids=lambda settled: "".join(settled) or "free to choose",
-)
-def test_freed_memory_is_kept_unless_the_environment_decides(settled: dict[str, str]) -> None:
-    variables = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
-    others = {name: value for name, value in os.environ.items() if name not in variables}
-    told = subprocess.run(
-        [sys.executable, "-c", FAULTS],
-        env={**others, **settled},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+@pytest.fixture
+def undecided(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment that does not say how memory is kept."""
+    for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+@pytest.mark.usefixtures("undecided")
+def test_freed_memory_is_kept_on_request() -> None:
+    words = [sys.executable, "-c", FAULTS]
+    told = subprocess.run(words, capture_output=True, text=True, check=True)
     before, agreed, after = map(int, told.stdout.split())
-    assert agreed == (platform.libc_ver()[0] == "glibc" and not settled)
+    assert agreed == (platform.libc_ver()[0] == "glibc")
     if agreed:
         assert 10 * after <= before  # pages that had to be fetched from the system again
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MALLOC_TRIM_THRESHOLD_", "131072"),
+        ("MALLOC_MMAP_THRESHOLD_", "131072"),
+        ("GLIBC_TUNABLES", "glibc.malloc.trim_threshold=131072"),
+    ],
+)
+def test_the_environment_decides_about_freed_memory(
+    undecided: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    undecided.setenv(name, value)
+    libraries: list[object] = []
+    undecided.setattr(ctypes, "CDLL", libraries.append)
+    assert hardware.keep_freed_memory() is False
+    assert not libraries, "the C library is not even looked for"
 
 
 UNTOUCHED = """
@@ -160,21 +170,14 @@ def test_an_answer_has_the_memory_layout_of_x_t() -> None:
 def attended(
     tokens: int, name: str, query_tokens: int | None = None, **how: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Attention in a precision of ours, in torch's, and by a loop."""
+    """Attention of few tokens in our way, torch's own, and a loop."""
     generator = torch.Generator().manual_seed(0)
     sizes = (query_tokens or tokens, tokens, tokens)
     q, k, v = (torch.randn(2, 3, size, 8, generator=generator) for size in sizes)
-    precision = hardware.pick_precision(name, CPU)
-    answers = []
-
-    def attend(x_t: Tensor, t: Tensor) -> Tensor:
-        answers.append(F.scaled_dot_product_attention(q, key=k, value=v, **how))
-        return x_t
-
-    fast = hardware.in_precision(attend, CPU, precision, few_token_attention=True)
-    fast(q, torch.ones(2, dtype=torch.int64))
-    with torch.autocast("cpu", precision.dtype):
-        attend(q, torch.ones(2, dtype=torch.int64))
+    with torch.autocast("cpu", hardware.DTYPES[name]):
+        with tuning.FewTokenAttention():
+            ours = F.scaled_dot_product_attention(q, key=k, value=v, **how)
+        theirs = F.scaled_dot_product_attention(q, key=k, value=v, **how)
     rows = torch.zeros(q.shape, dtype=torch.float64)
     scale = how.get("scale") or 8**-0.5
     for sample, head, row in np.ndindex(q.shape[:3]):
@@ -182,7 +185,7 @@ def attended(
         if how.get("is_causal"):
             logits[row + 1 :] = -math.inf
         rows[sample, head, row] = logits.softmax(0) @ v[sample, head].double()
-    return answers[0], answers[1], rows
+    return ours, theirs, rows
 
 
 @pytest.fixture
@@ -229,9 +232,23 @@ class Attends(nn.Module):
         return self.weight * F.scaled_dot_product_attention(tokens, tokens, tokens).view_as(x_t)
 
 
-@pytest.mark.parametrize(("network", "replaces"), [(Attends, True), (Answer, False)])
-def test_attention_is_replaced_only_where_a_network_calls_it(
-    discs: Dataset, monkeypatch: pytest.MonkeyPatch, network: type[nn.Module], replaces: bool
+@pytest.mark.parametrize(
+    ("network", "name", "native", "replaces"),
+    [
+        (Attends, "bf16", True, True),
+        (Answer, "bf16", True, False),
+        (Attends, "bf16", False, False),
+        (Attends, "fp16", True, False),
+        (Attends, "fp32", True, False),
+    ],
+)
+def test_attention_is_replaced_only_where_it_is_called_and_slow(
+    discs: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    network: type[nn.Module],
+    name: str,
+    native: bool,
+    replaces: bool,
 ) -> None:
     entered: list[int] = []
     enter = tuning.FewTokenAttention.__enter__
@@ -241,8 +258,9 @@ def test_attention_is_replaced_only_where_a_network_calls_it(
         return enter(mode)
 
     monkeypatch.setattr(tuning.FewTokenAttention, "__enter__", counted)
-    bf16 = hardware.pick_precision("bf16", CPU)
-    trainer = Trainer(tiny(None, precision="bf16"), network(), discs, CPU, bf16)
+    monkeypatch.setattr(tuning, "native_bf16", lambda device: (native, "a test"))
+    precision = hardware.pick_precision(name, CPU)
+    trainer = Trainer(tiny(None, precision=name), network(), discs, CPU, precision)
     trainer.step()
     assert bool(entered) == replaces
 
@@ -252,18 +270,14 @@ def test_attention_that_asks_for_more_digits_gets_them(dtype: torch.dtype) -> No
     generator = torch.Generator().manual_seed(0)
     q, k, v = torch.randn(3, 2, 3, 16, 8, generator=generator).to(dtype)
     exact = F.scaled_dot_product_attention(q.double(), k.double(), v.double())
-    found = []
-
-    def attend(x_t: Tensor, t: Tensor) -> Tensor:
-        with torch.autocast("cpu", enabled=dtype == torch.float64):
-            found.append(F.scaled_dot_product_attention(q, k, v))
-        return x_t
-
-    bf16 = hardware.pick_precision("bf16", CPU)
-    fast = hardware.in_precision(attend, CPU, bf16, few_token_attention=True)
-    fast(q, torch.ones(2, dtype=torch.int64))
-    assert found[0].dtype == dtype
-    assert (found[0] - exact).abs().max() < 1e-6
+    with (
+        torch.autocast("cpu", torch.bfloat16),
+        tuning.FewTokenAttention(),
+        torch.autocast("cpu", enabled=dtype == torch.float64),  # as the network's own code would
+    ):
+        found = F.scaled_dot_product_attention(q, k, v)
+    assert found.dtype == dtype
+    assert (found - exact).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize(

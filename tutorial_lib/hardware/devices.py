@@ -56,7 +56,7 @@ def pick_precision(name: str, device: torch.device) -> Precision:
         ValueError: a name that is not in ``PRECISIONS``.
     """
     _validate.one_of("precision", name, PRECISIONS)
-    native, reason = _native_bf16(device)
+    native, reason = native_bf16(device)
     if name == "auto":
         name = "bf16" if native else "fp32"
         if (
@@ -85,7 +85,7 @@ def describe_device(device: torch.device) -> str:
     return device.type
 
 
-def _native_bf16(device: torch.device) -> tuple[bool, str]:
+def native_bf16(device: torch.device) -> tuple[bool, str]:
     """Whether ``device`` multiplies bf16 in hardware, and the reason in words."""
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)

@@ -69,7 +69,7 @@ class Ranks:
     def wrap(self, network: nn.Module) -> nn.Module:
         """``network``, whose gradients are averaged over the ranks where there are several.
 
-        All ranks start from the weights of rank 0.
+        All ranks then have the weights of rank 0.
         """
         if self.count == 1:
             return network
@@ -93,7 +93,7 @@ class Ranks:
         return values
 
     def largest(self, *values: float) -> list[float]:
-        """The largest over the ranks of each value, so that all ranks decide alike."""
+        """The largest over the ranks of each value; the same on all ranks."""
         if self.count == 1:
             return list(values)
         wide = torch.float32 if self.device.type == "mps" else torch.float64
@@ -118,7 +118,7 @@ class Ranks:
         if self.rank == 0:
             try:
                 box[0] = work()
-            except Exception as error:  # raised below, when the others know of it
+            except Exception as error:  # raised below, once the others know of it
                 failure, box[1] = error, f"{type(error).__name__}: {error}"
         dist.broadcast_object_list(box, src=0, device=self.device)
         if failure is not None:
@@ -129,10 +129,10 @@ class Ranks:
 
     def in_turns(self, work: Callable[[], T]) -> T:
         """What ``work`` returns here: first on rank 0, then on the first rank of every other
-        machine, then on all others. So each finds what those before it have put on a disk.
+        machine, then on all others. So each finds the files that those before it have written.
 
         Raises:
-            ParallelError: it failed on another rank; there, what ``work`` raised is raised.
+            ParallelError: it failed on another rank; that rank raises what ``work`` raised.
         """
         own = 0 if self.rank == 0 else 1 if self.on_machine == 0 else 2
         results: list[T] = []
@@ -141,7 +141,7 @@ class Ranks:
             if turn == own:
                 try:
                     results.append(work())
-                except Exception as error:  # raised below, when the others know of it
+                except Exception as error:  # raised below, once the others know of it
                     failure = error
             everywhere = self.all(failure is None)
             if failure is not None:
@@ -151,16 +151,16 @@ class Ranks:
         return results[0]
 
 
-ALONE = Ranks()
-"""The one process of an ordinary run."""
+ONE_PROCESS = Ranks()
+"""An ordinary run: rank 0 of 1."""
 
 
 @contextlib.contextmanager
 def processes(device: torch.device) -> Iterator[Ranks]:
-    """The ranks that ``torchrun`` has started, joined; one rank where it has not.
+    """Joins the ranks that ``torchrun`` has started; without ``torchrun``, rank 0 of 1.
 
     Args:
-        device: where to compute; "cuda" becomes the GPU of this rank's number on its machine.
+        device: where to compute; "cuda" becomes the GPU with this rank's number on its machine.
 
     Raises:
         ParallelError: another rank has ended, or does not answer.
@@ -212,34 +212,34 @@ def launched() -> tuple[int, int]:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that speaks, by what ``torchrun`` has told it."""
+    """Whether this process is rank 0, the one that writes messages, as ``torchrun`` has set it."""
     return launched()[0] == 0
 
 
 def without_average(network: nn.Module) -> AbstractContextManager[None]:
-    """While it is entered, gradients of a wrapped network add up on their own rank."""
+    """A context in which gradients of a wrapped network add up on their own rank."""
     if isinstance(network, DistributedDataParallel):
         return network.no_sync()
     return contextlib.nullcontext()
 
 
 def launch_words() -> list[str]:
-    """The words before ``tutorial_lib`` that start as many processes as are running here.
+    """The start of a command, up to ``tutorial_lib``, that starts as many processes as run now.
 
-    Where there are several machines, the same words are for each; HOST stands for one of them.
+    On several machines the same command goes to each; HOST stands for the name of one of them.
     """
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if launched()[1] == 1:
         return ["python", "-m"]
     several = []
-    if (machines := machine_count()) > 1:  # torchrun tells its processes no place to meet again
+    if (machines := machine_count()) > 1:  # torchrun does not say where to meet again
         several = ["--nnodes", str(machines), "--rdzv-backend", "c10d"]
         several += ["--rdzv-endpoint", f"HOST:{PORT}"]
     return ["torchrun", *several, "--nproc-per-node", str(here), "-m"]
 
 
 def machine_count() -> int:
-    """How many machines take part, by what ``torchrun`` has set."""
+    """How many machines take part, as ``torchrun`` has set it."""
     return int(os.environ.get("GROUP_WORLD_SIZE", "1"))
 
 
@@ -251,11 +251,11 @@ _SILENCE = re.compile(
 
 
 def is_about_others(error: RuntimeError) -> bool:
-    """Whether ``error`` says that another process is silent, and nothing about this one's work.
+    """Whether ``error`` says that another process does not answer, not that this one failed.
 
     gloo raises plain RuntimeErrors that begin with a place in its own source. NCCL and the store
-    have a class of errors, which also hold mistakes of this process: two ranks on one GPU, a port
-    that is taken.
+    have an error class of their own, which also stands for mistakes of this process, such as two
+    ranks on one GPU or a port that is taken.
     """
     talked = isinstance(error, dist.DistError) or (
         type(error) is RuntimeError and "gloo/transport/" in str(error)

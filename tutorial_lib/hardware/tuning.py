@@ -23,7 +23,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.overrides import TorchFunctionMode
 
 from tutorial_lib._typing import EpsModel
-from tutorial_lib.hardware.devices import Precision
+from tutorial_lib.hardware.devices import Precision, native_bf16
 
 SHARE_FOR_DATA = 0.5
 """How much of a GPU's free memory a data set may take; the rest is for the network at work."""
@@ -34,7 +34,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 _LARGEST_MMAP_THRESHOLD = 32 * 2**20  # what glibc takes at most on 64 bits
 
 FEW_TOKENS = 128
-"""Up to this many, attention as two matrix products is faster on a CPU in bf16 than torch's."""
+"""Up to this many, attention as two matrix products is faster in native bf16 than torch's."""
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -87,7 +87,7 @@ def memory_format(network: nn.Module, device: torch.device) -> torch.memory_form
     """The memory layout in which ``network`` is fastest: usually channels last.
 
     Not on a CPU where a group norm has fewer than 16 channels a group: forward and backward
-    together, torch 2.11 takes six times longer for those in bf16 and channels last.
+    together, torch 2.11 takes three to six times longer for those in bf16 and channels last.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.GroupNorm)]
     small = any(norm.num_channels < 16 * norm.num_groups for norm in norms)
@@ -136,10 +136,15 @@ def keep_freed_memory() -> bool:
 class FewTokenAttention(TorchFunctionMode):
     """Inside, ``F.scaled_dot_product_attention`` of few tokens is two matrix products.
 
-    For CPUs in bf16 or fp16: there torch 2.11 takes two (128 tokens) to six times (64) longer for
-    its own and its gradient. U-Nets for small images have so few. Masks and dropout are left to
-    torch. While it is entered, every call of torch costs a little more, so enter it only for
-    networks that call that function: ``calls_attention`` finds out.
+    For CPUs that multiply bf16 natively: there torch 2.11 takes two (128 tokens) to six times (64)
+    longer for its own and its gradient, and its documented alternative for this,
+    ``sdpa_kernel(SDPBackend.MATH)``, more than twice as long. (Where bf16 is emulated, torch's own
+    is two to ten times faster.) U-Nets for small images have so few tokens. Masks and dropout are
+    left to torch.
+
+    While it is entered, every call of torch passes through Python, which costs up to a fifth of
+    the time at batch 1. So enter it only for networks that call that function: ``calls_attention``
+    finds out.
     """
 
     def __torch_function__(
@@ -186,6 +191,14 @@ def _attention(
         return (q * factor @ k.transpose(-1, -2)).softmax(-1) @ v
 
 
+def attention_is_slow(device: torch.device, precision: Precision) -> bool:
+    """Whether torch's attention of few tokens is slower than two matrix products.
+
+    It is in bf16, on a CPU that multiplies bf16 natively.
+    """
+    return device.type == "cpu" and precision.dtype == torch.bfloat16 and native_bf16(device)[0]
+
+
 def calls_attention(work: Callable[[], object]) -> bool:
     """Whether ``work`` calls ``F.scaled_dot_product_attention``, as seen in one call of it."""
     with _NotesAttention() as notes:
@@ -222,12 +235,13 @@ def in_precision(
     of x_t. The answer has the memory layout of x_t, which makes what follows cheaper.
 
     Args:
-        few_token_attention: compute attention of few tokens on a CPU as ``FewTokenAttention`` does.
-            Only for networks that call ``F.scaled_dot_product_attention``: others get slower.
+        few_token_attention: compute attention of few tokens as ``FewTokenAttention`` does, where
+            that is faster (``attention_is_slow``). Only for networks that call
+            ``F.scaled_dot_product_attention``: others get slower.
     """
     if precision.dtype == torch.float32:
         return model
-    replaces = few_token_attention and device.type == "cpu"
+    replaces = few_token_attention and attention_is_slow(device, precision)
 
     def cast(x_t: Tensor, t: Tensor, /) -> Tensor:
         attention = FewTokenAttention() if replaces else contextlib.nullcontext()
@@ -243,7 +257,7 @@ def in_precision(
 def whole_state(state: Tensor) -> Tensor:
     """A generator's state in memory of its own.
 
-    ``set_state`` of torch 2.11 fails for a state that is a part of a larger tensor.
+    ``set_state`` of torch 2.11 crashes on a state that is a part of a larger tensor.
     """
     return state.clone()
 
@@ -254,8 +268,9 @@ _FINISHED_GROUPS: list[Any] = []
 def keep_process_group(group: Any) -> None:
     """Keeps the process group of a finished run until the process ends.
 
-    Whoever drops the last reference to a group joins its threads. If that is the C++ part of DDP,
-    it does so while holding Python's lock, which one of those threads may be waiting for (gloo,
-    torch 2.11): the process would never end.
+    ``dist.destroy_process_group`` of torch 2.11 does not end the threads of a group that DDP has
+    used: the C++ part of DDP still refers to it. If that drops the last reference, it joins the
+    threads while holding Python's lock, which one of them may be waiting for: the process would
+    never end. Keeping a reference costs the threads of one group for each run in a process.
     """
     _FINISHED_GROUPS.append(group)

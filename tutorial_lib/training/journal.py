@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from tutorial_lib import _files
 from tutorial_lib._validate import InvalidValueError, UserError
-from tutorial_lib.hardware.parallel import ALONE, Ranks
+from tutorial_lib.hardware.parallel import ONE_PROCESS, Ranks
 from tutorial_lib.training.run_folder import RunFolder
 
 
@@ -67,7 +67,7 @@ class Journal:
         steps: int | None,
         progress: bool = True,
         tensorboard: bool = False,
-        ranks: Ranks = ALONE,
+        ranks: Ranks = ONE_PROCESS,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         places = RunFolder(folder)

@@ -99,10 +99,11 @@ def train(
             ``config.conditional``.
         model: a network to train in place of a ``TinyUNet``, called as ``model(x_t, t)``, or
             ``model(x_t, t, condition)`` where ``config.conditional``. It is trained in place, moved
-            to the device, and its kernels are laid out in memory as is fastest there. On a CPU in
-            bf16 or fp16, its attention of few tokens is computed as ``hardware.FewTokenAttention``
-            does. ``model.no_condition``, int64 () or (L,), is the row that means
-            "no condition"; without it, labels of a ``Dataset`` have ``len(class_names)`` for that.
+            to the device, and its kernels are laid out in memory as is fastest there. In bf16
+            on a CPU that multiplies bf16 natively, its attention of few tokens is computed as
+            ``hardware.FewTokenAttention`` does. ``model.no_condition``, int64 () or (L,), is the
+            row that means "no condition"; without it, labels of a ``Dataset`` have
+            ``len(class_names)`` for that.
         decode: turns samples (N, ...) into images (N, 1 or 3, H, W) in [-1, 1], for the grids that
             ``config.sample_every`` asks for; None where the data are such images.
         clock: the time in seconds, from any start; decides only where ``config.max_seconds`` does.

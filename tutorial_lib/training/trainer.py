@@ -14,7 +14,7 @@ from tutorial_lib._typing import Condition, EpsModel, PerSample, States, Steps
 from tutorial_lib._validate import InvalidTypeError, InvalidValueError
 from tutorial_lib.guidance import replace_rows
 from tutorial_lib.hardware import parallel
-from tutorial_lib.hardware.parallel import ALONE, Ranks
+from tutorial_lib.hardware.parallel import ONE_PROCESS, Ranks
 from tutorial_lib.networks.unet import TinyUNet
 from tutorial_lib.predictions import as_eps_model
 from tutorial_lib.training import state as states
@@ -77,7 +77,7 @@ class Trainer:
         data: object,
         device: torch.device,
         precision: hardware.Precision,
-        ranks: Ranks = ALONE,
+        ranks: Ranks = ONE_PROCESS,
     ) -> None:
         self.config, self.device, self.precision, self.ranks = config, device, precision, ranks
         if config.batch_size % (ranks.count * config.accumulate):
