@@ -178,5 +178,7 @@ def test_broken_files_are_named(tmp_path: Path):
     with pytest.raises(CheckpointError, match=r"digit_reference\.safetensors is corrupt"):
         load_digit_reference(reference)
     reference.with_suffix(".json").write_text(json.dumps({"file": {}}))
-    with pytest.raises(CheckpointError, match=r"digit_reference\.json is no card"):
+    with pytest.raises(
+        CheckpointError, match=r"digit_reference\.json is not the card of digit_reference"
+    ):
         load_digit_reference(reference)

@@ -1,8 +1,8 @@
-"""What a digit looks like in 64 numbers: a small classifier that judges samples of handwriting.
+"""Digits as 64 features: a small classifier that judges samples of handwriting.
 
-It learned MNIST's real images (``tools/train_digit_classifier.py``) and never saw a sample. Its
-answer says which digit an image shows; its features, one layer before, put images that look alike
-close together. Distances between sets of features are in ``metrics``.
+It was trained on MNIST's real images only (``tools/train_digit_classifier.py``). Its output says
+which digit an image shows; its features, one layer earlier, are close for images that look alike.
+``metrics`` has distances between sets of features.
 """
 
 import json
@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from tutorial_lib import _sealed, _validate
 from tutorial_lib._typing import Images
+from tutorial_lib._validate import InvalidValueError
 from tutorial_lib.checkpoints import SHIPPED, CheckpointError
 
 FOLDER = SHIPPED / "judge"
-"""Classifier and reference lie apart from the denoisers' checkpoints."""
+"""Classifier and reference are in a folder of their own, apart from checkpoints of denoisers."""
 FEATURES = 64
 SIZE = 28
 CLASSES = 10
@@ -27,7 +28,7 @@ _CHUNK = 512  # images at once: some tens of megabytes
 
 
 class DigitNet(nn.Module):
-    """Three convolutions, each followed by pooling; ``FEATURES`` numbers; one score a digit.
+    """Three convolutions, each followed by pooling; ``FEATURES`` features; one score per digit.
 
     The features are normalized without scale or shift, so over the training images each has mean 0
     and variance 1: a squared distance between two images has 2 ``FEATURES`` = 128 as its mean.
@@ -58,11 +59,11 @@ class DigitNet(nn.Module):
 class DigitClassifier:
     """A trained ``DigitNet`` as a judge.
 
-    Values outside [-1, 1] count as the screen shows them, clamped. The answers do not depend on
-    how many images are asked about at once, apart from rounding.
+    Values outside [-1, 1] are clamped, as on a screen. Apart from rounding, the answers do not
+    depend on the size of the batch.
 
     Attributes:
-        card: how it was trained and how often it is right.
+        card: how it was trained, and its accuracy.
     """
 
     def __init__(self, network: DigitNet, card: dict) -> None:
@@ -74,16 +75,16 @@ class DigitClassifier:
         """(N, 64) float32 for images (N, 1, 28, 28) in [-1, 1].
 
         Raises:
-            TypeError, ValueError: not such images, none at all, or NaN or infinite.
+            TypeError, ValueError: other images, none, or NaN or infinite values.
         """
         return torch.cat([self._network.features(part) for part in self._parts(images)])
 
     @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:
-        """How likely each digit is: (N, 10) float32, rows sum to 1, for images (N, 1, 28, 28).
+        """Probabilities of the digits, (N, 10) float32, rows sum to 1, for images (N, 1, 28, 28).
 
         Raises:
-            TypeError, ValueError: not such images, none at all, or NaN or infinite.
+            TypeError, ValueError: other images, none, or NaN or infinite values.
         """
         return torch.cat([self._network(part).softmax(1) for part in self._parts(images)])
 
@@ -91,20 +92,22 @@ class DigitClassifier:
         images = _validate.floating("images", images)
         if images.ndim != 4 or images.shape[1:] != (1, SIZE, SIZE) or not len(images):
             shape = tuple(images.shape)
-            raise ValueError(f"images must have shape (N, 1, {SIZE}, {SIZE}), N >= 1; got {shape}")
+            raise InvalidValueError(
+                f"images must have shape (N, 1, {SIZE}, {SIZE}), N >= 1; got {shape}"
+            )
         if not images.isfinite().all():
-            raise ValueError("images must be finite, got NaN or infinity")
+            raise InvalidValueError("images must be finite, got NaN or infinity")
         images = images.to(self._network.head.weight)  # its device and dtype
         return images.clamp(-1, 1).split(_CHUNK)
 
 
 class DigitReference(NamedTuple):
-    """Features and labels of real digits that come with the course: no MNIST is needed for them.
+    """Features and labels of real digits; they ship with the course and do not need MNIST.
 
     Attributes:
-        train: (5000, 64) float32, features of training images drawn at random.
+        train: (5000, 64) float32, features of randomly chosen training images.
         train_labels: (5000,) int64, the digits that they show.
-        test: (5000, 64) float32, of test images, which no training has seen.
+        test: (5000, 64) float32, features of test images, which were never trained on.
         test_labels: (5000,) int64.
     """
 
@@ -119,7 +122,7 @@ def load_digit_classifier(
     *,
     device: torch.device | str = "cpu",
 ) -> DigitClassifier:
-    """The classifier that comes with the course, or another one at ``path``.
+    """The classifier that ships with the course, or another one at ``path``.
 
     Raises:
         CheckpointError: missing, truncated or corrupt files, or weights of another network.
@@ -136,7 +139,7 @@ def load_digit_classifier(
 def load_digit_reference(
     path: Path | str = FOLDER / "digit_reference.safetensors",
 ) -> DigitReference:
-    """Features of real digits, as the classifier that comes with the course sees them.
+    """Features of real digits according to the classifier that ships with the course.
 
     Raises:
         CheckpointError: missing, truncated or corrupt files, or files that hold something else.
