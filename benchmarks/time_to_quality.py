@@ -1,4 +1,4 @@
-"""How soon the samples are good: coloured discs after seconds of training, side by side.
+"""How soon the samples are good: colored discs after seconds of training, side by side.
 
     python benchmarks/time_to_quality.py --json benchmarks/results/time_to_quality.json
 

@@ -1,7 +1,7 @@
 """The forward process against loops, against Bayes on a grid, and the chain against the jump."""
 
 # pyright: reportArgumentType=false
-# (half of this file hands in what the annotations forbid)
+# (half of this file passes what the annotations forbid)
 
 import math
 

@@ -190,7 +190,7 @@ def test_labels_are_dropped_one_by_one_with_probability_p():
         assert torch.equal(dropped[~gone], labels[~gone])
         share = torch.stack([gone[labels == c].float().mean() for c in range(10)])
         assert_close(share, torch.full((10,), p), rtol=0, atol=5 * math.sqrt(p * (1 - p) / 2e3))
-        together = float((gone[1:] & gone[:-1]).float().mean())  # neighbours do not fall together
+        together = float((gone[1:] & gone[:-1]).float().mean())  # neighbors do not fall together
         assert together == pytest.approx(p * p, abs=0.02)
     assert torch.equal(labels, kept_before)
 

@@ -33,9 +33,9 @@ def test_a_grid_holds_each_image_in_its_place(channels: int, mode: str):
     for i, expected in enumerate(images.to_bytes(batch)):
         top, left = i // 3 * 6, i % 3 * 8
         assert np.array_equal(pixels[top : top + 4, left : left + 6], expected)
-    assert (pixels[4:6] == images.GAP_GREY).all()
-    assert (pixels[:, 6:8] == images.GAP_GREY).all()
-    assert (pixels[6:, 16:] == images.GAP_GREY).all()  # the empty sixth place
+    assert (pixels[4:6] == images.GAP_GRAY).all()
+    assert (pixels[:, 6:8] == images.GAP_GRAY).all()
+    assert (pixels[6:, 16:] == images.GAP_GRAY).all()  # the empty sixth place
 
 
 def test_a_grid_is_square_by_default_and_no_wider_than_its_images():
@@ -85,7 +85,7 @@ def test_the_middle_square_is_read(tmp_path: Path):
     assert (images.read_square(tmp_path / "wide.png", 10) == 255).all()
 
 
-def test_cameras_transparency_and_deep_greys_are_understood(tmp_path: Path):
+def test_cameras_transparency_and_deep_grays_are_understood(tmp_path: Path):
     turned = Image.new("L", (8, 8))
     turned.paste(255, (0, 0, 8, 4))  # white above black
     exif = turned.getexif()

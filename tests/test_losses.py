@@ -252,7 +252,7 @@ def test_stratified_steps_fall_one_in_each_piece(T, count):
 
 @pytest.mark.parametrize("T", [16, 1000])
 def test_as_many_stratified_steps_as_there_are_draw_each_once(T):
-    """Exact to the last draw, where float32 arithmetic would now and then take a neighbour."""
+    """Exact to the last draw, where float32 arithmetic would now and then take a neighbor."""
     sampler, generator = StratifiedSteps(T), seeded(3)
     for _ in range(300):
         t, _ = sampler.draw(T, generator=generator)

@@ -136,7 +136,7 @@ def test_image_i_is_the_same_in_any_batch(checkpoint: Checkpoint, name: str):
     for numbers in ([0], [5], [7, 2], [1, 2, 3, 4, 5, 6]):
         apart = draw(checkpoint, recipe, numbers)
         assert_close(apart, together[numbers], rtol=0, atol=ROUNDING)
-    # the same size of batch: not even rounding differs, whoever the neighbours are
+    # the same size of batch: not even rounding differs, whoever the neighbors are
     assert torch.equal(draw(checkpoint, recipe, [9, 3, 8, 1, 7, 70, 71, 6])[1], together[3])
 
 

@@ -1,7 +1,7 @@
 """Noise schedules against papers, other libraries and exact arithmetic."""
 
 # pyright: reportArgumentType=false
-# (half of this file hands in what the annotations forbid)
+# (half of this file passes what the annotations forbid)
 
 import dataclasses
 import math

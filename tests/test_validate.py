@@ -1,4 +1,4 @@
-"""The words of the errors, and the numbers that are handed in: nothing slips through."""
+"""Messages about wrong arguments; no invalid number passes unnoticed."""
 
 import math
 from fractions import Fraction

@@ -28,7 +28,7 @@ REFERENCE = 5000  # images of each split
 
 
 def shifted(images: Tensor, generator: torch.Generator) -> Tensor:
-    """The batch, moved by up to ``SHIFT`` pixels down and right: samples are not centred as well
+    """The batch, moved by up to ``SHIFT`` pixels down and right: samples are not centered as well
     as MNIST is."""
     size = images.shape[-1]
     padded = F.pad(images, [SHIFT] * 4, value=-1.0)

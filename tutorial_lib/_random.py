@@ -1,4 +1,4 @@
-"""Random numbers that are handed in: the same seed gives the same numbers on every device."""
+"""Sources of random numbers: the same seed gives the same numbers on every device."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ from tutorial_lib._validate import InvalidValueError
 class Streams:
     """A stream of random numbers for each member of a batch, found by seed and number alone.
 
-    So a member's noise does not depend on its neighbours, on the size of the batch or on the
+    So a member's noise does not depend on its neighbors, on the size of the batch or on the
     process that draws it. The streams are those of the counter-based generator Philox (Salmon et
     al. 2011) with (seed, number) as its key: two keys never share a stream. Torch's generator on
     the CPU could not promise that, it forgets all but the lowest 32 bits of a seed.

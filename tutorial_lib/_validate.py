@@ -48,7 +48,7 @@ def seed(name: str, value: object) -> int:
 
 
 def number(name: str, value: object, *, low: float, high: float) -> float:
-    """``value`` as a finite float in [low, high]; TypeError if it is no number, else ValueError."""
+    """``value`` as a finite float in [low, high]; TypeError unless a number, else ValueError."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise InvalidTypeError(f"{name} must be a number, got {describe(value)}")
     value = float(value)
@@ -112,9 +112,9 @@ def finite(name: str, tensor: Tensor) -> Tensor:
 
 
 def seems_finite(tensor: Tensor) -> bool:
-    """Whether the sum is finite, which is soon told; True also where nobody looks, off the CPU.
+    """Whether the sum is finite, a quick check; True without a check on other devices than the CPU.
 
-    The sum is NaN or infinite if an entry is. It may overflow without one: then look at each.
+    The sum is NaN or infinite if an entry is. It may also overflow: then check each entry.
     """
     return tensor.device.type != "cpu" or math.isfinite(tensor.sum().item())
 
@@ -122,7 +122,7 @@ def seems_finite(tensor: Tensor) -> bool:
 def same_shape(name: str, value: object, like_name: str, like: Tensor) -> Tensor:
     """``value`` if it holds finite floating-point numbers in the shape of ``like``; else an error.
 
-    Without the look at the shapes, numbers would broadcast into wrong ones without a word.
+    Without the check of the shapes, broadcasting would give wrong numbers silently.
     """
     tensor = floating(name, value)
     if tensor.shape != like.shape:
@@ -135,7 +135,7 @@ def answer(name: str, value: object, like: Tensor) -> Tensor:
     """What the callable ``name`` said about ``like``, if it is a tensor of that shape."""
     if not isinstance(value, Tensor):
         raise InvalidTypeError(f"{name} must answer with a tensor, got {describe(value)}")
-    if value.shape != like.shape:  # would broadcast into wrong numbers without a word
+    if value.shape != like.shape:  # broadcasting would give wrong numbers silently
         came, expected = tuple(value.shape), tuple(like.shape)
         raise InvalidValueError(f"{name} must answer with the shape of x_t, {expected}; got {came}")
     return value

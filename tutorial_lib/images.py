@@ -13,7 +13,7 @@ from torch import Tensor
 from tutorial_lib import _files, _validate
 from tutorial_lib._validate import InvalidValueError
 
-GAP_GREY = 128  # between the pictures of a grid: seen beside black and beside white
+GAP_GRAY = 128  # between the pictures of a grid: seen beside black and beside white
 
 
 def to_pil(images: Tensor, columns: int | None = None, *, enlarge: int = 1) -> Image.Image:
@@ -43,7 +43,7 @@ def to_pil(images: Tensor, columns: int | None = None, *, enlarge: int = 1) -> I
     gap = 2 if count > 1 else 0
     down, right = height + gap, width + gap
     rows = math.ceil(count / columns)
-    grid = np.full((rows * down - gap, columns * right - gap, channels), GAP_GREY, np.uint8)
+    grid = np.full((rows * down - gap, columns * right - gap, channels), GAP_GRAY, np.uint8)
     for i, picture in enumerate(pixels):
         top, left = i // columns * down, i % columns * right
         grid[top : top + height, left : left + width] = picture
@@ -112,10 +112,10 @@ def read_square(path: str | os.PathLike, size: int) -> Tensor:
         raise InvalidValueError(f"pixels of {image.mode} kind have no known range")
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
-    grey = image.mode in ("1", "L", "LA", "La")
+    gray = image.mode in ("1", "L", "LA", "La")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = ImageOps.fit(image.convert("L" if grey else "RGB"), (size, size))
+    image = ImageOps.fit(image.convert("L" if gray else "RGB"), (size, size))
     pixels = torch.from_numpy(np.array(image))
-    return pixels[None] if grey else pixels.permute(2, 0, 1)
+    return pixels[None] if gray else pixels.permute(2, 0, 1)

@@ -61,7 +61,7 @@ def epsilon_losses(
 
     Raises:
         TypeError, ValueError: a tensor of the wrong kind or shape or not finite, t out of 1..T, or
-            a model whose answer has not the shape of ``x0``.
+            a model whose answer has another shape than ``x0``.
     """
     batch = len(_validate.batch("x0", x0))
     _validate.steps("t", t, batch=batch, low=1, high=schedule.num_steps)
@@ -94,8 +94,9 @@ def epsilon_loss(
         A scalar that carries the gradient.
 
     Raises:
-        TypeError, ValueError: ``x0`` no finite floating-point batch or empty, a model whose answer
-            has not its shape, a ``weight`` or ``sampler`` that gives not one number a sample.
+        TypeError, ValueError: ``x0`` is not a finite floating-point batch or is empty; the model's
+            answer has another shape; ``weight`` or ``sampler`` does not give one number per
+            sample.
     """
     if not len(_validate.batch("x0", x0)):
         raise InvalidValueError("x0 must hold at least one sample, got an empty batch")
@@ -170,7 +171,7 @@ class StratifiedSteps(_FixedSteps):
     ) -> tuple[Steps, PerSample]:
         """Steps (count,) in 1..T, one in each piece, and the factors (count,), all 1."""
         draws = uniform(count, generator, device)
-        # float64, since float32 would now and then round a draw into its neighbour's piece
+        # float64, since float32 would now and then round a draw into its neighbor's piece
         wide = draws if draws.device.type == "mps" else draws.double()
         position = (torch.arange(count, device=device) + wide) / count  # (count,) in [0, 1)
         t = (position * self.num_steps).long().clamp(max=self.num_steps - 1) + 1

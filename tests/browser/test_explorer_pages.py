@@ -78,7 +78,7 @@ def set_slider(page: Page, name: str, place: float) -> None:
 
 
 def ramp(share: Tensor) -> Tensor:
-    """The colours of the script for shares in [0, 1], (..., 3)."""
+    """The colors of the script for shares in [0, 1], (..., 3)."""
     dark, light = torch.tensor([10.0, 30, 90]), torch.tensor([255.0, 234, 70])
     return dark + share[..., None] * (light - dark)
 

@@ -250,7 +250,7 @@ def test_the_loss_falls_towards_the_floor(heard: Heard):
     assert trained["elapsed"] >= 3.0
 
 
-def test_stop_ends_the_training_and_shows_what_is_learnt(heard: Heard):
+def test_stop_ends_the_training_and_shows_what_is_learned(heard: Heard):
     heard.say("train", seconds=60.0)
     heard.wait("progress")
     heard.say("stop")
@@ -321,7 +321,7 @@ def test_the_last_view_ends_the_work(heard: Heard):
     heard.say("bye")
     thread.join(PATIENCE)
     assert not threads()
-    assert heard.playground.model is not None  # what it had learnt by then
+    assert heard.playground.model is not None  # what it had learned by then
     heard.say("hello", view="three")
     heard.say("train", seconds=0.2)  # and it works again
     heard.wait("trained", 2)

@@ -284,8 +284,8 @@ def test_two_levels_use_their_skip_connection():
     assert x.grad[0, 0, 8, 8] != 0
 
 
-def seen_by_the_centre(net: Any, side: int = 32) -> Tensor:
-    """Which pixels of a square image move the output's centre pixel, bool (side, side)."""
+def seen_by_the_center(net: Any, side: int = 32) -> Tensor:
+    """Which pixels of a square image move the output's center pixel, bool (side, side)."""
     seen = torch.zeros(side, side, dtype=torch.bool)
     for seed in range(4):  # a relu that is off in one image is on in another
         x = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(seed))
@@ -297,7 +297,7 @@ def seen_by_the_centre(net: Any, side: int = 32) -> Tensor:
 
 
 def test_two_levels_see_a_part_of_the_image_and_no_more():
-    seen = seen_by_the_centre(awake(TwoLevelUNet(3)))
+    seen = seen_by_the_center(awake(TwoLevelUNet(3)))
     rows, columns = seen.any(1).nonzero(), seen.any(0).nonzero()
     # From the output down: head, merge and up look one pixel further each, -3..3, which lies on
     # the halves -2..1; middle and down make them -3..2 and the pixels -7..5; stem -8..6.
@@ -307,7 +307,7 @@ def test_two_levels_see_a_part_of_the_image_and_no_more():
 
 
 def test_tiny_sees_all_of_the_image():
-    assert seen_by_the_centre(awake(TinyUNet(3))).all()
+    assert seen_by_the_center(awake(TinyUNet(3))).all()
 
 
 @pytest.mark.parametrize("attention", [True, False])
@@ -318,7 +318,7 @@ def test_attention_brings_the_far_corners_in(attention: bool):
             net.set_submodule(name, nn.Identity())
     if not attention:
         nn.init.zeros_(net.levels.inner.attention.out.weight)
-    assert seen_by_the_centre(net, side=96).all() == attention
+    assert seen_by_the_center(net, side=96).all() == attention
 
 
 def test_attention_equals_the_formula_in_a_loop():

@@ -7,7 +7,7 @@
     python tests/training/forks.py begin FOLDER     two processes that begin from different things
 
 The runs are forked off this process, which has loaded torch and never computed with it: a fork
-takes milliseconds, where a new Python takes seconds. What came of them is printed as JSON.
+takes milliseconds, where a new Python takes seconds. The results are printed as JSON.
 
 Nothing waits for ever: what has not come after ``PATIENCE`` seconds ends the program, and all
 processes with it.
@@ -252,7 +252,7 @@ def together(work: Callable[[int], object], log: Path, count: int = 2) -> list[i
 
 
 def compare_ranks(folder: Path, data: Dataset) -> dict:
-    """The same runs in one process and in two; also stopped after a while and gone on with."""
+    """The same runs in one process and in two; also stopped after a while and resumed."""
     log, found = folder / "log", {}
     for name, settings in {
         "muon": {},

@@ -71,7 +71,7 @@ def test_dropout_of_a_handed_in_network_follows_the_seed(tmp_path: Path, discs: 
     torch.manual_seed(77)
     again = train(tiny(tmp_path / "b"), data=discs, model=second)
     assert run.losses == again.losses
-    assert run.network is first, "the network that was handed in is the one that is trained"
+    assert run.network is first, "the network that was passed in is trained"
 
 
 # --- it learns ------------------------------------------------------------------------------------
@@ -79,9 +79,9 @@ def test_dropout_of_a_handed_in_network_follows_the_seed(tmp_path: Path, discs: 
 
 @pytest.fixture(scope="module")
 def plain() -> Dataset:
-    """Images of one grey each: what noise hides of them, the other pixels still tell."""
-    greys = torch.linspace(-1, 1, 64)[:, None, None, None].expand(64, 1, 8, 8)
-    return Dataset(greys.clone(), torch.zeros(64, dtype=torch.int64), ("grey",))
+    """Images of one gray each: what noise hides of them, the other pixels still tell."""
+    grays = torch.linspace(-1, 1, 64)[:, None, None, None].expand(64, 1, 8, 8)
+    return Dataset(grays.clone(), torch.zeros(64, dtype=torch.int64), ("gray",))
 
 
 @pytest.mark.parametrize(

@@ -67,9 +67,9 @@ def test_nothing_is_written_where_the_run_cannot_start(tmp_path: Path, discs: Da
 
     with pytest.raises(ValueError, match=r"shape of x_t, \(1, 3, 8, 8\); got \(1, 3, 4, 8\)"):
         train(tiny(tmp_path / "run"), data=discs, model=Wrong())
-    grey = training.new_network(tiny(None), datasets.circles(4, size=8, channels=1))
+    gray = training.new_network(tiny(None), datasets.circles(4, size=8, channels=1))
     with pytest.raises(ValueError, match=r"\(batch, 1, height, width\), got \(1, 3, 8, 8\)"):
-        train(tiny(tmp_path / "run"), data=discs, model=grey)
+        train(tiny(tmp_path / "run"), data=discs, model=gray)
     with pytest.raises(ValueError, match="circels"):
         train(tiny(tmp_path / "run", dataset="circels"))
     if not torch.cuda.is_available():

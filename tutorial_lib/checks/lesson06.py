@@ -11,7 +11,7 @@ from tutorial_lib.schedules import from_betas, linear_schedule
 
 
 def _short_schedule(num_steps: int, generator: torch.Generator):
-    """A schedule of random betas: nothing about it can be known by heart."""
+    """A schedule of random betas: no answer can be memorized."""
     beta = 0.02 + 0.2 * torch.rand(num_steps, generator=generator, dtype=torch.float64)
     return from_betas(beta)
 
@@ -70,7 +70,7 @@ def _ddpm_cases(generator: torch.Generator):
     ):
         schedule = linear_schedule() if num_steps == 1000 else _short_schedule(num_steps, generator)
         x_t, eps_hat, z = torch.randn(3, *shape, generator=generator)
-        # neither of the two usual choices, so that only the number handed in is right
+        # neither of the two usual choices, so that only the given number is right
         share = 0.3 + 0.6 * float(torch.rand((), generator=generator))
         yield schedule, x_t, t, eps_hat, z, share * schedule.beta[t - 1]
 
@@ -650,7 +650,7 @@ ddim_step = Exercise(
         Mistake(
             "noised afresh",
             _noised_afresh,
-            "You throw eps_hat away and noise the clean guess afresh. DDIM goes on with the noise "
+            "You throw eps_hat away and noise the clean guess afresh. DDIM keeps the noise "
             "it has: that is why the walk is smooth.",
         ),
         Mistake(
@@ -795,7 +795,7 @@ def _slerp_unit(a, b, w):
     return _slerp(a / a.norm(), b / b.norm(), w)
 
 
-def _slerp_not_normalised(a, b, w):
+def _slerp_not_normalized(a, b, w):
     angle = (a * b).sum().acos()
     return (((1 - w) * angle).sin() * a + (w * angle).sin() * b) / angle.sin()
 
@@ -875,7 +875,7 @@ slerp = Exercise(
         ),
         Mistake(
             "lengths forgotten",
-            _slerp_not_normalised,
+            _slerp_not_normalized,
             "The inner product alone is no cosine: divide it by the length of a and the length of "
             "b, or `acos` gets numbers beyond 1.",
         ),

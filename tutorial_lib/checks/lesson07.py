@@ -507,7 +507,7 @@ cosine = Exercise(
             "1 minus the ratio.",
         ),
         Mistake(
-            "betas handed in",
+            "betas as arguments",
             _cosine_with(build=lambda beta: beta),
             "These are the betas, T of them. Return alpha_bar, which has T + 1 entries and "
             "starts at 1.",

@@ -50,7 +50,7 @@ def answers(
     """Asks ``model`` about ``x0`` (N, ...) noised with the same ``eps`` to each of ``timesteps``.
 
     Raises:
-        TypeError, ValueError: an answer that is no tensor of the shape of x_t, or not finite.
+        TypeError, ValueError: an answer that is not a tensor of the shape of x_t, or not finite.
     """
     found = []
     for step in timesteps:
@@ -107,7 +107,7 @@ class DenoiserExplorer(_base.Explorer, script="denoiser.js"):
         seed: of the first noise.
 
     Raises:
-        TypeError, ValueError: arguments that cannot be meant, answers in another shape or not
+        TypeError, ValueError: invalid arguments, answers in another shape or not
             finite, or more data than a saved notebook should carry.
     """
 
@@ -285,7 +285,7 @@ class DenoiserExplorer(_base.Explorer, script="denoiser.js"):
         left.scatter(*x_t.T, s=4, color="#777777", linewidths=0)
         grid = self._grid.cpu().T
         same = {"angles": "xy", "scale_units": "xy", "scale": GRID / self.reach}
-        same["antialiased"] = False  # few colours make a small file
+        same["antialiased"] = False  # few colors make a small file
         if self._oracle is not None:
             wide = {**same, "width": 0.009, "headwidth": 1, "headlength": 0, "headaxislength": 0}
             left.quiver(*grid, *self._oracle_field[k].T, color=plots.COLOURS[1], **wide)

@@ -38,7 +38,7 @@ class EmbeddingExplorer(_base.Explorer, script="embedding.js"):
         t: the step to begin with, 0 to T; by default a quarter of T.
 
     Raises:
-        TypeError, ValueError: a number that cannot be meant.
+        TypeError, ValueError: an invalid number.
     """
 
     title = "Embedding explorer"

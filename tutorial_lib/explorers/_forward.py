@@ -29,7 +29,7 @@ class ForwardExplorer(_base.Explorer, script="forward.js"):
         seed: of the first noise.
 
     Raises:
-        TypeError, ValueError: images, schedules or numbers that cannot be meant, or more images
+        TypeError, ValueError: invalid images, schedules or numbers, or more images
             than a saved notebook should carry.
     """
 

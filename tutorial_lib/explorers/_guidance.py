@@ -86,7 +86,7 @@ class GuidanceExplorer(_base.Explorer, script="guidance.js"):
         scale: the one to begin with; the nearest of ``samples`` is taken.
 
     Raises:
-        TypeError, ValueError: arguments that cannot be meant, or more images than a saved
+        TypeError, ValueError: invalid arguments, or more images than a saved
             notebook should carry.
     """
 

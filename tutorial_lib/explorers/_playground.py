@@ -121,7 +121,7 @@ class Playground(_base.Explorer, script="playground.js"):
         seed: of the ready shapes, the network's first weights, the training and the noise.
 
     Raises:
-        TypeError, ValueError: a schedule, points, a shape or a seed that cannot be meant.
+        TypeError, ValueError: an invalid schedule, shape or seed, or invalid points.
     """
 
     title = "Playground"
@@ -345,7 +345,7 @@ class Playground(_base.Explorer, script="playground.js"):
         return (wish.walk, wish.noise, wish.points) if wish.oracle else None
 
     def _train(self, course: Course, over: threading.Event) -> None:
-        """Trains until the time is over or *Stop* is pressed; what is learnt by then stays."""
+        """Trains until the time is over or *Stop* is pressed; what is learned by then stays."""
         points = _decoded(course.points)
         generator = torch.Generator().manual_seed(self._seed + 1)
         with self._lock:
@@ -422,12 +422,12 @@ class Playground(_base.Explorer, script="playground.js"):
 
     def _says(self) -> str:
         what = "points drawn by hand" if self.shape == "" else f"points ({self.shape})"
-        learnt = "no network is trained yet"
+        learned = "no network is trained yet"
         if self._trained is not None:
             near = _points.share_near(self._ends(), _decoded(self._trained.points), NEAR)
-            learnt = f"a network trained on such for {self._trained.step} steps ends near them "
-            learnt += f"with {near:.0%} of {PARTICLES} particles"
-        return f"A playground with {len(self.points)} {what}; {learnt}."
+            learned = f"a network trained on such for {self._trained.step} steps ends near them "
+            learned += f"with {near:.0%} of {PARTICLES} particles"
+        return f"A playground with {len(self.points)} {what}; {learned}."
 
     def _still(self) -> Figure:
         figure, (axes,) = plots.panels(1, width=4.2, height=4.2)

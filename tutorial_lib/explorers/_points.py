@@ -45,8 +45,8 @@ def shape_points(name: str, count: int, generator: torch.Generator | None = None
         upper = which % 2 == 0
         moon = torch.stack([(turn / 2).cos(), (turn / 2).sin()], 1)
         lower = torch.tensor([1.0, 0.5]) - moon
-        centred = torch.where(upper[:, None], moon, lower) - torch.tensor([0.5, 0.25])
-        return 1.4 * centred + 0.07 * jitter
+        centered = torch.where(upper[:, None], moon, lower) - torch.tensor([0.5, 0.25])
+        return 1.4 * centered + 0.07 * jitter
     if name == "ring":
         return 1.5 * torch.stack([turn.cos(), turn.sin()], 1) + 0.07 * jitter
     if name == "spiral":
@@ -118,7 +118,7 @@ class PointNet(nn.Module):
 
 
 class _Linear(nn.Module):
-    """torch's ``nn.Linear``, but with its first weights from a generator that is handed in."""
+    """torch's ``nn.Linear``, but with its first weights from a given generator."""
 
     def __init__(self, entries: int, width: int, generator: torch.Generator | None) -> None:
         super().__init__()

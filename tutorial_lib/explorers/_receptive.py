@@ -86,7 +86,7 @@ class ReceptiveFieldExplorer(_base.Explorer, script="receptive.js"):
         row, column: the output pixel to begin with; by default the middle one.
 
     Raises:
-        TypeError, ValueError: models, an image or numbers that cannot be meant, or an image too
+        TypeError, ValueError: invalid models, image or numbers, or an image too
             large for its maps to be sent.
     """
 

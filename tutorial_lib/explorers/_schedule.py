@@ -33,7 +33,7 @@ class ScheduleExplorer(_base.Explorer, script="schedule.js"):
         seed: of the noise.
 
     Raises:
-        TypeError, ValueError: an image, a schedule or a number that cannot be meant.
+        TypeError, ValueError: an invalid image, schedule or number.
     """
 
     title = "Schedule explorer"

@@ -79,7 +79,7 @@ class TrajectoryExplorer(_base.Explorer, script="trajectory.js"):
         seed: of x_T where a shape is given, and of the noise on each walk.
 
     Raises:
-        TypeError, ValueError: arguments that cannot be meant, or more pictures than a saved
+        TypeError, ValueError: invalid arguments, or more pictures than a saved
             notebook should carry.
     """
 

@@ -193,8 +193,8 @@ def processes(device: torch.device) -> Iterator[Ranks]:
 def launched() -> tuple[int, int]:
     """The rank of this process and how many there are, as ``torchrun`` has set them.
 
-    Rank 0 of 1 where ``torchrun`` has not. One of its two variables without the other is left over
-    from something else, and would make us wait for processes that nobody has started.
+    Rank 0 of 1 if ``torchrun`` did not set them. One of its two variables without the other is left
+    over from something else, and would make us wait for processes that nobody has started.
 
     Raises:
         ValueError: the two variables are not whole numbers, or RANK is not below WORLD_SIZE.

@@ -36,7 +36,7 @@ def timestep_embedding(
         max_period: 2 pi times this is about the longest turn, in steps; above T it tells all apart.
 
     Raises:
-        TypeError, ValueError: ``t`` is no tensor of shape (B,); ``dim`` is odd or below 2;
+        TypeError, ValueError: ``t`` is not a tensor of shape (B,); ``dim`` is odd or below 2;
             ``max_period`` is below 1.
     """
     if not isinstance(t, Tensor):

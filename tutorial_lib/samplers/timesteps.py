@@ -22,7 +22,7 @@ def evenly_spaced(num_steps: int, count: int) -> list[int]:
         count + 1 step numbers, the first T, the last 0, strides equal but for rounding.
 
     Raises:
-        TypeError, ValueError: no int, ``num_steps`` below 1, ``count`` outside 1..T.
+        TypeError, ValueError: not an int, ``num_steps`` below 1, ``count`` outside 1..T.
     """
     num_steps = _validate.whole_number("num_steps", num_steps, at_least=1)
     count = _validate.whole_number("count", count, at_least=1)

@@ -100,7 +100,7 @@ def orthogonalize(matrices: Sequence[Tensor], iterations: int = 5) -> list[Tenso
     by its Frobenius norm, so that its singular values start in [0, 1].
 
     Raises:
-        TypeError, ValueError: ``iterations`` no int or below 1.
+        TypeError, ValueError: ``iterations`` not an int or below 1.
     """
     _validate.whole_number("iterations", iterations, at_least=1)
     wide = [m.T if len(m) > m.shape[1] else m for m in matrices]  # shorter side first

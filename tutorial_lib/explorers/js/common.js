@@ -50,7 +50,7 @@ class Stage {
     this.listen(this.root, "keydown", (event) => {
       if (!event.ctrlKey && !event.metaKey) event.stopPropagation();
     });
-    const restyle = () => { this.colours = null; this.redraw(true); };
+    const restyle = () => { this.colors = null; this.redraw(true); };
     const themes = new MutationObserver(restyle);
     const options = { attributes: true, attributeFilter: ["data-jp-theme-name", "class", "style"] };
     themes.observe(document.body, options);
@@ -287,19 +287,19 @@ class Stage {
     place.append(figure);
   }
 
-  /** The colours of the theme: ink, paper, faint lines, and a palette for curves. */
+  /** The colors of the theme: ink, paper, faint lines, and a palette for curves. */
   get theme() {
-    if (!this.colours) {
+    if (!this.colors) {
       const style = getComputedStyle(this.root);
       const [r, g, b] = style.backgroundColor.match(/[\d.]+/g).map(Number);
       const dark = 0.2126 * r + 0.7152 * g + 0.0722 * b < 128;
-      this.colours = {
+      this.colors = {
         dark, ink: style.color, paper: style.backgroundColor,
         faint: dark ? "#4a4a4a" : "#d4d4d4",
         curves: PALETTES[dark ? "dark" : "light"],
       };
     }
-    return this.colours;
+    return this.colors;
   }
 
   /** Ends the view: nothing listens, ticks or observes any longer. */
@@ -427,7 +427,7 @@ class Chart {
     context.stroke();
   }
 
-  /** A curve through (xs[i], ys[i]) in the palette's colour and dash `which`; not finite: a gap. */
+  /** A curve through (xs[i], ys[i]) in the palette's color and dash `which`; not finite: a gap. */
   curve(context, xs, ys, which = 0, { width = 2, count = ys.length } = {}) {
     const { left, right, top, bottom } = this.box;
     context.save();
@@ -504,7 +504,7 @@ function offscreen(width, height) {
   };
 }
 
-/** The colour of `share` in [0, 1], from dark blue to light yellow: its lightness tells it too. */
+/** The color of `share` in [0, 1], from dark blue to light yellow: its lightness tells it too. */
 function ramp(data, at, share) {
   data[at] = 10 + 245 * share;
   data[at + 1] = 30 + 204 * share;

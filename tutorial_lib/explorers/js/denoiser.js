@@ -282,9 +282,9 @@ function inside(chart, context, paint) {
 }
 
 /** Arrows from the places of the grid: noise of length 2 spans the distance between two. */
-function drawArrows(chart, context, grid, across, colour, width, heads, value) {
+function drawArrows(chart, context, grid, across, color, width, heads, value) {
   const unit = (chart.box.right - chart.box.left) / across / 2;
-  context.strokeStyle = colour;
+  context.strokeStyle = color;
   context.lineWidth = width;
   context.beginPath();
   for (let p = 0; p < grid.length; p += 2) {
@@ -304,15 +304,15 @@ function drawArrows(chart, context, grid, across, colour, width, heads, value) {
   context.stroke();
 }
 
-function squares(chart, context, points, colour, side) {
-  context.fillStyle = colour;
+function squares(chart, context, points, color, side) {
+  context.fillStyle = color;
   for (let p = 0; p < points.length; p += 2) {
     context.fillRect(chart.px(points[p]) - side / 2, chart.py(points[p + 1]) - side / 2, side, side);
   }
 }
 
-function circles(chart, context, points, colour, radius) {
-  context.strokeStyle = colour;
+function circles(chart, context, points, color, radius) {
+  context.strokeStyle = color;
   context.lineWidth = 1;
   context.beginPath();
   for (let p = 0; p < points.length; p += 2) {

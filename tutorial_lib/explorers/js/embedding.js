@@ -135,9 +135,9 @@ function render({ model, el }) {
     });
     map.frame(anew, (c) => {
       const { left, right } = map.box, y = map.py(t);
-      // a line in two colours is seen on every ground
-      for (const [width, colour] of [[4, stage.theme.paper], [1.6, stage.theme.ink]]) {
-        c.strokeStyle = colour;
+      // a line in two colors is seen on every ground
+      for (const [width, color] of [[4, stage.theme.paper], [1.6, stage.theme.ink]]) {
+        c.strokeStyle = color;
         c.lineWidth = width;
         map.segment(c, left, y, right, y);
       }

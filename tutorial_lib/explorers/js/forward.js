@@ -57,8 +57,8 @@ function render({ model, el }) {
   const rates = stage.chart({ width: 180, height: 210, place: box, x: [0, 2], y: [0, 1.12],
     yTicks: [0, 0.5, 1], xTicks: [[0.5, "signal"], [1.5, "noise"]],
     margins: [10, 8, 34, 34], caption: "the weights √ᾱ and √(1−ᾱ)" });
-  const centres = Float64Array.from({ length: 161 }, (_, i) => LOW + (i / 160) * (HIGH - LOW));
-  const normal = centres.map((v) => Math.exp((-v * v) / 2) / Math.sqrt(2 * Math.PI));
+  const centers = Float64Array.from({ length: 161 }, (_, i) => LOW + (i / 160) * (HIGH - LOW));
+  const normal = centers.map((v) => Math.exp((-v * v) / 2) / Math.sqrt(2 * Math.PI));
 
   const at = () => clamp(stage.get("t"), 0, T);
   const bar = () => bars[Math.max(0, names.indexOf(stage.get("schedule"))) * (T + 1) + at()];
@@ -96,7 +96,7 @@ function render({ model, el }) {
         c.fillRect(chart.px(LOW) + (b * width) / BINS, chart.py(0) - height, width / BINS + 0.5, height);
       }
       c.globalAlpha = 1;
-      chart.curve(c, centres, normal, 1);
+      chart.curve(c, centers, normal, 1);
     });
     rates.frame(anew, (c) => {
       for (const [i, rate] of [Math.sqrt(a), Math.sqrt(1 - a)].entries()) {

@@ -61,9 +61,9 @@ function shareNear(xs, points, radius) {
 
 /** A canvas with the plane: data as crosses, particles as dots. */
 class Plane {
-  constructor(stage, place, colour) {
+  constructor(stage, place, color) {
     this.stage = stage;
-    this.colour = colour;
+    this.color = color;
     this.chart = stage.chart({ width: 294, height: 286, place, caption: " ",
       x: [-EDGE, EDGE], y: [-EDGE, EDGE], xTicks: [-2, 0, 2], yTicks: [-2, 0, 2],
       margins: [6, 8, 20, 26] });  // equal axes: the margins leave a square
@@ -91,7 +91,7 @@ class Plane {
 
   dots(context, xs) {
     const { chart } = this, { left, top, right, bottom } = chart.box;
-    context.fillStyle = this.stage.theme.curves[this.colour];
+    context.fillStyle = this.stage.theme.curves[this.color];
     context.beginPath();
     for (let i = 0; i < xs.length; i += 2) {
       const x = chart.px(xs[i]), y = chart.py(xs[i + 1]);
@@ -485,12 +485,12 @@ function render({ model, el }) {
       }
     });
     const recent = losses.slice(-10), mean = recent.reduce((a, [, v]) => a + v, 0) / recent.length;
-    const learnt = losses.length ? `step ${known.step}, loss ${mean.toFixed(2)}, floor ` +
+    const learned = losses.length ? `step ${known.step}, loss ${mean.toFixed(2)}, floor ` +
       `${floor?.toFixed(2) ?? "not known"}` : "nothing trained yet";
-    loss.describe(`Loss by training step: ${learnt}.`);
+    loss.describe(`Loss by training step: ${learned}.`);
     const walked = known.walks.network;
     const stale = walked && !same(walked.points, data) ? "; trained on other points: press Train" : "";
-    line(`${said}; ${learnt}${stale}`);
+    line(`${said}; ${learned}${stale}`);
   });
 
   drawsOn(stage, planes.network, (x, y, size) => draw(around(x, y, size, BRUSH)), changed);

@@ -32,7 +32,7 @@ function edges(map, [h, w]) {
   return found;
 }
 
-/** The map in colours, RGBA; pixels without influence are left clear. */
+/** The map in colors, RGBA; pixels without influence are left clear. */
 function paintField(data, map) {
   data.fill(0);
   for (let p = 0; p < map.length; p++) if (map[p]) ramp(data, 4 * p, (map[p] - 1) / 254);
@@ -77,7 +77,7 @@ function render({ model, el }) {
   for (let i = 0; i < 200; i++) ramp(scaleBar.data, 4 * i, i / 199);
   scaleBar.put();
   bar.still = (context) => blit(context, bar, scaleBar);
-  bar.describe("The scale of the colours: from dark, a thousandth of the largest influence, to light, the largest.");
+  bar.describe("The scale of the colors: from dark, a thousandth of the largest influence, to light, the largest.");
 
   function blit(context, chart, picture) {
     const { left, top, right, bottom } = chart.box;
@@ -115,16 +115,16 @@ function render({ model, el }) {
     stage.listen(chart.canvas, "pointermove", (event) => { if (event.buttons & 1) choose(event); });
   }
 
-  /** The edge between what is seen and what is not, in the colour and dash `which`. */
+  /** The edge between what is seen and what is not, in the color and dash `which`. */
   function outline(c, chart, values, which) {
     c.beginPath();
     for (const [x0, y0, x1, y1] of edges(values, [h, w])) {
       c.moveTo(chart.px(x0), chart.py(y0));
       c.lineTo(chart.px(x1), chart.py(y1));
     }
-    for (const [width, colour, dash] of [[4, stage.theme.paper, []], [2, stage.theme.curves[which], DASHES[which]]]) {
+    for (const [width, color, dash] of [[4, stage.theme.paper, []], [2, stage.theme.curves[which], DASHES[which]]]) {
       c.lineWidth = width;
-      c.strokeStyle = colour;
+      c.strokeStyle = color;
       c.setLineDash(dash);
       c.stroke();
     }
@@ -132,9 +132,9 @@ function render({ model, el }) {
   }
   function cross(c, chart) {
     const x = chart.px(column() + 0.5), y = chart.py(row() + 0.5), arm = Math.max(5, scale * 0.7);
-    for (const [width, colour] of [[5, stage.theme.paper], [2, stage.theme.ink]]) {
+    for (const [width, color] of [[5, stage.theme.paper], [2, stage.theme.ink]]) {
       c.lineWidth = width;
-      c.strokeStyle = colour;
+      c.strokeStyle = color;
       chart.segment(c, x - arm, y, x + arm, y);
       chart.segment(c, x, y - arm, x, y + arm);
     }
