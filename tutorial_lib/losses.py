@@ -1,4 +1,4 @@
-"""The epsilon loss, and the two choices around it: which t to draw and how much each t counts."""
+"""The epsilon loss, and two choices: which t to draw, and how much each t counts."""
 
 from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
@@ -19,10 +19,10 @@ Weight = Callable[[NoiseSchedule, Steps], PerSample]
 
 @runtime_checkable
 class StepSampler(Protocol):
-    """Draws the steps of a training batch, and may learn from the losses seen there.
+    """Draws the steps of a training batch, and may learn from their losses.
 
     Attributes:
-        learns: whether ``update`` changes anything; where it does not, nobody needs to call it.
+        learns: whether ``update`` changes anything; if not, it need not be called.
     """
 
     @property
@@ -31,36 +31,36 @@ class StepSampler(Protocol):
     def draw(
         self, count: int, *, generator: torch.Generator | None, device: torch.device | str
     ) -> tuple[Steps, PerSample]:
-        """Steps (count,) in 1..T and, for each, the factor 1 / (T p_t) that keeps the mean true."""
+        """Steps (count,) in 1..T and their factors 1 / (T p_t), which keep the mean unbiased."""
         ...
 
     def update(self, t: Steps, losses: PerSample) -> None:
-        """Takes note of the losses (B,) that were seen at steps ``t`` (B,)."""
+        """Learns from the losses (B,) at steps ``t`` (B,)."""
         ...
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that it has learned; empty where it learns nothing."""
+        """Everything it has learned; empty if it learns nothing."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restores what ``state_dict`` gave."""
+        """Restores what ``state_dict`` returned."""
         ...
 
 
 def epsilon_losses(
     model: EpsModel, schedule: NoiseSchedule, x0: States, t: Steps, eps: States
 ) -> PerSample:
-    """Mean squared error of the predicted noise, one number a sample (Ho et al. 2020, eq. 14).
+    """Mean squared error of the predicted noise, one number per sample (Ho et al. 2020, eq. 14).
 
     Args:
-        model: the denoiser that is judged.
-        schedule: noises ``x0``.
+        model: the denoiser.
+        schedule: the noise schedule.
         x0: clean data, (B, ...).
         t: int64 (B,), each in 1..T.
-        eps: the noise to be found again, of the shape of ``x0``.
+        eps: the noise to predict, of the shape of ``x0``.
 
     Raises:
-        TypeError, ValueError: a tensor of the wrong kind or shape or not finite, t out of 1..T, or
+        TypeError, ValueError: a tensor of the wrong type or shape or not finite, t out of 1..T, or
             a model whose answer has another shape than ``x0``.
     """
     batch = len(_validate.batch("x0", x0))
@@ -78,20 +78,20 @@ def epsilon_loss(
     sampler: StepSampler | None = None,
     weight: Weight | None = None,
 ) -> Tensor:
-    """The training loss: noise ``x0`` at random t, ask for the noise, average the squared error.
+    """The training loss: add noise to ``x0`` at random t, predict it, average the squared error.
 
-    Ho et al. 2020, eq. 14 and algorithm 1: t uniform on 1..T, one t and one noise a sample.
+    Ho et al. 2020, eq. 14 and algorithm 1: t uniform on 1..T, one t and one noise per sample.
 
     Args:
         model: the denoiser to train.
-        schedule: noises ``x0``.
+        schedule: the noise schedule.
         x0: clean data, (B, ...), B at least 1.
-        generator: where t and the noise come from; None means torch's default generator.
-        sampler: which t to draw; None means uniformly.
+        generator: source of t and the noise; None means torch's default generator.
+        sampler: draws t; None means uniformly.
         weight: how much each t counts; None means all the same.
 
     Returns:
-        A scalar that carries the gradient.
+        A scalar with its gradient.
 
     Raises:
         TypeError, ValueError: ``x0`` is not a finite floating-point batch or is empty; the model's
@@ -114,13 +114,13 @@ def _one_each(name: str, factors: Tensor, losses: PerSample) -> PerSample:
     if factors.shape != losses.shape:
         came, expected = tuple(factors.shape), tuple(losses.shape)
         raise InvalidValueError(
-            f"{name} must have shape {expected}, one number a sample; got {came}"
+            f"{name} must have shape {expected}, one number per sample; got {came}"
         )
     return factors.to(losses)
 
 
 class _FixedSteps:
-    """What step samplers share that do not learn."""
+    """What the step samplers that do not learn have in common."""
 
     learns = False
 
@@ -131,15 +131,15 @@ class _FixedSteps:
         """Learns nothing: the distribution of t stays as it is."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Empty: there is nothing to remember."""
+        """Empty: there is nothing to store."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restores nothing: there is nothing to remember."""
+        """Restores nothing: nothing is stored."""
 
 
 class UniformSteps(_FixedSteps):
-    """Each t in 1..T equally likely, every sample on its own (Ho et al. 2020, algorithm 1)."""
+    """Each t in 1..T equally likely, independently per sample (Ho et al. 2020, algorithm 1)."""
 
     def draw(
         self,
@@ -157,9 +157,9 @@ class UniformSteps(_FixedSteps):
 class StratifiedSteps(_FixedSteps):
     """Uniform on 1..T over many batches, evenly spread within each one.
 
-    The range is cut into as many equal pieces as the batch has samples and t is drawn once in each
-    (the low-discrepancy sampler of Kingma et al. 2021, "Variational diffusion models", app. I.1,
-    with a draw a piece). Each sample's t is still uniform; the loss just jumps about less.
+    The range is divided into as many equal intervals as the batch has samples, and t is drawn once
+    in each (the low-discrepancy sampler of Kingma et al. 2021, "Variational diffusion models", app.
+    I.1, with one draw per interval). Each sample's t is still uniform; the loss only varies less.
     """
 
     def draw(
@@ -169,9 +169,9 @@ class StratifiedSteps(_FixedSteps):
         generator: torch.Generator | None = None,
         device: torch.device | str = "cpu",
     ) -> tuple[Steps, PerSample]:
-        """Steps (count,) in 1..T, one in each piece, and the factors (count,), all 1."""
+        """Steps (count,) in 1..T, one in each interval, and the factors (count,), all 1."""
         draws = uniform(count, generator, device)
-        # float64, since float32 would now and then round a draw into its neighbor's piece
+        # float64, since float32 would occasionally round a draw into the next interval
         wide = draws if draws.device.type == "mps" else draws.double()
         position = (torch.arange(count, device=device) + wide) / count  # (count,) in [0, 1)
         t = (position * self.num_steps).long().clamp(max=self.num_steps - 1) + 1
@@ -179,16 +179,16 @@ class StratifiedSteps(_FixedSteps):
 
 
 class ImportanceSteps:
-    """Draws often the t whose losses are large: p_t proportional to sqrt(E[L_t^2]).
+    """Draws those t more often whose losses are large: p_t proportional to sqrt(E[L_t^2]).
 
     Nichol & Dhariwal 2021, sec. 3.3 (they use it for L_vlb). Uniform until every t has its
-    ``history`` losses; then the factor 1 / (T p_t) keeps the expected loss what it was.
+    ``history`` losses; from then on the factor 1 / (T p_t) keeps the expected loss unchanged.
 
     Args:
         num_steps: T.
-        history: how many of the last losses of each t are remembered.
-        uniform_share: the share of draws that stay uniform, so that no t is forgotten (0.001 in the
-            authors' code).
+        history: number of recent losses stored for each t.
+        uniform_share: the share of draws that stay uniform, so that every t is drawn now and then
+            (0.001 in the authors' code).
     """
 
     learns = True
@@ -197,21 +197,21 @@ class ImportanceSteps:
         self.num_steps = _validate.whole_number("num_steps", num_steps, at_least=1)
         self.history = _validate.whole_number("history", history, at_least=1)
         self.uniform_share = _validate.number("uniform_share", uniform_share, low=0.0, high=1.0)
-        # One place more than there are losses: where those go that newer ones push out at once.
+        # One more place than losses, for those that newer ones of the same batch replace.
         self._losses = torch.zeros(self.num_steps * self.history + 1, dtype=torch.float64)
         self._seen = torch.zeros(self.num_steps, dtype=torch.int64)
 
     @property
     def probabilities(self) -> Tensor:
-        """p_t for t = 1..T, sums to 1; float64 (T,) except on MPS, which has none."""
+        """p_t for t = 1..T, sums to 1; float64 (T,), or float32 on MPS, which lacks float64."""
         last = self._losses[:-1].view(self.num_steps, self.history)
         size = last.square().mean(1).sqrt()
         flat = torch.full_like(size, 1 / self.num_steps)
         total = size.sum()
         learned = size / total.clamp(min=torch.finfo(size.dtype).tiny)
         learned = (1 - self.uniform_share) * learned + self.uniform_share * flat
-        # No `if`: on an accelerator it would wait for the numbers. Losses that are all 0 come from
-        # a perfect model, and nothing tells the steps apart.
+        # No `if`: on an accelerator it would wait for the numbers. All losses are 0 if the model is
+        # perfect; then no step is preferred.
         return torch.where((self._seen >= self.history).all() & (total > 0), learned, flat)
 
     def draw(
@@ -230,11 +230,11 @@ class ImportanceSteps:
         return index + 1, factor.float()
 
     def update(self, t: Steps, losses: PerSample) -> None:
-        """Remembers ``losses`` (B,) at steps ``t`` (B,), each the newest of its step.
+        """Stores ``losses`` (B,) as the newest ones of their steps ``t`` (B,).
 
         Raises:
-            ValueError: a loss is NaN or infinite: remembered, it would spoil every later draw.
-                Looked at on the CPU only, for the reason given in ``_validate.steps``.
+            ValueError: a loss is NaN or infinite, which would spoil every later draw. Checked on
+                the CPU only, for the reason given in ``_validate.steps``.
         """
         _validate.steps("t", t, batch=len(losses), low=1, high=self.num_steps)
         _validate.finite("losses", losses)
@@ -250,16 +250,16 @@ class ImportanceSteps:
         self._seen += alike
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What it has learned: all that ``load_state_dict`` needs to go on from here."""
+        """Everything it has learned; ``load_state_dict`` continues from it."""
         return {"losses": self._losses, "seen": self._seen}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """The reverse of ``state_dict``, on the same device as before."""
+        """Restores what ``state_dict`` returned, on the current device."""
         self._losses.copy_(state["losses"])
         self._seen.copy_(state["seen"])
 
     def _move(self, device: torch.device) -> None:
-        """Keeps the memory where the losses are, so that no draw waits for another device."""
+        """Keeps the stored losses on ``device``, so that no draw waits for another one."""
         if self._seen.device.type == device.type and device.index in (
             None,
             self._seen.device.index,
@@ -278,7 +278,7 @@ def v_weight(schedule: NoiseSchedule, t: Steps) -> PerSample:
 
 
 def x0_weight(schedule: NoiseSchedule, t: Steps) -> PerSample:
-    """1 / SNR: makes the eps loss the squared error of x_0, as the jump solved for x_0 says."""
+    """1 / SNR: makes the eps loss the squared error of x_0, which follows from ``predict_x0``."""
     return 1 / _look_up(schedule, schedule.snr, t)
 
 
@@ -286,7 +286,7 @@ def min_snr_weight(schedule: NoiseSchedule, t: Steps, *, gamma: float = 5.0) -> 
     """min(SNR, gamma) / SNR for the eps loss (Hang et al. 2023, sec. 3.4; gamma = 5 there).
 
     Raises:
-        TypeError, ValueError: ``gamma`` no finite number above 0; t out of 1..T.
+        TypeError, ValueError: ``gamma`` is not a finite number above 0; t out of 1..T.
     """
     gamma = _validate.number("gamma", gamma, low=0.0, high=float("inf"))
     if gamma == 0:
@@ -301,7 +301,8 @@ def p2_weight(
     """1 / (k + SNR)^gamma for the eps loss (Choi et al. 2022, eq. 8; k = 1, gamma = 1 there).
 
     Raises:
-        TypeError, ValueError: ``k`` or ``gamma`` no finite number of 0 or more; t out of 1..T.
+        TypeError, ValueError: ``k`` or ``gamma`` is not a finite number of at least 0; t out of
+            1..T.
     """
     k = _validate.number("k", k, low=0.0, high=float("inf"))
     gamma = _validate.number("gamma", gamma, low=0.0, high=float("inf"))

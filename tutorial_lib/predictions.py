@@ -1,8 +1,8 @@
-"""One denoiser, several ways to say it: wrappers that turn other answers into eps.
+"""Prediction targets: wrappers that turn predictions of v or x_0 into predictions of eps.
 
-A network may be trained to say v or x_0; a sampler wants eps. Each function here takes a model
-and returns another callable ``model(x_t, t) -> eps_hat``, so samplers and losses never need to
-know what the network inside was trained to say.
+A network may be trained to predict v or x_0; a sampler needs eps. Each function here takes a model
+and returns another callable ``model(x_t, t) -> eps_hat``, so samplers and losses need not know what
+the network was trained to predict.
 """
 
 from collections.abc import Callable
@@ -20,13 +20,13 @@ def velocity(schedule: NoiseSchedule, x0: States, t: Steps, eps: States) -> Stat
     """v = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) x_0 (Salimans & Ho 2022, sec. 4).
 
     Args:
-        schedule: gives the two rates.
+        schedule: the noise schedule.
         x0: clean data, (B, ...).
         t: int64 (B,), each in 0..T.
         eps: noise of the shape of ``x0``.
 
     Raises:
-        TypeError, ValueError: a tensor of the wrong kind or shape or not finite, t out of 0..T.
+        TypeError, ValueError: a tensor of the wrong type or shape or not finite, t out of 0..T.
     """
     _validate.same_shape("eps", eps, "x0", _validate.batch("x0", x0))
     _validate.steps("t", t, batch=len(x0), low=0, high=schedule.num_steps)
@@ -35,10 +35,10 @@ def velocity(schedule: NoiseSchedule, x0: States, t: Steps, eps: States) -> Stat
 
 
 def eps_from_v(v_model: EpsModel, schedule: NoiseSchedule) -> EpsModel:
-    """An eps model out of one that says v: eps = sqrt(abar) v + sqrt(1 - abar) x_t.
+    """An eps model from one that predicts v: eps = sqrt(abar) v + sqrt(1 - abar) x_t.
 
-    Substitute x_t = sqrt(abar) x_0 + sqrt(1 - abar) eps into the definition of v to see it
-    (Salimans & Ho 2022, appendix D). Its error in eps is sqrt(abar) times the error in v.
+    This follows from the definition of v with x_t = sqrt(abar) x_0 + sqrt(1 - abar) eps (Salimans &
+    Ho 2022, appendix D). Its error in eps is sqrt(abar) times the error in v.
     """
 
     def model(x_t: States, t: Steps, /) -> States:
@@ -54,7 +54,7 @@ def eps_from_v(v_model: EpsModel, schedule: NoiseSchedule) -> EpsModel:
 
 
 def eps_from_x0(x0_model: EpsModel, schedule: NoiseSchedule) -> EpsModel:
-    """An eps model out of one that says x_0, by solving the jump for eps; t in 1..T."""
+    """An eps model from one that predicts x_0, by solving the jump for eps; t in 1..T."""
 
     def model(x_t: States, t: Steps, /) -> States:
         return predict_eps(schedule, x_t, t, _validate.answer("x0_model", x0_model(x_t, t), x_t))
@@ -65,14 +65,15 @@ def eps_from_x0(x0_model: EpsModel, schedule: NoiseSchedule) -> EpsModel:
 def clip_x0(
     model: EpsModel, schedule: NoiseSchedule, low: float = -1.0, high: float = 1.0
 ) -> EpsModel:
-    """An eps model whose x0_hat stays in [low, high], where the data is known to live.
+    """An eps model whose x0_hat is clipped to [low, high], the range of the data.
 
-    Early in a walk x0_hat = (x_t - noise eps_hat) / signal divides by a small number and can land
-    far outside the range of images; clipped, it cannot lead the walk astray (Ho et al. 2020 clip in
-    their code; ``clip_sample`` in diffusers).
+    Early in a walk x0_hat = (x_t - noise eps_hat) / signal divides by a small number and can be far
+    outside the range of images; clipping keeps the walk on course (Ho et al. 2020 clip in their
+    code; ``clip_sample`` in diffusers).
 
     Raises:
-        TypeError, ValueError: ``low`` or ``high`` no finite number, ``low`` not below ``high``.
+        TypeError, ValueError: ``low`` or ``high`` is not a finite number, or ``low`` is not below
+            ``high``.
     """
     low = _validate.number("low", low, low=-1e6, high=1e6)
     high = _validate.number("high", high, low=-1e6, high=1e6)
@@ -111,7 +112,7 @@ def as_eps_model(
         network: called as ``network(x_t, t)``, or ``network(x_t, t, condition)`` with one.
         schedule: the schedule it was trained for.
         target: a name in ``TARGETS``: "eps", "v" or "x0".
-        condition: int64 with a row a sample: labels (B,) or words (B, L). None for no condition.
+        condition: int64 with one row per sample: labels (B,) or words (B, L); None for none.
 
     Raises:
         ValueError: ``target`` is not a name in ``TARGETS``.
