@@ -37,7 +37,7 @@ from tutorial_lib.plots import COLOURS, filmstrip, panels, show
 from tutorial_lib.predictions import clip_x0
 from tutorial_lib.samplers import ddim, evenly_spaced, last  # preview: lesson 6 explains sampling
 from tutorial_lib.schedules import linear_schedule
-from tutorial_lib.unet import ResBlock, TinyUNet, TwoLevelUNet, timestep_embedding
+from tutorial_lib.networks.unet import ResBlock, TinyUNet, TwoLevelUNet, timestep_embedding
 
 BLUE, ORANGE, GREEN, PINK = COLOURS[:4]
 GREY = "#666666"

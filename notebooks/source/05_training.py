@@ -56,7 +56,7 @@ from tutorial_lib.training import (
     train,
     update_ema,
 )
-from tutorial_lib.unet import TinyUNet
+from tutorial_lib.networks.unet import TinyUNet
 
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
 device = pick_device()

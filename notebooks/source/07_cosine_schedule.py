@@ -29,7 +29,7 @@ import tutorial_lib
 from tutorial_lib.checks import lesson07
 from tutorial_lib.datasets import glyphs, load
 from tutorial_lib.explorers import ScheduleExplorer
-from tutorial_lib.features import load_digit_classifier
+from tutorial_lib.metrics.digit_features import load_digit_classifier
 from tutorial_lib.hardware import describe_device, pick_device
 from tutorial_lib.metrics import frechet_distance, kernel_distance, real_floor
 from tutorial_lib.oracles import DatasetOracle

@@ -25,7 +25,7 @@ import tutorial_lib
 from tutorial_lib.checkpoints import load_checkpoint
 from tutorial_lib.checks import lesson08
 from tutorial_lib.explorers import GuidanceExplorer
-from tutorial_lib.features import load_digit_classifier, load_digit_reference
+from tutorial_lib.metrics.digit_features import load_digit_classifier, load_digit_reference
 from tutorial_lib.forward import diffuse, predict_x0
 from tutorial_lib.guidance import LabelledMixture, condition, drop_labels, guide, guided, labelled
 from tutorial_lib.hardware import pick_device
