@@ -29,7 +29,7 @@ from tutorial_lib.checks import lesson04
 from tutorial_lib.datasets import circles
 from tutorial_lib.explorers import EmbeddingExplorer, ReceptiveFieldExplorer
 from tutorial_lib.forward import diffuse
-from tutorial_lib.hardware import describe_device, pick_device
+from tutorial_lib.hardware import describe_device, keep_freed_memory, pick_device
 from tutorial_lib.losses import StratifiedSteps, epsilon_loss, epsilon_losses
 from tutorial_lib.metrics import disc_quality  # preview: lesson 7 explains how samples are judged
 from tutorial_lib.oracles import DatasetOracle, GaussianMixtureOracle
@@ -42,6 +42,7 @@ from tutorial_lib.networks.unet import ResBlock, TinyUNet, TwoLevelUNet, timeste
 BLUE, ORANGE, GREEN, PINK = COLOURS[:4]
 GREY = "#666666"
 torch.set_num_threads(1)  # for nets as small as these, a second thread costs more than it helps
+keep_freed_memory()  # on a CPU, this kernel reuses the memory of its tensors: up to 1.6 times faster
 device = pick_device()
 schedule = linear_schedule(1000)
 T = schedule.num_steps

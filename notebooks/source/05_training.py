@@ -38,7 +38,13 @@ from tutorial_lib.checkpoints import as_eps_model, load_checkpoint, save_checkpo
 from tutorial_lib.checks import lesson05
 from tutorial_lib.datasets import circles
 from tutorial_lib.explorers import DenoiserExplorer
-from tutorial_lib.hardware import describe_device, in_precision, pick_device, pick_precision
+from tutorial_lib.hardware import (
+    describe_device,
+    in_precision,
+    keep_freed_memory,
+    pick_device,
+    pick_precision,
+)
 from tutorial_lib.losses import StratifiedSteps, epsilon_loss, epsilon_losses
 from tutorial_lib.metrics import disc_quality  # preview: lesson 7 asks how good samples are
 from tutorial_lib.plots import LivePlot, filmstrip, image_grid, panels, show
@@ -59,6 +65,7 @@ from tutorial_lib.training import (
 from tutorial_lib.networks.unet import TinyUNet
 
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
+keep_freed_memory()  # on a CPU, this kernel reuses the memory of its tensors: up to 1.6 times faster
 device = pick_device()
 folder = tempfile.TemporaryDirectory()  # everything that this lesson writes; gone afterwards
 runs = Path(folder.name)

@@ -27,13 +27,14 @@ from tutorial_lib.checkpoints import load_checkpoint
 from tutorial_lib.checks import lesson06
 from tutorial_lib.explorers import TrajectoryExplorer
 from tutorial_lib.forward import posterior, predict_x0
-from tutorial_lib.hardware import pick_device
+from tutorial_lib.hardware import keep_freed_memory, pick_device
 from tutorial_lib.oracles import GaussianMixtureOracle
 from tutorial_lib.plots import COLOURS, filmstrip, panels, show
 from tutorial_lib.predictions import clip_x0
 from tutorial_lib.samplers import ddim, ddpm, evenly_spaced, last, respace
 from tutorial_lib.schedules import linear_schedule
 
+keep_freed_memory()  # on a CPU, this kernel reuses the memory of its tensors: up to 1.6 times faster
 torch.set_num_threads(1)  # small batches: sharing the work costs more than it saves
 
 

