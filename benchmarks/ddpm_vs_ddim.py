@@ -5,30 +5,26 @@
 
 The course's MNIST checkpoint draws ``count`` digits for each seed; their features are measured
 against those of 5000 real test images. The floor is what as many real training images score against
-the same 5000. Every sampler starts from the same noise. Results so far are kept after each row.
+the same 5000. Every sampler starts from the same noise. Results so far are written after each row.
 """
 
-import argparse
-import json
-import shlex
 import statistics
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
+import report
 import torch
 from torch import Tensor
 
 from tutorial_lib import hardware, samplers
 from tutorial_lib._typing import EpsModel
-from tutorial_lib.checkpoints import Checkpoint, load_checkpoint, versions
+from tutorial_lib.checkpoints import Checkpoint, load_checkpoint
 from tutorial_lib.metrics import frechet_distance, kernel_distance, real_floor
 from tutorial_lib.metrics.digit_features import load_digit_classifier, load_digit_reference
 from tutorial_lib.predictions import clip_x0
 from tutorial_lib.schedules import NoiseSchedule
 
-RESULTS = Path(__file__).parent / "results"
 BATCH = 64
 ROWS = (
     ("DDIM", 10),
@@ -50,7 +46,7 @@ def walk(
     x_T: Tensor,
     generator: torch.Generator,
 ) -> Iterator[samplers.SampleStep]:
-    """The sampler ``name`` over so many steps."""
+    """A walk of the sampler ``name`` in ``steps`` steps."""
     timesteps = samplers.evenly_spaced(schedule.num_steps, steps)
     if name == "DDIM":
         return samplers.ddim(model, schedule, x_T, timesteps)
@@ -74,44 +70,53 @@ def draw(name: str, steps: int, checkpoint: Checkpoint, count: int, seed: int) -
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="DDPM against DDIM, on digits.")
-    parser.add_argument("--count", type=int, default=128, help="digits a seed (default 128)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser = report.parser(__doc__, __file__, seeds=(0, 1, 2))
+    parser.add_argument("--count", type=int, default=128, help="digits a seed")
     options = parser.parse_args()
-    device = hardware.pick_device()
-    checkpoint = load_checkpoint("mnist", device=device)
+    rows_asked, reference, repeats = ROWS, 5000, 5
+    if options.quick:
+        options.count, options.seed = 20, options.seed[:1]
+        rows_asked, reference, repeats = (("DDIM", 2), ("DDPM, posterior", 2)), 100, 2
+    hardware.keep_freed_memory()
+    checkpoint = load_checkpoint("mnist", device=hardware.pick_device())
     judge, real = load_digit_classifier(), load_digit_reference()
-    both = torch.cat([real.train, real.test])
-    result: dict = {
+    real_features = real.test[:reference]
+    both = torch.cat([real.train, real_features])
+    result = report.about(options, __file__) | {
         "count": options.count,
-        "seeds": options.seeds,
-        "command": shlex.join(["python", *sys.argv]),
-        "device": hardware.describe_device(device),
-        "precision": hardware.pick_precision("auto", device).name,
-        "versions": versions(),
         "checkpoint": checkpoint.card["weights"]["sha256"],
-        "rows": [],
     }
     for name, distance in (("frechet", frechet_distance), ("kernel", kernel_distance)):
         generator = torch.Generator().manual_seed(0)
-        floor = real_floor(distance, both, options.count, 5000, repeats=5, generator=generator)
+        floor = real_floor(
+            distance, both, options.count, reference, repeats=repeats, generator=generator
+        )
         result[f"floor_{name}"] = [round(value, 4) for value in floor.tolist()]
         print(f"floor, {name}: {floor.mean():.3f} ± {floor.std():.3f}", flush=True)
-    for name, steps in ROWS:
-        row: dict = {"sampler": name, "steps": steps, "frechet": [], "kernel": [], "seconds": []}
-        for seed in options.seeds:
+    rows: list[dict[str, Any]] = []
+    for name, steps in rows_asked:
+        row: dict[str, Any] = {"sampler": name, "steps": steps}
+        row |= {"frechet": [], "kernel": [], "seconds": []}
+        for seed in options.seed:
             start = time.perf_counter()
             features = judge.features(draw(name, steps, checkpoint, options.count, seed))
             row["seconds"].append(round(time.perf_counter() - start, 2))
-            row["frechet"].append(round(frechet_distance(features, real.test), 4))
-            row["kernel"].append(round(kernel_distance(features, real.test), 5))
-        result["rows"].append(row)
-        values = " ".join(f"{value:.2f}" for value in row["frechet"])
-        kernel = statistics.mean(row["kernel"])
-        print(f"{name:16s} {steps:5d} steps: {values}, kernel {kernel:.4f}", flush=True)
-        RESULTS.mkdir(exist_ok=True)
-        text = json.dumps(result, indent=2) + "\n"
-        (RESULTS / "ddpm_vs_ddim.json").write_text(text, encoding="utf-8")
+            row["frechet"].append(round(frechet_distance(features, real_features), 4))
+            row["kernel"].append(round(kernel_distance(features, real_features), 5))
+        rows.append(row)
+        report.write(options, {**result, "rows": rows})
+    print(report.table([shown(row) for row in rows]))
+
+
+def shown(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the table: the distances of all seeds, and means."""
+    return {
+        "sampler": row["sampler"],
+        "steps": row["steps"],
+        "Fréchet, by seed": " ".join(f"{value:.2f}" for value in row["frechet"]),
+        "kernel": statistics.mean(row["kernel"]),
+        "seconds": statistics.mean(row["seconds"]),
+    }
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Does the time an image takes stay the same as data and samples grow? And the memory?
+"""Do the time for an image, and the memory, stay the same as data and samples grow?
 
     python benchmarks/growth.py
 
-Training: seconds an image of ``train`` with 1,000 to 60,000 training images, a small network; the
-memory grows by the images themselves, 28 x 28 numbers of four bytes each.
-Sampling: seconds an image and the highest memory of ``write_shards`` for 100 to 50,000 samples, in
-two steps of a small network. Each row is a process of its own, so that its memory is its own; the
-rows take turns, and the median of the rounds counts.
+Training: seconds per image of ``train`` with 1,000 to 60,000 training images and a small network;
+the memory grows by the images themselves, 28 x 28 numbers of four bytes each.
+Sampling: seconds per image and peak memory of ``write_shards`` for 100 to 50,000 samples, in two
+steps of a small network. Each row is measured in a process of its own, whose memory is its own;
+the rows take turns, and the median of the rounds counts.
 """
 
 import argparse
@@ -31,10 +31,10 @@ BATCH = 100
 
 
 def training(images: int, steps: int, seed: int) -> dict[str, float]:
-    """Seconds an image once the run is warm, and the highest memory, the images among it."""
+    """Seconds per image after the warm-up, and the peak memory, which includes the images."""
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.rand(images, 1, 28, 28, generator=generator)
-    pixels.mul_(2).sub_(1)  # in place: a copy would be the highest memory of all
+    pixels.mul_(2).sub_(1)  # in place: a copy would set the peak
     data = Dataset(pixels, torch.zeros(images, dtype=torch.int64), ("any",))
     with tempfile.TemporaryDirectory() as folder:
         config = TrainConfig(
@@ -54,7 +54,7 @@ def training(images: int, steps: int, seed: int) -> dict[str, float]:
 
 
 def sampling(count: int, checkpoint: str, seed: int) -> dict[str, float]:
-    """Seconds a sample and the highest memory on the way."""
+    """Seconds per sample, and the peak memory."""
     loaded = load_checkpoint(checkpoint)
     recipe = Recipe(steps=2, batch=BATCH, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -65,7 +65,7 @@ def sampling(count: int, checkpoint: str, seed: int) -> dict[str, float]:
 
 def _peak() -> float:
     """The most memory that this process has held, in MiB."""
-    if sys.platform == "linux":  # getrusage would count the process that has started this one
+    if sys.platform == "linux":  # getrusage would include the parent process
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) / 2**10 for line in lines if line.startswith("VmHWM"))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS
@@ -133,7 +133,7 @@ def main() -> None:
 def rows_of(
     found: dict[tuple[str, int], list[dict[str, float]]], options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """The medians of the rounds so far, each beside that of the fewest images."""
+    """The medians of the rounds so far, each compared with that of the fewest images."""
     rows: list[dict[str, Any]] = []
     for (work, count), runs in found.items():
         first = found[work, getattr(options, work)[0]]

@@ -2,15 +2,15 @@
 
     python benchmarks/quality.py
 
-The checkpoint draws ``count`` digits for each row, image i from the same noise at the start. Their
-features (``features.DigitClassifier``) are measured against those of 5,000 real test images:
+The checkpoint draws ``count`` digits for each row; image i starts from the same noise in every row.
+Their features (``metrics.digit_features``) are compared with those of 5,000 real test images:
 Fréchet distance, kernel distance, precision and recall, each with its standard error. The floor is
-what as many real training images score against the same 5,000. DDPM takes the posterior variance;
-below 1000 steps its schedule is respaced. Where the network knows classes they take turns.
+what as many real training images score against the same 5,000. DDPM uses the posterior variance;
+below 1000 steps its schedule is respaced. A network with classes draws them in turn.
 
-What is done is written after each row, and a row that is there, of the same count, seed,
-checkpoint, device and versions, is not drawn again. Another checkpoint than the one that ships,
-``--checkpoint runs/long``, has a file of its own among the results: ``quality-long.json``.
+The results are written after each row, and a row that is already there, with the same count, seed,
+checkpoint, device and versions, is not drawn again. A checkpoint other than the one that ships,
+such as ``--checkpoint runs/long``, has a results file of its own: ``quality-long.json``.
 """
 
 import json
@@ -46,7 +46,7 @@ MEASURES: dict[str, Callable[[Tensor, Tensor], float]] = {
 
 
 def features_of(checkpoint: Checkpoint, recipe: Recipe, count: int) -> Tensor:
-    """Features (count, 64) of the images 0..count-1; no image is kept."""
+    """Features (count, 64) of the images 0..count-1; the images are not kept."""
     judge = load_digit_classifier()
     parts = torch.arange(count).split(recipe.batch)
     return torch.cat([judge.features(draw(checkpoint, recipe, part.tolist())) for part in parts])
@@ -63,7 +63,7 @@ def measured(samples: Tensor, real: Tensor, repeats: int, seed: int) -> dict[str
 
 
 def floors(count: int, reference: int, repeats: int, seed: int) -> dict[str, list[float]]:
-    """What real images score by each measure, and how much that differs; the same for all rows."""
+    """The mean and standard deviation of each measure for real images; the same for all rows."""
     real, found = load_digit_reference(), {}
     both = torch.cat([real.test[:reference], real.train])
     for name, measure in MEASURES.items():
@@ -74,7 +74,7 @@ def floors(count: int, reference: int, repeats: int, seed: int) -> dict[str, lis
 
 
 def shown(rows: list[dict[str, Any]], floor: dict[str, list[float]]) -> str:
-    """The rows as a table: value ± error, and the floor in a row of its own."""
+    """The rows as a table, value ± error, with the floor as the last row."""
     lines = []
     for row in rows:
         time = {"ms an image": 1000 * row["seconds"] / row["count"]}
@@ -90,29 +90,29 @@ def _texts(scores: dict[str, list[float]]) -> dict[str, str]:
 
 
 def rows_there(path: Path | None, same: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows that an earlier run has left, if it measured the same; else it says what differs."""
+    """The rows of an earlier run if it measured the same; otherwise none, and prints why."""
     if path is None or not path.exists():
         return []
     before = json.loads(path.read_text(encoding="utf-8"))
     other = [key for key, value in same.items() if before.get(key) != value]
     if other:
-        print(f"{path} is begun anew, its rows are of another {', '.join(other)}", flush=True)
+        print(f"{path} is started afresh: its rows have another {', '.join(other)}", flush=True)
     return [] if other else before["rows"]
 
 
 def file_words(checkpoint: str) -> list[str]:
-    """What the name of the results says about the checkpoint: nothing where it is the usual one."""
+    """What the name of the results file says about the checkpoint: nothing for the usual one."""
     return [] if checkpoint == USUAL else [Path(checkpoint).name.removesuffix(".safetensors")]
 
 
 def main() -> None:
     parser = report.parser(__doc__, __file__)
-    parser.add_argument("--checkpoint", default=USUAL, help="of digits, file or folder")
-    parser.add_argument("--count", type=int, default=1000, help="digits of a row, 5000 at most")
+    parser.add_argument("--checkpoint", default=USUAL, help="of digits, a file or a folder")
+    parser.add_argument("--count", type=int, default=1000, help="digits per row, at most 5000")
     parser.add_argument("--steps", type=int, nargs="+", default=[10, 20, 50, 1000])
     parser.add_argument("--batch", type=int, default=100, help="images at once")
     parser.add_argument("--repeats", type=int, default=20, help="of each error and each floor")
-    parser.add_argument("--reference", type=int, default=5000, help="real images, 5000 at most")
+    parser.add_argument("--reference", type=int, default=5000, help="real images, at most 5000")
     options = parser.parse_args()
     if options.quick:
         options.count, options.steps, options.batch, options.repeats = 20, [2], 20, 2

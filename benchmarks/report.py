@@ -1,4 +1,4 @@
-"""What the benchmarks share: their options, and what stands beside the numbers that they write."""
+"""What the benchmarks share: their options, and what is written beside their numbers."""
 
 import argparse
 import json
@@ -6,6 +6,8 @@ import os
 import platform
 import shlex
 import sys
+import time
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,16 +20,26 @@ from tutorial_lib.checkpoints import versions
 RESULTS = Path(__file__).parent / "results"
 
 
-def parser(doc: str | None, script: str) -> argparse.ArgumentParser:
-    """Options that every benchmark has: ``--quick``, ``--seed``, ``--json``.
+def parser(
+    doc: str | None, script: str, *, seeds: Sequence[int] | None = None
+) -> argparse.ArgumentParser:
+    """Options that every benchmark has: ``--quick``, ``--seed`` or ``--seeds``, ``--json``.
 
     Args:
         doc: the script's docstring; its first line describes it.
         script: ``__file__`` of the script, for the name of its results.
+        seeds: the seeds that a benchmark with several runs of the same kind takes by default; its
+            option is ``--seeds``, and ``options.seed`` is a list.
     """
     found = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
     found.add_argument("--quick", action="store_true", help="tiny sizes: does it run at all?")
-    found.add_argument("--seed", type=int, default=0, help="of weights, data and noise")
+    if seeds is None:
+        found.add_argument("--seed", type=int, default=0, help="of weights, data and noise")
+    else:
+        about = "of weights, data and noise, one for each run"
+        found.add_argument(
+            "--seeds", type=int, nargs="+", default=list(seeds), dest="seed", help=about
+        )
     usual = f"{RESULTS / Path(script).stem}.json on a CPU, with --quick none"
     found.add_argument("--json", type=Path, help=f"file for the numbers (default {usual})")
     return found
@@ -36,7 +48,7 @@ def parser(doc: str | None, script: str) -> argparse.ArgumentParser:
 def about(
     options: argparse.Namespace, script: str, *packages: str, device: str = "auto"
 ) -> dict[str, Any]:
-    """Machine, versions, seed and command: what a number means nothing without.
+    """Machine, versions, seed and command, without which a number means nothing.
 
     Args:
         packages: what else the numbers depend on; their versions are stated too.
@@ -72,14 +84,14 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def place(options: argparse.Namespace, result: dict[str, Any], *words: str) -> Path | None:
-    """Where the numbers go: ``options.json``, else the file of this benchmark among the results.
+    """Where the numbers go: ``options.json``, else this benchmark's file in the results folder.
 
-    Each kind of device has a file of its own there: ``growth.json``, ``growth-cuda.json``. The tiny
-    sizes of ``--quick`` measure nothing that would be worth a place there.
+    Each kind of device has a file of its own there: ``growth.json``, ``growth-cuda.json``. Numbers
+    of the tiny sizes of ``--quick`` are not worth keeping there.
 
     Args:
         result: begun by ``about``.
-        words: more for the name of the file, where a benchmark has several results.
+        words: added to the file's name, where a benchmark has several results.
     """
     if options.json is not None or options.quick:
         return options.json
@@ -89,7 +101,7 @@ def place(options: argparse.Namespace, result: dict[str, Any], *words: str) -> P
 
 
 def write(options: argparse.Namespace, result: dict[str, Any], *words: str) -> None:
-    """Writes the numbers, all or none of them, to their place if they have one."""
+    """Writes the numbers to their place if they have one, as a whole file or not at all."""
     path = place(options, result, *words)
     if path is None:
         print("not written: --quick without --json")
@@ -100,9 +112,17 @@ def write(options: argparse.Namespace, result: dict[str, Any], *words: str) -> N
 
 
 def synchronize(device: torch.device) -> None:
-    """Waits until the device has done all that it was asked to."""
+    """Waits until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def timed(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds that ``work`` takes, until the device has finished it."""
+    start = time.perf_counter()
+    work()
+    synchronize(device)
+    return time.perf_counter() - start
 
 
 def _version(name: str) -> str:

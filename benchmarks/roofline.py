@@ -1,14 +1,14 @@
-"""How near is a training step to what the machine can do at all, and what holds it back?
+"""How close is a training step to the machine's limits, and which limit holds it back?
 
     python benchmarks/roofline.py
     python benchmarks/roofline.py --batch 256        # on a GPU
 
-Two limits, both measured here and now, in the precision that training takes: the rate of large
+Two limits are measured in the same run, in the precision that training uses: the rate of large
 matrix products, and the bandwidth of memory. A step's arithmetic is counted operator by operator
 (``torch.utils.flop_counter``), and so are the bytes that each operator reads and writes, as if
-nothing stayed in a cache between two operators. The two give the shortest time that a step could
-take by either limit; the longer of them binds. A share above 100 % of the memory limit says that
-caches, or fused operators, saved traffic that was counted.
+nothing stayed in a cache between two operators. Each gives a shortest possible time for a step;
+the longer of the two binds. A share above 100 % of the memory limit means that caches or fused
+operators saved some of the traffic that was counted.
 """
 
 import statistics
@@ -28,7 +28,7 @@ from tutorial_lib.training import TrainConfig, Trainer, new_network
 
 VIEWS = ("view", "reshape", "expand", "permute", "transpose", "slice", "select", "split", "detach")
 VIEWS += ("alias", "unsqueeze", "squeeze", "as_strided", "unbind", "chunk", "t.", "empty", "_to_")
-"""Operators that move nothing: their names begin so. Copies of another dtype are counted apart."""
+"""How the names of operators that move no data begin; ``_to_copy`` is an exception."""
 
 
 class Traffic(TorchDispatchMode):
@@ -47,13 +47,13 @@ class Traffic(TorchDispatchMode):
 
 
 def _bytes(leaves: Iterable[Any]) -> int:
-    """Of the tensors among ``leaves``, each once."""
+    """The bytes of the tensors among ``leaves``, each counted once."""
     tensors = {id(leaf): leaf for leaf in leaves if isinstance(leaf, Tensor)}
     return sum(t.numel() * t.element_size() for t in tensors.values())
 
 
 def best_seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """The shortest of some runs, after one that warms up."""
+    """The shortest of ``repeats`` runs, after one to warm up."""
     spent = []
     for _ in range(repeats + 1):
         report.synchronize(device)
@@ -65,7 +65,7 @@ def best_seconds(work: Callable[[], object], device: torch.device, repeats: int)
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype, sizes: list[int]) -> dict[str, float]:
-    """Operations a second of square matrix products, by their size: the limit is the largest."""
+    """Operations a second of square matrix products, by size; the largest is the limit."""
     rates = {}
     for size in sizes:
         a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
@@ -76,7 +76,7 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, sizes: list[int]) -> d
 
 
 def bandwidth(device: torch.device, mebibytes: int) -> float:
-    """Bytes a second of copying a tensor too large for any cache; it is read and written."""
+    """Bytes a second, read and written, of copying a tensor too large for any cache."""
     source = torch.ones(mebibytes * 2**18, device=device)
     target = torch.empty_like(source)
     seconds = best_seconds(lambda: target.copy_(source), device, 5)

@@ -3,9 +3,9 @@
     python benchmarks/sample_speed.py
 
 The same untrained ``UNet2DModel`` draws the same number of images. Each contender is a process of
-its own; they take turns, and the median of the rounds' ratios counts. ``pipeline`` is what a user
-of diffusers writes (fp32, pictures of PIL); ``pipeline, bf16`` is the same under torch's autocast.
-Ours ends with the same uint8 pixels.
+its own; ours keeps freed memory, as the command line does. They take turns, and the median of the
+rounds' ratios counts. ``pipeline`` is what a user of diffusers writes (fp32, PIL pictures);
+``pipeline, bf16`` is the same under torch's autocast. Ours ends with the same uint8 pixels.
 """
 
 import argparse
@@ -29,7 +29,7 @@ CONTENDERS = ("pipeline", "pipeline, bf16", "ours, fp32", "ours")
 
 
 def pipeline(options: argparse.Namespace, precision: str) -> Callable[[], object]:
-    """The pipeline of diffusers as its users call it."""
+    """diffusers' pipeline as its users call it."""
     from diffusers.pipelines.ddim.pipeline_ddim import DDIMPipeline
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
@@ -41,7 +41,7 @@ def pipeline(options: argparse.Namespace, precision: str) -> Callable[[], object
     def run() -> object:
         return found(batch_size=options.batch, num_inference_steps=options.steps)
 
-    def run_in_bf16() -> object:  # pipeline.to(bfloat16) fails: NumPy knows no such number
+    def run_in_bf16() -> object:  # pipeline.to(bfloat16) fails: NumPy has no such dtype
         with torch.autocast(device.type, torch.bfloat16):
             return run()
 
@@ -49,7 +49,8 @@ def pipeline(options: argparse.Namespace, precision: str) -> Callable[[], object
 
 
 def ours(options: argparse.Namespace, precision: str) -> Callable[[], object]:
-    """Our sampler with the network as ``load_checkpoint`` would hand it over."""
+    """Our sampler, with the network laid out as ``load_checkpoint`` does."""
+    hardware.keep_freed_memory()
     device = hardware.pick_device()
     schedule = linear_schedule().to(device)
     net = hardware.laid_out(Diffusers(), device).eval()
@@ -66,8 +67,8 @@ def ours(options: argparse.Namespace, precision: str) -> Callable[[], object]:
 
 
 def contender(name: str, options: argparse.Namespace) -> Callable[[int], float]:
-    """The contender called ``name``: draws so many batches and says how many seconds they took."""
-    torch.manual_seed(options.seed)  # all have the same network
+    """The contender ``name``: draws the given number of batches and returns the seconds taken."""
+    torch.manual_seed(options.seed)  # the same weights for all
     kind, _, precision = name.partition(", ")
     draw = (pipeline if kind == "pipeline" else ours)(options, precision or "auto")
 

@@ -1,28 +1,23 @@
 """How soon the samples are good: colored discs after seconds of training, side by side.
 
-    python benchmarks/time_to_quality.py --json benchmarks/results/time_to_quality.json
+    python benchmarks/time_to_quality.py
 
 In one run, for each budget of seconds: ``TinyUNet`` through ``tutorial_lib.training.train`` with
-``OPTIONS``, on several seeds; and, for the longest budget, by the loop that one writes first
+``OPTIONS``, on several seeds; and, for the longest budget, through the loop that one writes first
 (AdamW 1e-4, fp32, linear schedule, uniform t, eps), ``TwoLevelUNet`` and the ``UNet2DModel`` of
 diffusers. Seconds are wall time from the first step on, everything in the loop included. Each
 model then draws 128 images from the same noise (DDIM, 50 steps, x0_hat clipped) and
-``disc_quality`` judges them.
+``disc_quality`` judges them. The process keeps freed memory, as the command line does.
 """
 
-import argparse
-import json
 import os
-import platform
-import shlex
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import report
 import torch
 from torch import Tensor, nn
 from torchvision.utils import save_image
@@ -37,15 +32,16 @@ from tutorial_lib.schedules import NoiseSchedule, linear_schedule
 from tutorial_lib.training import TrainConfig, train
 
 GOALS = {30.0: 0.90, 60.0: 0.97}
-"""Share of samples that should be discs after so many seconds, on 2 CPU cores."""
+"""Share of samples that should be discs after this many seconds, on 2 CPU cores."""
 OPTIONS: dict[str, Any] = {"min_snr_gamma": 2.0, "bottom_blocks": 2, "muon_lr": 0.014}
-"""Of ``TrainConfig``, all else at its default: a weight that leans on the noisier steps, one more
-block where it is cheap and sees the whole image, and a learning rate to suit."""
-SAMPLES, SAMPLING_STEPS, SAMPLING_SEED = 128, 50, 12345
+"""Of ``TrainConfig``, with all else at its default: a weight that favors the noisier steps, one
+more block at the lowest resolution, cheap and with the whole image in view, and a matching learning rate."""
+SAMPLING = {"images": 128, "ddim_steps": 50, "seed": 12345}
+QUICK_SAMPLING = {**SAMPLING, "images": 4, "ddim_steps": 2}
 PLAIN_LR, PLAIN_BATCH = 1e-4, 32
 
 Trained = tuple[Callable[[Tensor, Tensor], Tensor], NoiseSchedule, dict[str, Any]]
-"""An eps model, the schedule that it was trained for, and how the training went."""
+"""An eps model, the schedule it was trained for, and how the training went."""
 
 
 def tiny(data: datasets.Dataset, seconds: float, seed: int) -> Trained:
@@ -66,7 +62,7 @@ def tiny(data: datasets.Dataset, seconds: float, seed: int) -> Trained:
 
 
 def plain(net: nn.Module, data: datasets.Dataset, seconds: float, seed: int) -> Trained:
-    """The loop that one writes first (Ho et al. 2020, algorithm 1), for so many seconds."""
+    """The loop that one writes first (Ho et al. 2020, algorithm 1), for ``seconds`` seconds."""
     schedule = linear_schedule()
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(net.parameters(), lr=PLAIN_LR)
@@ -87,7 +83,7 @@ def plain(net: nn.Module, data: datasets.Dataset, seconds: float, seed: int) -> 
 
 
 class Diffusers(nn.Module):
-    """``UNet2DModel`` of diffusers, called as ours are; it counts steps from 0."""
+    """``UNet2DModel`` of diffusers, called as our networks are; it counts steps from 0."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,16 +105,21 @@ class Diffusers(nn.Module):
         return self.net(x, t - 1).sample
 
 
-def sample(trained: Trained) -> Tensor:
-    """128 images (128, 3, 32, 32), always from the same noise."""
+def sample(trained: Trained, images: int, ddim_steps: int, seed: int) -> Tensor:
+    """Images (N, 3, 32, 32), always from the same noise."""
     model, schedule, _ = trained
-    x_T = torch.randn(SAMPLES, 3, 32, 32, generator=torch.Generator().manual_seed(SAMPLING_SEED))
-    timesteps = evenly_spaced(schedule.num_steps, SAMPLING_STEPS)
+    x_T = torch.randn(images, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+    timesteps = evenly_spaced(schedule.num_steps, ddim_steps)
     return last(ddim(clip_x0(model, schedule), schedule, x_T, timesteps))
 
 
 def measure(
-    budgets: list[float], seeds: list[int], grids: Path | None, rivals_too: bool
+    budgets: list[float],
+    seeds: list[int],
+    grids: Path | None,
+    sampling: dict[str, int],
+    *,
+    rivals_too: bool,
 ) -> Iterator[dict[str, Any]]:
     """One dict for each training, as soon as it is done."""
     data = datasets.load("circles")
@@ -128,9 +129,9 @@ def measure(
         if rivals_too and seconds == max(budgets):
             runs += [(name, seeds[0], _plain_run(rival)) for name, rival in rivals.items()]
         for name, seed, run in runs:
-            load = os.getloadavg()[0]  # what else keeps this machine busy
+            load = os.getloadavg()[0]  # how busy the machine is with other work
             trained = run(data, seconds, seed)
-            images = sample(trained)
+            images = sample(trained, **sampling)
             if grids:
                 grids.mkdir(parents=True, exist_ok=True)
                 file = f"{name.split(',')[0]}-{seconds:g}s-seed{seed}.png"
@@ -148,7 +149,7 @@ def _plain_run(net: Callable[..., nn.Module]) -> Callable[..., Trained]:
 
 
 def _judge(images: Tensor) -> dict[str, float]:
-    """The share of discs, and the medians of the three measurements behind it."""
+    """The share of discs, and the medians of the three measurements it rests on."""
     quality = disc_quality(images)
     medians = {f"median_{k}": float(getattr(quality, k).median()) for k in quality._fields[1:]}
     return {"discs": float(quality.is_disc.float().mean()), **medians}
@@ -158,51 +159,48 @@ def _size(net: nn.Module) -> dict[str, int]:
     return {"parameters": sum(parameter.numel() for parameter in net.parameters())}
 
 
-def _machine() -> dict[str, Any]:
-    packages = ("torch", "diffusers", "numpy")
-    device = torch.device("cpu")
-    return {
-        "command": shlex.join(["python", *sys.argv]),
-        "device": hardware.describe_device(device),
-        "precision": hardware.pick_precision("auto", device).name,
-        "options": OPTIONS,
-        "cpus": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages},
-        "sampling": {"images": SAMPLES, "ddim_steps": SAMPLING_STEPS, "seed": SAMPLING_SEED},
-        "plain_loop": {"optimizer": "AdamW", "lr": PLAIN_LR, "batch_size": PLAIN_BATCH},
-        "goals": {f"{seconds:g} s": share for seconds, share in GOALS.items()},
-        "judged_real": _judge(datasets.load("circles", split="test").images)["discs"],
-    }
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Discs after seconds of training.")
+    parser = report.parser(__doc__, __file__, seeds=(0, 1, 2))
     parser.add_argument("--seconds", type=float, nargs="+", default=list(GOALS), help="budgets")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of TinyUNet")
-    parser.add_argument("--json", type=Path, help="where to write the numbers")
     parser.add_argument("--no-rivals", action="store_true", help="TinyUNet alone")
     parser.add_argument("--grids", type=Path, help="a folder for pictures of the samples")
     options = parser.parse_args()
+    sampling = QUICK_SAMPLING if options.quick else SAMPLING
+    if options.quick:
+        options.seconds, options.seed = [0.1], options.seed[:1]
     if torch.cuda.is_available() or torch.backends.mps.is_available():
-        print("note: train() takes the accelerator of this machine, the plain loops the CPU")
-    about = _machine()
-    print(f"{about['device']}; of 2,000 real images {about['judged_real']:.1%} are discs")
-    print(f"{'model':26} {'size':>7} {'budget':>7} {'seed':>4} {'steps':>6} {'discs':>6}  goal")
-    results = []
-    for row in measure(options.seconds, options.seeds, options.grids, not options.no_rivals):
-        results.append(row)
-        tiny_goal = GOALS.get(row["budget_seconds"]) if row["model"].startswith("Tiny") else None
-        goal = f"{tiny_goal:.0%}" if tiny_goal else ""
-        print(
-            f"{row['model']:26} {row['parameters'] / 1e6:5.2f} M {row['budget_seconds']:5g} s "
-            f"{row['seed']:4} {row['steps']:6} {row['discs']:6.1%}  {goal}",
-            flush=True,
-        )
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({**about, "results": results}, indent=2) + "\n")
+        print("note: train() uses this machine's accelerator, the plain loops the CPU")
+    hardware.keep_freed_memory()
+    real = datasets.load("circles", split="test").images[: 20 if options.quick else None]
+    result = report.about(options, __file__, "diffusers") | {
+        "options": OPTIONS,
+        "sampling": sampling,
+        "plain_loop": {"optimizer": "AdamW", "lr": PLAIN_LR, "batch_size": PLAIN_BATCH},
+        "goals": {f"{seconds:g} s": share for seconds, share in GOALS.items()},
+        "judged_real": _judge(real)["discs"],
+    }
+    print(f"{result['device']}; {result['judged_real']:.1%} of {len(real):,} real images are discs")
+    rows: list[dict[str, Any]] = []
+    for row in measure(
+        options.seconds, options.seed, options.grids, sampling, rivals_too=not options.no_rivals
+    ):
+        rows.append(row)
+        report.write(options, {**result, "rows": rows})
+        print(report.table([shown(row) for row in rows]), flush=True)
+
+
+def shown(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the table."""
+    goal = GOALS.get(row["budget_seconds"]) if row["model"].startswith("Tiny") else None
+    return {
+        "model": row["model"],
+        "parameters": row["parameters"],
+        "budget (s)": row["budget_seconds"],
+        "seed": row["seed"],
+        "steps": row["steps"],
+        "discs": f"{row['discs']:.1%}",
+        "goal": f"{goal:.0%}" if goal else "",
+    }
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
-"""Images a second in training: ours against two loops that one would otherwise take.
+"""Images a second in training: ours against two loops that one would otherwise use.
 
     pip install -e '.[benchmarks]'
     python benchmarks/train_speed.py
 
-Two networks, the same 32 x 32 images in the same batches, Adam, clipped gradients and an average
-of the weights everywhere:
+Two networks; everywhere the same 32 x 32 images in batches of the same size, Adam, clipped
+gradients and an average of the weights:
 
 - the ``UNet2DModel`` of diffusers, in the loop of diffusers' example for unconditional images
   (accelerate, fp32 as it does by default, and with ``--mixed_precision bf16``), and by ours;
 - the ``Unet`` of denoising-diffusion-pytorch, by its own ``Trainer`` (fp32 as by default, and with
   ``amp`` in bf16), and by ours.
 
-Each contender is a process of its own. They take turns, a warm-up and then rounds of some steps;
-the median of the rounds' ratios counts.
+Each contender is a process of its own; ours keeps freed memory, as the command line does. They take
+turns, a warm-up and then rounds of some steps; the median of the rounds' ratios counts.
 """
 
 import argparse
@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from workers import by_turns, compared, serve
 
-from tutorial_lib import datasets
+from tutorial_lib import datasets, hardware
 from tutorial_lib.images import save_grid, to_pil
 from tutorial_lib.training import RunFolder, TrainConfig, train
 
@@ -39,10 +39,10 @@ GROUPS = {
     "UNet2DModel": ("example, fp32", "example, bf16", "ours, its network"),
     "Unet": ("Trainer, fp32", "Trainer, bf16", "ours, this network"),
 }
-"""A network's contenders; the last is ours, the first what one gets by default."""
+"""The contenders for each network: the first is its default, the last is ours."""
 
 Steps = Callable[[int], float]
-"""Trains for so many steps and says how many seconds they took."""
+"""Trains for the given number of steps and returns the seconds they took."""
 
 
 def example(options: argparse.Namespace, precision: str) -> Steps:
@@ -120,7 +120,7 @@ def example(options: argparse.Namespace, precision: str) -> Steps:
 
 
 def their_trainer(options: argparse.Namespace, precision: str) -> Steps:
-    """``Trainer`` of denoising-diffusion-pytorch; it reads PNG files in processes of its own."""
+    """``Trainer`` of denoising-diffusion-pytorch; its own processes read PNG files."""
     import denoising_diffusion_pytorch as ddp  # pyright: ignore[reportMissingImports]
 
     folder = Path(tempfile.mkdtemp())
@@ -149,7 +149,8 @@ def their_trainer(options: argparse.Namespace, precision: str) -> Steps:
 
 
 def ours(options: argparse.Namespace, network: Callable[[], nn.Module]) -> Steps:
-    """``train`` with AdamW, its precision chosen by itself; the time is that of its own journal."""
+    """``train`` with AdamW and automatic precision; the seconds are those of its own metrics."""
+    hardware.keep_freed_memory()
     data, net = _data(options), network()
 
     def run(steps: int) -> float:
@@ -167,7 +168,7 @@ def ours(options: argparse.Namespace, network: Callable[[], nn.Module]) -> Steps
                 out=Path(folder) / "run",
             )
             first, second = RunFolder(train(config, data=data, model=net).path).read_metrics()
-        return second["seconds"] - first["seconds"]  # the first half warms up, as every train does
+        return second["seconds"] - first["seconds"]  # the first half of each call warms up
 
     return run
 
@@ -195,7 +196,7 @@ def _data(options: argparse.Namespace) -> datasets.Dataset:
 
 
 def contender(name: str, options: argparse.Namespace) -> Steps:
-    """The contender called ``name``, ready to train."""
+    """The contender ``name``, ready to train."""
     from time_to_quality import Diffusers
 
     torch.manual_seed(options.seed)
@@ -207,7 +208,7 @@ def contender(name: str, options: argparse.Namespace) -> Steps:
 
 def main() -> int:
     parser = report.parser(__doc__, __file__)
-    parser.add_argument("--batch", type=int, default=32, help="images in a step, 16 at least")
+    parser.add_argument("--batch", type=int, default=32, help="images in a step, at least 16")
     parser.add_argument("--images", type=int, default=2000, help="images to train on")
     parser.add_argument("--steps", type=int, default=20, help="steps in a round")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender")
@@ -237,7 +238,7 @@ def main() -> int:
 
 
 def rows_of(spent: dict[str, list[float]], images: int) -> list[dict[str, Any]]:
-    """The medians of the rounds so far, of ``images`` images each."""
+    """The medians of the rounds so far; a round has ``images`` images."""
     return [
         {"network": network, **row}
         for network, names in GROUPS.items()

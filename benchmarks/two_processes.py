@@ -3,9 +3,9 @@
     python benchmarks/two_processes.py
 
 ``torchrun --nproc-per-node 2 -m tutorial_lib train`` and the same without ``torchrun`` take turns.
-Images a second are those of the run's own metrics after its first lines; the median of the rounds'
-ratios counts. What a step costs whatever the batch (the optimizer above all) both processes pay, so
-two of them gain more with larger batches. Needs two cores with nothing else to do.
+Images a second are those of the run's own metrics after its first line; the median of the rounds'
+ratios counts. What a step costs at any size of batch (mainly the optimizer) both processes pay, so
+two of them gain more with larger batches. Needs two idle cores.
 """
 
 import os
@@ -22,11 +22,11 @@ import torch
 from tutorial_lib.training import RunFolder
 
 WARM = 10
-"""Steps that are not timed, also the steps between two lines of the metrics."""
+"""Steps that are not timed; also the steps between two lines of the metrics."""
 
 
 def rate(processes: int, batch: int, steps: int, seed: int) -> float:
-    """Images a second of a run in so many processes of one thread."""
+    """Images a second of a run in this many processes of one thread."""
     with tempfile.TemporaryDirectory() as folder:
         words = ["-m", "tutorial_lib", "train", "--dataset", "circles", "--no-progress"]
         words += ["--batch-size", str(batch), "--steps", str(WARM + steps), "--seed", str(seed)]
@@ -47,14 +47,14 @@ def rate(processes: int, batch: int, steps: int, seed: int) -> float:
 
 def main() -> None:
     parser = report.parser(__doc__, __file__)
-    batches = "images in a step, of all processes together"
+    batches = "images in a step, all processes together"
     parser.add_argument("--batch", type=int, nargs="+", default=[64, 256], help=batches)
     parser.add_argument("--steps", type=int, default=100, help="steps that are timed")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each")
     options = parser.parse_args()
     if options.quick:
         options.batch, options.steps, options.rounds = [4], WARM, 1
-    torch.set_num_threads(1)  # as in the runs, for what is said about them
+    torch.set_num_threads(1)  # as in the runs, so that the result states it
     result = report.about(options, __file__, device="cpu")
     rates: dict[int, dict[int, list[float]]] = {batch: {1: [], 2: []} for batch in options.batch}
     for done in range(1, options.rounds + 1):

@@ -1,4 +1,4 @@
-"""Contenders that take turns, in processes of their own: what one sets reaches no other."""
+"""Contenders that take turns, each in a process of its own, so that none affects another."""
 
 import contextlib
 import os
@@ -12,12 +12,13 @@ from typing import Any
 
 
 def serve(ready: Callable[[], Callable[[int], float]]) -> None:
-    """What a contender's process does: reads counts, answers with the seconds that each took.
+    """Runs a contender's process: reads counts, answers each with the seconds its work took.
 
     Args:
-        ready: sets the contender up and returns what does its work so many times.
+        ready: sets the contender up; returns a function that does its work ``count`` times and
+            returns the seconds taken.
     """
-    answers, sys.stdout = sys.stdout, sys.stderr  # the peers print
+    answers, sys.stdout = sys.stdout, sys.stderr  # other libraries print
     run = ready()
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
@@ -29,12 +30,12 @@ class Worker:
 
     Args:
         name: of the contender.
-        script: the benchmark, which is to ``serve`` where it is called with ``words``.
-        words: the arguments that the process is started with.
-        scratch: the folder for its temporary files, and for what it prints.
+        script: the benchmark, which must call ``serve`` when started with ``words``.
+        words: the arguments of the process.
+        scratch: the folder for its temporary files and its output.
 
     Raises:
-        RuntimeError: the process has ended; the error quotes the end of what it printed.
+        RuntimeError: the process has ended; the message quotes the end of its output.
     """
 
     def __init__(self, name: str, script: str, words: Sequence[str], scratch: Path) -> None:
@@ -51,13 +52,13 @@ class Worker:
         self._answer()
 
     def run(self, count: int) -> float:
-        """Has it work ``count`` times; the seconds that it took."""
+        """Makes it work ``count`` times; returns the seconds taken."""
         assert self._process.stdin is not None  # asked for above
         print(count, file=self._process.stdin, flush=True)
         return float(self._answer())
 
     def end(self) -> None:
-        """Lets the process end, and waits for that."""
+        """Ends the process and waits for it."""
         self._process.communicate()
 
     def _answer(self) -> str:
@@ -73,10 +74,10 @@ class Worker:
 def by_turns(
     script: str, names: Sequence[str], count: int, rounds: int
 ) -> Iterator[dict[str, list[float]]]:
-    """After each round, the seconds that each contender took to work ``count`` times, all rounds'.
+    """Yields after each round the seconds of all rounds so far, by contender.
 
-    A contender is ``script`` called as this process was, with ``--worker NAME``. Before the rounds
-    each works once, to warm up.
+    In a round each contender works ``count`` times. A contender is ``script`` started as this
+    process was, with ``--worker NAME`` added. Each works once before the rounds, to warm up.
     """
     seconds: dict[str, list[float]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
@@ -95,11 +96,12 @@ def by_turns(
 def compared(
     seconds: dict[str, list[float]], names: Sequence[str], images: int
 ) -> list[dict[str, Any]]:
-    """A row for each of ``names``, the last of which is ours: the medians of the rounds so far.
+    """The medians of the rounds so far, a row for each of ``names``, of which the last is ours.
 
     Args:
         seconds: of each round, from ``by_turns``.
-        images: of a round.
+        names: the contenders.
+        images: how many images a round has.
     """
     rows = []
     for name in names:

@@ -13,9 +13,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 KNOWN = {
+    "ddpm_vs_ddim": ["DDIM", "DDPM, posterior"],
+    "guidance": [1.0, 1.5],
+    "sampler_overhead": [2, 1],
+    "time_to_quality": ["TinyUNet, train()", "TwoLevelUNet, plain loop", "diffusers, plain loop"],
     "sample_speed": ["pipeline", "pipeline, bf16", "ours, fp32", "ours"],
     "growth": ["training", "sampling", "sampling"],
     "quality": ["DDIM", "DDPM"],
@@ -53,7 +58,8 @@ def test_a_benchmark_runs_and_says_under_which_conditions(script: str, tmp_path:
     assert result["benchmark"] == script
     assert result["command"].startswith(f"python benchmarks/{script}.py --quick")
     assert [next(iter(named(row))) for row in result["rows"]] == KNOWN[script]
-    numbers = [x for row in result["rows"] for x in row.values() if isinstance(x, float)]
+    leaves = tree_leaves(result["rows"])
+    numbers = [leaf for leaf in leaves if isinstance(leaf, float)]
     assert numbers
     assert all(math.isfinite(number) for number in numbers)
     table = [line for line in done.stdout.splitlines() if line.startswith("|")]
@@ -62,7 +68,8 @@ def test_a_benchmark_runs_and_says_under_which_conditions(script: str, tmp_path:
 
 def named(row: dict) -> list:
     """The value that tells a row from the others."""
-    return [row[key] for key in ("contender", "work", "sampler", "batch") if key in row]
+    keys = ("contender", "work", "sampler", "batch", "scale", "model")
+    return [row[key] for key in keys if key in row]
 
 
 @pytest.fixture
@@ -114,7 +121,7 @@ def test_rows_of_another_device_or_checkpoint_are_not_taken_over(
     assert capsys.readouterr().out == ""
     for key, value in {"checkpoint": "b", "device": "cuda", "versions": {"torch": "2"}}.items():
         assert quality.rows_there(path, {**same, key: value}) == []
-        assert f"begun anew, its rows are of another {key}\n" in capsys.readouterr().out
+        assert f"is started afresh: its rows have another {key}\n" in capsys.readouterr().out
 
 
 def test_the_rounds_before_an_interruption_are_kept(
