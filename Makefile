@@ -18,7 +18,7 @@ quiet_threads := OMP_NUM_THREADS=1
 help:
 	@echo "make lab            set up what is missing, open the course in JupyterLab"
 	@echo "make test           unit tests, then every notebook from top to bottom"
-	@echo "make check          style, types, floors, notebooks in step, spelling"
+	@echo "make check          style, types, layers, notebooks in step, spelling"
 	@echo "make fix            let ruff repair and format what it can"
 	@echo "make browser-test   learners' notebooks and explorers in JupyterLab in headless Chromium"
 	@echo "make notebooks      build notebooks from notebooks/source, run those that changed;"
