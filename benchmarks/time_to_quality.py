@@ -34,8 +34,8 @@ from tutorial_lib.training import TrainConfig, train
 GOALS = {30.0: 0.90, 60.0: 0.97}
 """Share of samples that should be discs after this many seconds, on 2 CPU cores."""
 OPTIONS: dict[str, Any] = {"min_snr_gamma": 2.0, "bottom_blocks": 2, "muon_lr": 0.014}
-"""Of ``TrainConfig``, with all else at its default: a weight that favors the noisier steps, one more
-block at the lowest resolution, cheap and with the whole image in view, and a matching rate."""
+"""Of ``TrainConfig``, with all else at its default: a weight that favors the noisier steps, one
+more block at the lowest resolution, cheap and with the whole image in view, and a matching rate."""
 SAMPLING = {"images": 128, "ddim_steps": 50, "seed": 12345}
 QUICK_SAMPLING = {**SAMPLING, "images": 4, "ddim_steps": 2}
 PLAIN_LR, PLAIN_BATCH = 1e-4, 32
