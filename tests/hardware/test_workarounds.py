@@ -146,14 +146,19 @@ def threads():
             pass  # it has just ended
     return sum("gloo" in name for name in names)
 
+def wait(until, seconds):
+    deadline = time.monotonic() + seconds
+    while not until() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
 dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=0, world_size=1)
+wait(lambda: threads() > 0, 60)  # each gives itself its name, a moment after it starts
 print(threads())
 if sys.argv[1] == "used":
     network = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(2, 2))
 dist.destroy_process_group()
-deadline = time.monotonic() + 1
-while threads() and time.monotonic() < deadline:
-    time.sleep(0.01)
+# Those that end are waited for; those that stay cannot be, so they get a second.
+wait(lambda: threads() == 0, 1 if sys.argv[1] == "used" else 60)
 print(threads(), flush=True)
 os._exit(0)
 """
