@@ -1,4 +1,4 @@
-"""What a run can be about: points, latents, images; told nothing, labels or words."""
+"""What a run can train on: points, latents, images; without conditions, with labels or words."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor, nn
 from training_cases import CPU, FP32, bits, tiny
 
+from tests.draws import seeded
 from tutorial_lib.checkpoints import load_checkpoint
 from tutorial_lib.datasets import Dataset
 from tutorial_lib.guidance import guide, labelled
@@ -44,10 +45,6 @@ class ReadsWords(nn.Module):
         sentence = (self.word(words) * self.place).sum(1)  # (B, 3, 16) -> (B, 16)
         told = torch.cat([x_t, t[:, None].to(x_t) / 1000, sentence], dim=1)
         return self.outer(torch.tanh(self.inner(told)))
-
-
-def seeded() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
 
 
 @pytest.fixture
@@ -98,6 +95,66 @@ def test_latents_become_pictures_by_a_decoder(tmp_path: Path) -> None:
     assert load_checkpoint(run.path).image_shape == (4, 8, 8)
     again = train(tiny(tmp_path / "again", steps=4), data=latents)
     assert again.losses == run.losses, "pictures change nothing"
+
+
+class Drops(nn.Module):
+    """A network for latents with dropout, which draws from the global random numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.drop = nn.Conv2d(4, 4, 1), nn.Dropout(0.5)
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        return self.drop(self.layer(x_t))
+
+
+def test_a_decoder_that_draws_random_numbers_changes_nothing(tmp_path: Path) -> None:
+    latents = torch.randn(32, 4, 8, 8, generator=seeded())
+    drawn: list[Tensor] = []
+
+    def decode(x: Tensor) -> Tensor:
+        drawn.append(torch.randn(len(x), 1, 8, 8))
+        return torch.tanh(x[:, :1] + drawn[-1])
+
+    def network() -> Drops:
+        torch.manual_seed(1)
+        return Drops()
+
+    plain = train(tiny(tmp_path / "plain"), data=latents, model=network())
+    config = tiny(tmp_path / "drawn", sample_every=1)
+    run = train(config, data=latents, model=network(), decode=decode)
+    assert run.losses == plain.losses, "dropout draws the same numbers"
+    assert len(drawn) == 4
+    assert all(torch.equal(noise, drawn[0]) for noise in drawn), "each picture from the same noise"
+
+
+class Labelled(nn.Module):
+    """A network that is told labels 1..3; 0 means "no label"."""
+
+    no_condition = torch.tensor(0)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.label = nn.Embedding(4, 3)
+        self.seen: list[Tensor] = []
+
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        self.seen.append(labels)
+        return x_t + self.label(labels)[:, :, None, None]
+
+
+def test_any_label_may_mean_no_condition(tmp_path: Path) -> None:
+    """Training hides labels behind it; grids show the labels of the data, and only those."""
+    images = torch.rand(30, 3, 8, 8, generator=seeded()) * 2 - 1
+    labels = torch.arange(30) % 3 + 1
+    config = tiny(tmp_path / "run", conditional=True, label_drop=1.0, sample_every=4)
+    run = train(config, data=(images, labels), model=Labelled())
+    assert isinstance(run.network, Labelled)
+    assert isinstance(run.ema_network, Labelled)
+    asked_first, *trained = run.network.seen
+    assert asked_first.tolist() == [1], "the check before the first step"
+    assert torch.cat(trained).eq(0).all()
+    assert run.ema_network.seen[-1].tolist() == [1 + number % 3 for number in range(64)]
 
 
 def test_images_and_labels_as_tensors_are_the_data_set(tmp_path: Path, discs: Dataset) -> None:

@@ -22,6 +22,7 @@ from tutorial_lib.training import state as states
 from tutorial_lib.training.batches import Examples
 from tutorial_lib.training.config import MAY_CHANGE, TrainConfig
 from tutorial_lib.training.journal import Journal, TrainingError
+from tutorial_lib.training.randomness import own_randomness
 from tutorial_lib.training.run_folder import RunFolder, cannot_write
 from tutorial_lib.training.state import State
 from tutorial_lib.training.trainer import Trainer
@@ -233,7 +234,9 @@ class RunSaver:
         if self.decode is None:
             drawn = last(ddim(clip_x0(model, schedule), schedule, x_T, walk))
         else:
-            drawn = self.decode(last(ddim(model, schedule, x_T, walk)))
+            drawn = last(ddim(model, schedule, x_T, walk))
+            with own_randomness(self.config.seed, trainer.device):  # a decoder may draw, too
+                drawn = self.decode(drawn)
         drawn = drawn.cpu()
         path = self.folder.grid(trainer.steps_done)
         try:

@@ -211,16 +211,13 @@ class Trainer:
         return lr_factor(min(1.0, fraction), self.config.warmup, self.config.decay)
 
     def conditions_for(self, count: int) -> Condition | None:
-        """Conditions for ``count`` samples, on the device: every class in turn, or those of the
-        first examples; None without conditions."""
+        """Conditions for ``count`` samples, on the device: every label of the data in turn, or the
+        words of the first examples; None without conditions."""
         condition = self.store.condition
         if condition is None:
             return None
-        if condition.ndim == 1 and self.no_condition is not None:
-            return torch.arange(count, device=self.device) % self.no_condition
-        return condition[torch.arange(count, device=condition.device) % len(condition)].to(
-            self.device
-        )
+        rows = condition.unique() if condition.ndim == 1 else condition
+        return rows[torch.arange(count, device=rows.device) % len(rows)].to(self.device)
 
     @torch.no_grad()
     def _check_answer(self) -> None:
