@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from tests.damage import Code, flip_a_bit
 from tutorial_lib import _sealed, checkpoints, samplers, schedules
 from tutorial_lib.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from tutorial_lib.networks.unet import TinyUNet, TwoLevelUNet
@@ -160,19 +161,6 @@ def edit_card(change: Callable[[dict], object]) -> Callable[[Path], None]:
         path.with_suffix(".json").write_text(json.dumps(card))
 
     return damage
-
-
-def flip_a_bit(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-class Code:
-    """A pickle of this runs code when it is read."""
-
-    def __reduce__(self) -> tuple:
-        return os.mkdir, ("pickle-ran",)
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {

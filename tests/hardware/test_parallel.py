@@ -72,13 +72,13 @@ def test_processes_start_from_the_same_state(tmp_path: Path, forked: Forked) -> 
     # rank 0 finds the newest state damaged: both resume from the one before, at step 8
     assert came["state"]["codes"] == [0, 0], came["state"]["log"]
     assert [said.endswith("8, 9, 10, 11, 12, 13]") for said in came["state"]["said"]] == [True] * 2
-    assert "going on from step-00000008" in came["state"]["log"]
+    assert "continuing from step-00000008" in came["state"]["log"]
     # an error that only rank 0 meets is raised on both, at once
     assert came["failing"]["codes"] == [1, 1]
     assert "ValueError: out must be a new or an empty folder" in came["failing"]["log"]
     assert "ParallelError: the first process of this run has ended: " in came["failing"]["log"]
     # the images stay where all ranks have room for them
-    assert came["home"]["said"] == ["cpu", "cpu"], came["home"]["log"]
+    assert came["data_device"]["said"] == ["cpu", "cpu"], came["data_device"]["log"]
     # one downloads, then the other reads; where it cannot, nobody waits
     assert came["turns"]["said"] == ["['downloaded']", "['read']"], came["turns"]["log"]
     assert came["turns"]["codes"] == [0, 0]

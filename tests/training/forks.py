@@ -1,4 +1,4 @@
-"""Runs in processes of their own, to be killed: a program that tests start, no test itself.
+"""Runs in processes of their own, to be killed: a program that tests start, not a test itself.
 
     python tests/training/forks.py random FOLDER    kills runs at random moments, resumes each
     python tests/training/forks.py calls FOLDER     kills runs at every call that changes a file
@@ -9,7 +9,7 @@
 The runs are forked off this process, which has loaded torch and never computed with it: a fork
 takes milliseconds, where a new Python takes seconds. The results are printed as JSON.
 
-Nothing waits for ever: what has not come after ``PATIENCE`` seconds ends the program, and all
+Nothing waits forever: after ``PATIENCE`` seconds of waiting, the program ends, and all its
 processes with it.
 """
 
@@ -28,7 +28,9 @@ from typing import Any
 
 import torch
 import torch._dynamo  # optimizers load it, which would take a second in every fork
+import training_cases
 from torch import Tensor, nn
+from training_cases import Net
 
 from tutorial_lib import _files, datasets, hardware
 from tutorial_lib.datasets import Dataset
@@ -54,24 +56,8 @@ SETTINGS = {
 }
 
 
-class Net(nn.Module):
-    """Small, with all that a state must hold: kernels, vectors, a table, buffers, dropout."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 1)
-        self.norm, self.drop = nn.BatchNorm2d(8), nn.Dropout(0.2)
-        self.label = nn.Embedding(7, 8)
-
-    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        h = self.norm(self.first(x_t))
-        if labels is not None:
-            h = h + self.label(labels)[:, :, None, None]
-        return self.last(self.drop(h).relu())
-
-
 class Plain(nn.Module):
-    """Without dropout and batch statistics, which differ by what a process sees."""
+    """Without dropout and batch statistics, which depend on the share that a process sees."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,7 +72,7 @@ class Plain(nn.Module):
 
 
 def run(out: Path, data: Dataset, network: type[nn.Module] = Net, **settings: Any) -> None:
-    """Trains in ``out``, from where the newest state there is."""
+    """Trains in ``out``, from the newest state there."""
     torch.manual_seed(0)
     config = TrainConfig(**{**SETTINGS, **settings, "out": out, "resume": True})
     train(config, data=data, model=network())
@@ -136,7 +122,7 @@ def wait_until(holds: Callable[[], bool], what: str) -> None:
 def wait_for_state(out: Path, step: int) -> None:
     """Returns when the run in ``out`` has saved its state at ``step`` or later."""
 
-    def is_there() -> bool:  # that of the step itself may have come and gone
+    def is_there() -> bool:  # the state of that very step may be gone again
         names = [path.stem for path in (out / "state").glob("step-*.safetensors")]
         return any(int(name.removeprefix("step-")) >= step for name in names)
 
@@ -144,17 +130,9 @@ def wait_for_state(out: Path, step: int) -> None:
 
 
 def left_behind(out: Path) -> dict:
-    """What two runs must agree in, bit for bit: weights, averages, state, losses."""
-    state = run_state.newest_state(out)
-    assert state is not None
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return {
-        "checkpoint": (out / f"step-{STEPS:08d}.safetensors").read_bytes().hex(),
-        "state": {name: tensor.tolist() for name, tensor in sorted(state.tensors.items())},
-        "scaler": state.facts["scaler"],
-        "lines": [[line["step"], line["loss"], line["lr"]] for line in lines],
-        "folder": sorted(path.name for path in out.rglob("*")),
-    }
+    """What two runs must agree in, bit for bit, and the names of all their files."""
+    files = sorted(path.name for path in out.rglob("*"))
+    return {**training_cases.left_behind(out), "files": files}
 
 
 def kill_at_random(folder: Path, data: Dataset, kills: int = 20) -> dict:
@@ -196,7 +174,7 @@ def kill_at_calls(folder: Path, data: Dataset) -> dict:
         torn += any(out.rglob("*.tmp"))
         assert ended(fork(lambda out=out: run(out, data, **settings), log)) == 0, log.read_text()
         same.append(left_behind(out) == whole)
-    raise AssertionError("the run never came to its end")
+    raise AssertionError("the run never ended")
 
 
 def _dying(out: Path, data: Dataset, call: int, settings: dict) -> None:
@@ -274,7 +252,7 @@ def compare_ranks(folder: Path, data: Dataset) -> dict:
     pair = together(lambda _: run(parts, data, Plain), log)
     ends = [ended(number) for number in pair]
     assert ends == [0, 0], (codes, ends, log.read_text())
-    resumed = left_behind(parts)["state"] == left_behind(whole)["state"]
+    resumed = left_behind(parts)["tensors"] == left_behind(whole)["tensors"]
     return {"differences": found, "stopped": codes, "resumed": resumed, "log": log.read_text()}
 
 
@@ -306,13 +284,13 @@ def kill_a_rank(folder: Path, data: Dataset) -> dict:
 
 
 def begin_apart(folder: Path, data: Dataset) -> dict:
-    """What becomes of two ranks that would go different ways, were each to decide by itself."""
+    """What happens to two ranks that would diverge if each decided by itself."""
     found: dict[str, Any] = {}
     for name, work in {
         "weights": _begin_with_other_weights,
         "state": _begin_with_a_damaged_state,
         "failing": _let_the_first_fail,
-        "home": _see_less_memory,
+        "data_device": _see_less_memory,
         "turns": _take_turns,
         "offline": _fail_to_download,
         "agreement": _ask_for_another_run,
@@ -338,8 +316,8 @@ def _say(place: Path, rank: int, what: object) -> None:
 def _begin_with_other_weights(rank: int, place: Path, data: Dataset) -> None:
     torch.manual_seed(rank)
     config = TrainConfig(**{**SETTINGS, "steps": 3, "out": place / "run"})
-    came = train(config, data=data, model=Plain())
-    both = (came.network, came.ema_network)
+    trained = train(config, data=data, model=Plain())
+    both = (trained.network, trained.ema_network)
     _say(place, rank, [p.tolist() for network in both for p in network.parameters()])
 
 
@@ -367,7 +345,7 @@ def _begin_with_a_damaged_state(rank: int, place: Path, data: Dataset) -> None:
 
 
 def _let_the_first_fail(rank: int, place: Path, data: Dataset) -> None:
-    """Only rank 0 looks at the folder, and finds it taken."""
+    """Only rank 0 opens the folder, and finds it in use."""
     (place / "run").mkdir(exist_ok=True)
     (place / "run" / "thesis.txt").write_text("mine")
     run(place / "run", data, Plain)
@@ -402,7 +380,7 @@ def _take_turns(rank: int, place: Path, data: Dataset) -> None:
 
 
 def _fail_to_download(rank: int, place: Path, data: Dataset) -> None:
-    """Rank 0 cannot download, and nobody waits for it."""
+    """Rank 0 cannot download, and no rank waits for it."""
 
     def fail(name: str, **_: object) -> Dataset:
         raise FileNotFoundError("mnist: the download failed")

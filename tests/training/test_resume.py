@@ -1,4 +1,4 @@
-"""A run that was stopped, killed or damaged goes on to the bits of one that was not."""
+"""A run that was stopped, killed or damaged ends with the same bits as one that was not."""
 
 import dataclasses
 import errno
@@ -17,7 +17,9 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from training_cases import Net, left_behind
 
+from tests.damage import Code, flip_a_bit
 from tutorial_lib import _files, datasets, hardware
 from tutorial_lib.checkpoints import CheckpointError, load_checkpoint
 from tutorial_lib.cli import program as cli
@@ -30,22 +32,6 @@ from tutorial_lib.training.interrupts import Interrupted, Interrupts
 
 SETTINGS = {"size": 8, "batch_size": 8, "steps": 11, "precision": "fp32", "device": "cpu"}
 SETTINGS |= {"progress": False, "log_every": 3, "num_steps": 5}
-
-
-class Net(nn.Module):
-    """Kernels, vectors, a table, batch statistics and dropout: all that has a state."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 1)
-        self.norm, self.drop = nn.BatchNorm2d(8), nn.Dropout(0.2)
-        self.label = nn.Embedding(7, 8)
-
-    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        h = self.norm(self.first(x_t))
-        if labels is not None:
-            h = h + self.label(labels)[:, :, None, None]
-        return self.last(self.drop(h).relu())
 
 
 def net() -> Net:
@@ -63,22 +49,8 @@ def config_of(out: Path, **settings) -> TrainConfig:
     return TrainConfig(**{**SETTINGS, "out": out, **settings})
 
 
-def left_behind(out: Path) -> dict:
-    """What two runs must agree in: every tensor of the last state, the lines, the checkpoint."""
-    state = run_state.newest_state(out)
-    assert state is not None
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    checkpoint = out / f"step-{state.facts['steps']:08d}.safetensors"
-    return {
-        "tensors": {name: tensor.tolist() for name, tensor in sorted(state.tensors.items())},
-        "scaler": state.facts["scaler"],
-        "lines": [[line["step"], line["loss"], line["lr"]] for line in lines],
-        "checkpoint": checkpoint.read_bytes(),
-    }
-
-
 def stop_at(step: int, monkeypatch: pytest.MonkeyPatch, number: int = signal.SIGTERM) -> None:
-    """Lets a signal come in the middle of a step."""
+    """Raises a signal in the middle of a step."""
     real = training.Trainer.step
 
     def step_and_signal(trainer: training.Trainer) -> Tensor:
@@ -167,12 +139,12 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_resume(
     with monkeypatch.context() as patch:
         stop_at(3, patch, number)
         assert cli.main(["train", *words]) == 128 + number
-    said = capsys.readouterr()
-    command = said.err.partition("to resume: ")[2].split()
-    assert said.err.startswith(
+    printed = capsys.readouterr()
+    command = printed.err.partition("to resume: ")[2].split()
+    assert printed.err.startswith(
         "stopped and saved at step 3 of 5; to resume: python -m tutorial_lib"
     )
-    assert said.err.count("\n") == 1
+    assert printed.err.count("\n") == 1
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert load_checkpoint("runs/circles-1").card["steps"] == 3  # and can be sampled from
     assert cli.main(command[3:]) == 0
@@ -235,19 +207,6 @@ def test_a_stop_on_several_machines_says_what_each_has_to_start(
 # --- damage ---------------------------------------------------------------------------------------
 
 
-def flip_a_bit(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-class Code:
-    """A pickle of this runs code when it is read."""
-
-    def __reduce__(self) -> tuple:
-        return os.mkdir, ("pickle-ran",)
-
-
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut": (lambda p: p.write_bytes(p.read_bytes()[:-3]), "is damaged: its checksum"),
     "cut in the header": (lambda p: p.write_bytes(p.read_bytes()[:100]), "header cannot be read"),
@@ -269,7 +228,8 @@ def test_a_damaged_state_is_recognized_and_the_one_before_is_used(
     whole = left_behind(tmp_path / "run")
     before, newest = sorted((tmp_path / "run" / "state").iterdir())
     damage(newest)
-    with pytest.warns(UserWarning, match=f"{newest.name} .*{message}.*going on from {before.name}"):
+    warning = f"{newest.name} .*{message}.*continuing from {before.name}"
+    with pytest.warns(UserWarning, match=warning):
         training.resume(tmp_path / "run", data=discs, model=net())
     assert left_behind(tmp_path / "run") == whole
     for path in (before, newest):
@@ -353,7 +313,7 @@ def test_a_full_disk_keeps_the_last_state_whole(
     assert left_behind(small_disk / "run") == left_behind(tmp_path / "whole")
 
 
-# --- what may be another the second time ----------------------------------------------------------
+# --- what may change when a run is resumed --------------------------------------------------------
 
 OTHERS = {
     "dataset": "glyphs",
@@ -415,7 +375,7 @@ def test_a_longer_run_is_the_long_run_where_the_rate_is_constant(
     assert left_behind(tmp_path / "run")["tensors"] == left_behind(tmp_path / "long")["tensors"]
 
 
-def test_a_longer_run_says_what_becomes_of_the_rate(tmp_path: Path, discs: Dataset) -> None:
+def test_a_longer_run_warns_that_the_rate_changes(tmp_path: Path, discs: Dataset) -> None:
     train(config_of(tmp_path / "run", steps=6, log_every=1), data=discs, model=net())
     with pytest.warns(
         UserWarning, match=r"steps was 6 and is 12: from step 7 on the learning rate"
@@ -427,9 +387,7 @@ def test_a_longer_run_says_what_becomes_of_the_rate(tmp_path: Path, discs: Datas
     assert len(again.losses) == 12, "a run that is over stays as it is"
 
 
-def test_what_is_changed_is_what_the_next_resume_goes_on_with(
-    tmp_path: Path, discs: Dataset
-) -> None:
+def test_the_next_resume_starts_from_the_changed_config(tmp_path: Path, discs: Dataset) -> None:
     flat = {"decay": "constant", "warmup": 0.0}
     run = train(config_of(tmp_path / "run", steps=4, **flat), data=discs, model=net()).path
     training.resume(run, data=discs, model=net(), steps=6, checkpoint_every=5, keep=1)
@@ -438,7 +396,7 @@ def test_what_is_changed_is_what_the_next_resume_goes_on_with(
         run, steps=6, checkpoint_every=5, keep=1, resume=True, **flat
     )
     assert training.resume(run, data=discs, model=net()).config.keep == 1
-    # where nothing is done so far, everything may be another, and is written down
+    # before the first step everything may change, and config.json says so
     for state in (run / "state").iterdir():
         state.unlink()
     training.resume(run, data=discs, model=net(), seed=1)
@@ -449,7 +407,7 @@ def test_what_is_changed_is_what_the_next_resume_goes_on_with(
 
 
 @pytest.mark.parametrize("began", ["cpu", "elsewhere"])
-def test_the_order_goes_on_where_it_began(tmp_path: Path, discs: Dataset, began: str) -> None:
+def test_the_order_is_drawn_where_the_run_began(tmp_path: Path, discs: Dataset, began: str) -> None:
     """Images that did not fit on the device then may fit now, and the reverse.
 
     Here the device is the CPU, so it is the state that says where the images were.
@@ -494,7 +452,7 @@ def test_the_newest_checkpoints_and_states_are_kept(tmp_path: Path, discs: Datas
 def test_long_steps_are_saved_by_the_clock(
     tmp_path: Path, discs: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    minutes = itertools.count(step=6)  # more than SAVE_SECONDS between two looks at the clock
+    minutes = itertools.count(step=6)  # more than SAVE_SECONDS between two reads of the clock
     stop_at(5, monkeypatch, signal.SIGTERM)
     saved: list[int] = []
     real = run_state.save_state

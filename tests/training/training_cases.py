@@ -10,12 +10,10 @@ from tutorial_lib.datasets import Dataset
 from tutorial_lib.hardware import Precision
 from tutorial_lib.training import TrainConfig, Trainer
 from tutorial_lib.training import loop as training
+from tutorial_lib.training import state as run_state
 
 CPU = torch.device("cpu")
-
-
 FP32 = Precision("fp32", torch.float32, "a test")
-
 
 SETTINGS = {
     "widths": (8, 16),
@@ -63,7 +61,7 @@ class Answer(nn.Module):
 
 
 class Silent(nn.Module):
-    """``Answer`` without a memory, which a compiler does not follow."""
+    """``Answer`` without a list of what it was asked, which a compiler cannot follow."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,3 +69,32 @@ class Silent(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         return self.weight * x_t
+
+
+class Net(nn.Module):
+    """Everything that has a state: kernels, vectors, a table, batch statistics and dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 1)
+        self.norm, self.drop = nn.BatchNorm2d(8), nn.Dropout(0.2)
+        self.label = nn.Embedding(7, 8)
+
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        h = self.norm(self.first(x_t))
+        if labels is not None:
+            h = h + self.label(labels)[:, :, None, None]
+        return self.last(self.drop(h).relu())
+
+
+def left_behind(out: Path) -> dict:
+    """What two runs must agree in, bit for bit: the last state, the metrics, the checkpoint."""
+    state = run_state.newest_state(out)
+    assert state is not None
+    checkpoint = out / f"step-{state.facts['steps']:08d}.safetensors"
+    return {
+        "tensors": {name: tensor.tolist() for name, tensor in sorted(state.tensors.items())},
+        "scaler": state.facts["scaler"],
+        "lines": [[line["step"], line["loss"], line["lr"]] for line in metrics_of(out)],
+        "checkpoint": checkpoint.read_bytes(),
+    }

@@ -56,7 +56,7 @@ def save_state(
         kept = f"; {before[-1]} is whole" if before else ""
         raise CheckpointError(f"cannot write {path}: {error.strerror}{kept}") from error
     for old in [*folder.state_files()[:-KEPT], *folder.states.glob("*.tmp")]:
-        with contextlib.suppress(OSError):  # it takes up space, and does no harm
+        with contextlib.suppress(OSError):  # it takes up space, but does no harm
             old.unlink()
     return path
 
@@ -77,7 +77,7 @@ def newest_state(run: Path) -> State | None:
             damage.append(str(error))
             continue
         for message in damage:
-            warnings.warn(f"{message}; going on from {path.name}", stacklevel=2)
+            warnings.warn(f"{message}; continuing from {path.name}", stacklevel=2)
         return state
     if damage:
         raise CheckpointError(f"no state of {run} can be used: {'; '.join(damage)}")
@@ -95,8 +95,8 @@ def read_state(path: Path) -> State:
     except _sealed.SealError as error:
         raise CheckpointError(str(error)) from error
     if facts.get("format") != FORMAT:
-        said = facts.get("format")
-        raise CheckpointError(f"{path} has format {said}; this version reads {FORMAT}")
+        found = facts.get("format")
+        raise CheckpointError(f"{path} has format {found}; this version reads {FORMAT}")
     return State(path, tensors, facts)
 
 
