@@ -17,6 +17,61 @@ from tutorial_lib.networks import unet
 from tutorial_lib.training import Trainer, TrainingError, train
 from tutorial_lib.training import loop as training
 from tutorial_lib.training import state as run_state
+from tutorial_lib.training.trainer import Batch
+
+
+@pytest.mark.parametrize("step_sampler", ["uniform", "stratified", "importance"])
+@pytest.mark.parametrize("weight", ["none", "p2", "min_snr", "v", "x0"])
+def test_a_step_is_the_weighted_loss_written_out(
+    discs: Dataset, monkeypatch: pytest.MonkeyPatch, weight: str, step_sampler: str
+) -> None:
+    """The loss of a step and how far plain descent moves, against numbers from alpha_bar alone.
+
+    With three steps and 96 samples, a second step has drawn every t often enough for importance.
+    """
+    network = Answer(0.3)
+    choices = {"weight": weight, "step_sampler": step_sampler, "target": "eps", "grad_clip": 0.0}
+    trainer = trainer_of(discs, network, num_steps=3, batch_size=96, **choices)
+    trainer.optimizers[:] = [torch.optim.SGD(network.parameters(), lr=0.01)]
+    batches: list[Batch] = []
+    draw = trainer._next_batch
+
+    def recorded() -> Batch:
+        batches.append(draw())
+        return batches[-1]
+
+    monkeypatch.setattr(trainer, "_next_batch", recorded)
+    losses_of_t: dict[int, list[float]] = {1: [], 2: [], 3: []}
+    for _ in range(2):
+        before = network.weight.item()
+        loss = trainer.step().item()
+        x_t, t = (seen.double() for seen in network.seen[-1])
+        eps, factor = batches[-1].eps.double(), batches[-1].factor.double()
+        kept = trainer.schedule.alpha_bar[batches[-1].t].double()
+        snr = kept / (1 - kept)
+        weights = {
+            "none": torch.ones_like(snr),
+            "p2": 1 / (1 + snr),
+            "min_snr": snr.clamp(max=5) / snr,
+            "v": 1 / kept,
+            "x0": 1 / snr,
+        }[weight]
+        if step_sampler == "importance" and losses_of_t[1]:
+            sizes = [math.sqrt(np.square(seen[-10:]).mean()) for seen in losses_of_t.values()]
+            size = torch.tensor(sizes, dtype=torch.float64)
+            p = 0.999 * size / size.sum() + 0.001 / 3
+            expected = 1 / (3 * p[batches[-1].t - 1])
+            torch.testing.assert_close(factor, expected, rtol=1e-4, atol=0.0)
+        else:
+            assert factor.eq(1).all()
+        error = before * x_t - eps
+        each = weights * error.square().flatten(1).mean(1)
+        assert loss == pytest.approx((factor * each).mean().item(), rel=1e-4)
+        slope = (factor * weights * (2 * error * x_t).flatten(1).mean(1)).mean().item()
+        assert network.weight.item() == pytest.approx(before - 0.01 * slope, rel=1e-3, abs=1e-5)
+        for number, value in zip(t.int().tolist(), each.tolist(), strict=True):
+            losses_of_t[number].append(value)
+        assert all(len(seen) >= 10 for seen in losses_of_t.values())
 
 
 def test_v_target_with_v_weight_is_the_squared_error_of_v(discs: Dataset) -> None:
@@ -185,7 +240,7 @@ def test_an_overflow_is_skipped_and_the_scale_halved(
     assert trainer.scaler.get_scale() == scale / 2
     hook.remove()
     trainer.step()
-    assert not same_as(trainer.network, before), "and it goes on"
+    assert not same_as(trainer.network, before), "the next step moves them"
     assert all(p.isfinite().all() for p in trainer.network.parameters())
 
 
