@@ -112,9 +112,9 @@ def epsilon_loss(
 def _one_each(name: str, factors: Tensor, losses: PerSample) -> PerSample:
     """``factors`` in the dtype of ``losses`` (B,); (B, 1) would broadcast to a wrong mean."""
     if factors.shape != losses.shape:
-        came, expected = tuple(factors.shape), tuple(losses.shape)
+        got, expected = tuple(factors.shape), tuple(losses.shape)
         raise InvalidValueError(
-            f"{name} must have shape {expected}, one number per sample; got {came}"
+            f"{name} must have shape {expected}, one number per sample; got {got}"
         )
     return factors.to(losses)
 
@@ -259,7 +259,7 @@ class ImportanceSteps:
         self._seen.copy_(state["seen"])
 
     def _move(self, device: torch.device) -> None:
-        """Keeps the stored losses on ``device``, so that no draw waits for another one."""
+        """Keeps the stored losses on ``device``, so that no draw waits for another device."""
         if self._seen.device.type == device.type and device.index in (
             None,
             self._seen.device.index,

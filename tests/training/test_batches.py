@@ -1,4 +1,4 @@
-"""Batches: which examples a step gets, and what it gets of them."""
+"""Batches: which examples a step gets, and how they reach the device."""
 
 import torch
 from training_cases import CPU
@@ -16,13 +16,11 @@ def test_shuffled_brings_every_number_equally_often() -> None:
     assert not torch.equal(rounds[0], rounds[1])
 
 
-def test_images_read_from_memory_are_the_same_images(
-    discs: Dataset,
-) -> None:
+def test_images_kept_in_memory_are_the_same_images(discs: Dataset) -> None:
     index = torch.tensor([3, 60, 3])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    for home in {device, CPU}:
-        store = batches.DataStore(discs.images, discs.labels, device, home)
+    for kept_on in {device, CPU}:
+        store = batches.DataStore(discs.images, discs.labels, device, kept_on)
         for numbers in (index, index.to(device)):
             x0, labels = store.pick(numbers)
             assert x0.device.type == device.type

@@ -1,4 +1,4 @@
-"""Configs: wrong fields are named, numbers and paths of other kinds are taken."""
+"""Configs: invalid fields are named; strings and NumPy numbers are converted."""
 
 import json
 from pathlib import Path
@@ -54,13 +54,13 @@ from tutorial_lib.training.config import weight_of
         ({"dataset": ""}, "dataset must be a name"),
     ],
 )
-def test_config_names_the_field_that_cannot_be_meant(settings: dict, message: str) -> None:
+def test_config_names_the_invalid_field(settings: dict, message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
         TrainConfig(**{**SETTINGS, **settings})
 
 
 @pytest.mark.plain_errors
-def test_config_takes_words_for_paths_and_numbers_of_numpy() -> None:
+def test_config_converts_strings_to_paths_and_numpy_numbers_to_plain_ones() -> None:
     given = {"steps": np.int64(3), "lr": np.float32(0.5), "warmup": 0, "widths": (np.int32(8),)}
     config = TrainConfig(out="runs/a", root="data", **given)  # type: ignore[arg-type]
     assert (config.out, config.root) == (Path("runs/a"), Path("data"))

@@ -94,6 +94,6 @@ def test_vectors_are_refused_and_missing_gradients_left_out() -> None:
         ({"iterations": 0}, "iterations must be at least 1, got 0"),
     ],
 )
-def test_muon_names_the_argument_that_cannot_be_meant(settings: dict, message: str) -> None:
+def test_muon_names_the_invalid_argument(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Muon([torch.nn.Parameter(torch.ones(2, 2))], **settings)

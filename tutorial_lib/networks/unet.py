@@ -1,8 +1,8 @@
-"""The networks: from a picture with noise and a step number to a guess of what the noise is.
+"""The networks: they take a noisy image and a step number, and predict the noise.
 
-Two of them. ``TwoLevelUNet`` is the least that can be called a U-Net, the place where the lesson
+There are two. ``TwoLevelUNet`` is the smallest network that can be called a U-Net, where the lesson
 starts. ``TinyUNet`` is the one that works. Both are called as ``net(x, t)``, with images
-(B, C, H, W) and step numbers (B,), and answer with a tensor of the images' shape.
+(B, C, H, W) and step numbers (B,), and return a tensor of the shape of the images.
 """
 
 import math
@@ -17,8 +17,8 @@ from tutorial_lib import _validate
 from tutorial_lib._typing import Images, Steps
 from tutorial_lib._validate import InvalidTypeError, InvalidValueError
 
-Condition = Float[Tensor, "batch time_width"]
-"""What a residual block is told beside its input: an embedding of the step (and the class)."""
+TimeEmbedding = Float[Tensor, "batch time_width"]
+"""The second input of a residual block: an embedding of the step (and the class)."""
 
 
 def timestep_embedding(
@@ -101,7 +101,7 @@ class ResBlock(nn.Module):
         self.conv2 = _zeroed(nn.Conv2d(width, width, 3, padding=1))
         self.shortcut = nn.Identity() if in_width == width else nn.Conv2d(in_width, width, 1)
 
-    def forward(self, x: Images, time: Condition) -> Float[Tensor, "batch out height width"]:
+    def forward(self, x: Images, time: TimeEmbedding) -> Float[Tensor, "batch out height width"]:
         """x (B, in_width, H, W) and the step's embedding (B, time_width) to (B, width, H, W)."""
         h = self.conv1(F.silu(self.norm1(x)))
         scale, shift = self.time(time)[:, :, None, None].chunk(2, dim=1)  # (B, width, 1, 1) each
@@ -110,7 +110,7 @@ class ResBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over all positions: here the far corners of an image come to an agreement."""
+    """Self-attention over all positions: here the far corners of an image can agree."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ class Level(nn.Module):
         self.grow = nn.Conv2d(lower, width, 3, padding=1)
         self.up = nn.ModuleList(ResBlock(2 * width, width, time_width) for _ in range(blocks))
 
-    def forward(self, x: Images, time: Condition) -> Images:
+    def forward(self, x: Images, time: TimeEmbedding) -> Images:
         """x (B, width, H, W), H and W even, and (B, time_width) to the shape of x."""
         skips = []
         for block in self.down:
@@ -173,7 +173,7 @@ class Bottom(nn.Module):
         self.attention = Attention(width)
         self.after = nn.ModuleList(ResBlock(width, width, time_width) for _ in range(blocks))
 
-    def forward(self, x: Images, time: Condition) -> Images:
+    def forward(self, x: Images, time: TimeEmbedding) -> Images:
         """x (B, width, H, W) and (B, time_width) to the shape of x."""
         x = self.attention(self.before(x, time))
         for block in self.after:
@@ -209,7 +209,7 @@ class TinyUNet(nn.Module):
             label ``num_classes`` means "no class", which is what guidance trains and asks for.
 
     Raises:
-        TypeError, ValueError: an argument is no whole number or below 1, or ``widths`` is empty.
+        TypeError, ValueError: an argument is not a whole number of 1 or more; ``widths`` is empty.
     """
 
     def __init__(
@@ -250,7 +250,7 @@ class TinyUNet(nn.Module):
         height, width = x.shape[2:]
         x = F.pad(x, (0, -width % multiple, 0, -height % multiple))
         h = self.stem(F.pixel_unshuffle(x, patch))  # (B, C p^2, H/p, W/p) -> (B, w, H/p, W/p)
-        h = self.levels(h, self._condition(t, labels))
+        h = self.levels(h, self._embedding(t, labels))
         h = self.head(F.silu(self.norm(h)))  # (B, C p^2, H/p, W/p)
         return F.pixel_shuffle(h, patch)[:, :, :height, :width]  # (B, C, H, W)
 
@@ -260,8 +260,8 @@ class TinyUNet(nn.Module):
         num_classes = self.config["num_classes"]
         return None if num_classes is None else torch.tensor(num_classes)
 
-    def _condition(self, t: Steps, labels: Steps | None) -> Condition:
-        """What every residual block is told, (B, 4w): the step, and the class if there is one."""
+    def _embedding(self, t: Steps, labels: Steps | None) -> TimeEmbedding:
+        """What every residual block gets, (B, 4w): the step, and the class if there is one."""
         h = timestep_embedding(t, self.time_in.in_features)  # (B, 4w)
         h = self.time_out(F.silu(self.time_in(h)))
         if self.label is not None:
@@ -319,7 +319,7 @@ def _checked_config(
 
 
 def _check_inputs(x: Tensor, t: Tensor, in_channels: int) -> None:
-    """An error that says what came and what was expected, unless x is (B, C, H, W) and t (B,)."""
+    """Raises unless x is (B, C, H, W) with ``in_channels`` channels and t is int64 (B,)."""
     _validate.floating("x", x)
     if x.ndim != 4 or x.shape[1] != in_channels:
         expected = f"(batch, {in_channels}, height, width)"
@@ -328,6 +328,6 @@ def _check_inputs(x: Tensor, t: Tensor, in_channels: int) -> None:
 
 
 def _check_numbers(name: str, numbers: Tensor, *, batch: int, high: int) -> None:
-    """An error unless ``numbers`` is int64 (batch,) with values in 0..high."""
-    if not torch.compiler.is_compiling():  # a look at values would split the compiled graph
+    """Raises unless ``numbers`` is int64 (batch,) with values in 0..high."""
+    if not torch.compiler.is_compiling():  # reading values would split the compiled graph
         _validate.steps(name, numbers, batch=batch, low=0, high=high)

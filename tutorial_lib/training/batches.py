@@ -126,7 +126,7 @@ class DataStore:
 
     Args:
         x: (N, ...).
-        condition: int64 (N, ...); None where nobody asks for it.
+        condition: int64 (N, ...); None for unconditional runs.
         device: where the batches go.
         kept_on: the device that holds the data: ``device`` or the CPU. Indices for ``pick`` should
             be there too; others have to be fetched, which waits.

@@ -1,4 +1,4 @@
-"""The losses of a run: read off the device, checked, shown, timed and written down."""
+"""The losses of a run: read from the device, checked, shown, timed and written to a file."""
 
 import dataclasses
 import json
@@ -26,10 +26,10 @@ class TrainingError(UserError, RuntimeError):
 
 @dataclass
 class Position:
-    """Where the lines of the metrics have got to: what a resumed journal needs besides losses.
+    """How far the lines of the metrics have come: what a resumed journal needs besides losses.
 
     Attributes:
-        logged: the steps that the lines so far are about.
+        logged: the steps that the lines so far cover.
         logged_seconds: the time of the last line, in seconds of training.
         smoothed: the running average of the loss, for the progress bar.
         lr: the learning rate of the last step that was read.
@@ -42,13 +42,13 @@ class Position:
 
 
 class Journal:
-    """The losses of a run: a line of ``metrics.jsonl`` now and then, and a progress bar.
+    """The losses of a run: lines of ``metrics.jsonl`` and a progress bar.
 
     Args:
         folder: of the run.
         batch_size: images in a step.
         log_every: steps between lines.
-        steps: length of the run, for the time left; None where nobody knows.
+        steps: length of the run, for the time left; None where it is not known.
         progress: whether to show the bar.
         tensorboard: whether to write event files for TensorBoard too.
         ranks: of the run; only the first writes and shows.
@@ -135,15 +135,15 @@ class Journal:
 
     @property
     def unread(self) -> int:
-        """How many losses still lie on the device."""
+        """How many losses are still on the device."""
         return len(self._waiting)
 
     def note(self, loss: Tensor, lr: float) -> None:
-        """Takes the loss of one step without looking at it."""
+        """Takes the loss of one step without reading its value."""
         self._waiting.append((loss, lr))
 
     def read(self) -> float:
-        """Looks at the losses noted since the last look; the seconds by which they were there.
+        """Reads the losses noted since the last call; returns the seconds when they had arrived.
 
         Raises:
             TrainingError: one is not finite, or the metrics cannot be written.
@@ -171,14 +171,14 @@ class Journal:
         return seconds
 
     def finish(self) -> float:
-        """Reads what is left and writes the last line, also an early one; see ``read``."""
+        """Reads what is left and writes the last line, even before it is due; see ``read``."""
         seconds = self.read()
         if len(self.losses) > self._position.logged:
             self._write(seconds)
         return seconds
 
     def show_picture(self, name: str, pixels: np.ndarray) -> None:
-        """Hands a picture, uint8 (H, W, 1 or 3), to TensorBoard where that is in use."""
+        """Passes a picture, uint8 (H, W, 1 or 3), to TensorBoard where that is in use."""
         if self._board is not None:
             self._board.add_image(name, pixels, len(self.losses), dataformats="HWC")
 

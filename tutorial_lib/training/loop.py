@@ -1,7 +1,7 @@
 """Training a denoiser: one loop, from a minute on a laptop to a long run on a GPU.
 
-``train(TrainConfig(...))`` reads the data onto the device, trains, and leaves a run folder; what is
-found there, and under which names, is in ``run_folder``.
+``train(TrainConfig(...))`` reads the data onto the device, trains, and leaves a run folder; what it
+holds, and under which names, is in ``run_folder``.
 
 The same config on the same CPU gives the same bits, unless ``max_seconds`` ends the run: then the
 clock decides. That also holds for a run that was stopped, or killed, and resumed. All randomness
@@ -9,8 +9,8 @@ comes from ``seed``; the global random state is the same afterwards as before.
 
 Under ``torchrun`` the same call trains in several processes, see ``hardware.parallel``.
 
-The road of one step: ``TrainConfig`` (``config``) comes to ``train`` here, which builds a
-``Trainer`` (``trainer``) and calls its ``step``; the loss is in ``losses``.
+To follow one training step, read four files: ``TrainConfig`` in ``config``; ``train`` here, which
+builds a ``Trainer`` and calls its ``step``; ``trainer``; and the loss in ``losses``.
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ from tutorial_lib.training.saver import Decode, RunSaver, check_can_draw
 from tutorial_lib.training.trainer import Trainer, new_network
 
 READ_EVERY = 50
-"""Most steps between looks at the losses on an accelerator: each waits for the queue to empty."""
+"""Most steps between reads of the losses on an accelerator: a read waits for its queue to empty."""
 
 Data = Dataset | Tensor | tuple[Tensor, Tensor]
 """What ``train`` takes as data: a ``Dataset``, tensors (N, ...), or those and their conditions."""
@@ -110,8 +110,8 @@ def train(
 
     Raises:
         ValueError: a data set, device or folder that does not exist or cannot be used, a model
-            whose answer does not have the shape of the data, a run to resume that was another one,
-            processes that were asked for different runs.
+            whose answer does not have the shape of the data, a run to resume that was started
+            with other settings or data, processes with different configs or data.
         TrainingError: the loss or a weight is no longer finite.
         CheckpointError: a checkpoint or state cannot be written, or no state can be read.
         Interrupted: the run was asked to stop, and is saved.
@@ -144,7 +144,7 @@ def resume(
     clock: Callable[[], float] = time.perf_counter,
     **changes: Any,
 ) -> Run:
-    """Resumes the run in the folder ``run``, to the bits that it would have had unstopped.
+    """Resumes the run in the folder ``run``, to the same bits as if it had never stopped.
 
     Args:
         run: the folder; its config.json says what was asked for.
@@ -243,5 +243,5 @@ def _check_agreement(config: TrainConfig, data: Examples, ranks: Ranks) -> None:
 
 
 def _read_every(device: torch.device) -> int:
-    """Most steps between looks at the losses. On the CPU a look costs nothing."""
+    """Most steps between two reads of the losses. On the CPU a read costs nothing."""
     return 1 if device.type == "cpu" else READ_EVERY
