@@ -1,4 +1,4 @@
-"""Every benchmark runs, at tiny sizes, and writes what its numbers need beside them."""
+"""Every benchmark runs, at tiny sizes, and writes the conditions beside its numbers."""
 
 import importlib
 import importlib.util
@@ -48,7 +48,7 @@ def run(script: str, out: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("script", KNOWN)
-def test_a_benchmark_runs_and_says_under_which_conditions(script: str, tmp_path: Path):
+def test_a_benchmark_runs_and_states_its_conditions(script: str, tmp_path: Path):
     if script == "train_speed" and MISSING:
         pytest.skip(f"not installed: {', '.join(MISSING)}; pip install -e '.[benchmarks]'")
     done = run(script, tmp_path / "out.json")
@@ -79,7 +79,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
     return importlib.import_module
 
 
-def test_quick_numbers_stay_out_of_the_results(scripts: Callable[[str], Any], tmp_path: Path):
+def test_quick_numbers_are_not_kept_in_the_results(scripts: Callable[[str], Any], tmp_path: Path):
     report = scripts("report")
     parser = report.parser("About.", "growth.py")
     about = {"benchmark": "growth", "device": "cpu (some, 2 cores)"}
@@ -110,7 +110,7 @@ def test_devices_and_checkpoints_have_results_of_their_own(scripts: Callable[[st
     assert names == {f"{stem}{device}.json" for stem in stems for device in ("", "-cuda")}
 
 
-def test_rows_of_another_device_or_checkpoint_are_not_taken_over(
+def test_rows_of_another_device_or_checkpoint_are_not_reused(
     scripts: Callable[[str], Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     quality, path = scripts("quality"), tmp_path / "quality.json"
@@ -179,7 +179,7 @@ def test_training_speeds_are_compared_round_by_round(
 
 
 def test_the_peak_is_that_of_the_process_alone():
-    """On Linux, getrusage also counts what the process that started it held at that moment."""
+    """On Linux, getrusage also counts the memory of the parent process at the start."""
     code = f"import sys; sys.path.insert(0, {str(FOLDER)!r}); import growth; print(growth._peak())"
     peaks, ballast = [], []
     for _ in range(2):
@@ -197,8 +197,8 @@ def test_the_roofline_runs_and_says_what_binds(tmp_path: Path):
     limits, step = result["limits"], result["step"]
     assert step["flops"] > 0
     assert step["bytes"] > 0
-    # How large the shares are hangs on the machine and what else it does: only that they are the
-    # limits' times over the step's is said here.
+    # How large the shares are depends on the machine and its load. That they are the shortest times
+    # over the measured time does not.
     by_matrix = step["flops"] / max(limits["matrix_flops_per_second"].values())
     by_memory = step["bytes"] / limits["bytes_per_second"]
     assert result["shares"]["of_matrix_rate"] == pytest.approx(by_matrix / step["seconds"])

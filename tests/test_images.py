@@ -18,7 +18,7 @@ def test_bytes_round_trip_exactly():
     assert np.array_equal(images.to_bytes(values)[0, :, :, 0], levels[0, 0].numpy())
 
 
-def test_values_outside_are_clamped():
+def test_values_outside_the_range_are_clamped():
     pixels = images.to_bytes(torch.tensor([-3.0, -1.0, 0.001, 7.0]).view(1, 1, 2, 2))
     assert pixels.flatten().tolist() == [0, 0, 128, 255]
 
@@ -38,7 +38,7 @@ def test_a_grid_holds_each_image_in_its_place(channels: int, mode: str):
     assert (pixels[6:, 16:] == images.GAP_GRAY).all()  # the empty sixth place
 
 
-def test_a_grid_is_square_by_default_and_no_wider_than_its_images():
+def test_a_grid_is_square_by_default_and_no_wider_than_needed():
     assert images.to_pil(torch.zeros(9, 1, 8, 8)).size == (28, 28)
     assert images.to_pil(torch.zeros(1, 1, 8, 8)).size == (8, 8)
     assert images.to_pil(torch.zeros(2, 1, 8, 8), 16).size == (18, 8)
@@ -58,7 +58,7 @@ def test_a_saved_grid_is_the_picture(tmp_path: Path):
 
 
 @pytest.mark.plain_errors
-def test_wrong_images_and_places_are_named(tmp_path: Path):
+def test_errors_name_invalid_images_and_paths(tmp_path: Path):
     good = torch.zeros(1, 1, 8, 8)
     for wrong, error, message in (
         (good.int(), TypeError, "images must hold floating-point numbers"),
@@ -78,14 +78,14 @@ def test_wrong_images_and_places_are_named(tmp_path: Path):
         images.save_grid(good, tmp_path / "nowhere" / "grid.png")
 
 
-def test_the_middle_square_is_read(tmp_path: Path):
+def test_read_square_takes_the_middle_of_an_image(tmp_path: Path):
     pixels = np.zeros((10, 30), np.uint8)
     pixels[:, 10:20] = 255
     Image.fromarray(pixels).save(tmp_path / "wide.png")
     assert (images.read_square(tmp_path / "wide.png", 10) == 255).all()
 
 
-def test_cameras_transparency_and_deep_grays_are_understood(tmp_path: Path):
+def test_orientation_transparency_and_16_bit_grays_are_handled(tmp_path: Path):
     turned = Image.new("L", (8, 8))
     turned.paste(255, (0, 0, 8, 4))  # white above black
     exif = turned.getexif()
@@ -102,7 +102,7 @@ def test_cameras_transparency_and_deep_grays_are_understood(tmp_path: Path):
     assert (images.read_square(tmp_path / "deep.png", 8) == 100).all()
 
 
-def test_large_jpegs_keep_their_colours(tmp_path: Path):
+def test_large_jpegs_keep_their_colors(tmp_path: Path):
     Image.new("RGB", (1600, 1200), (200, 100, 50)).save(tmp_path / "large.jpg", quality=95)
     square = images.read_square(tmp_path / "large.jpg", 16).float()
     assert square.shape == (3, 16, 16)
@@ -110,7 +110,7 @@ def test_large_jpegs_keep_their_colours(tmp_path: Path):
 
 
 @pytest.mark.plain_errors
-def test_pixels_without_a_known_range_are_refused(tmp_path: Path):
+def test_pixels_without_a_known_range_are_rejected(tmp_path: Path):
     Image.fromarray(np.zeros((8, 8), np.float32)).save(tmp_path / "float.tiff")
-    with pytest.raises(ValueError, match="pixels of F kind have no known range"):
+    with pytest.raises(ValueError, match="images of mode F have no known range"):
         images.read_square(tmp_path / "float.tiff", 8)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.plain_errors
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3)])
-def test_whole_numbers_come_back_as_plain_ints(value):
+def test_whole_number_returns_a_plain_int(value):
     number = _validate.whole_number("n", value, at_least=3)
     assert type(number) is int
     assert number == 3
@@ -26,12 +26,12 @@ def test_whole_numbers_come_back_as_plain_ints(value):
 @pytest.mark.parametrize(
     "value", [3.0, True, np.bool_(True), "3", None, [3], torch.tensor(3), math.nan, Fraction(3)]
 )
-def test_what_is_no_whole_number_is_refused(value):
+def test_whole_number_rejects_anything_else(value):
     with pytest.raises(TypeError, match=f"^n must be an int, got {type(value).__name__}"):
         _validate.whole_number("n", value, at_least=0)
 
 
-def test_what_is_no_truth_value_is_refused():
+def test_boolean_rejects_anything_else():
     assert _validate.boolean("b", True) is True
     for value in (1, "no", None, np.bool_(True), torch.tensor(True)):
         with pytest.raises(
@@ -40,7 +40,7 @@ def test_what_is_no_truth_value_is_refused():
             _validate.boolean("b", value)
 
 
-def test_what_is_no_text_is_refused():
+def test_text_rejects_anything_else():
     assert _validate.text("s", "") == ""
     for value in (7, None, b"seven", ["s"]):
         with pytest.raises(TypeError, match=f"^s must be a str, got {type(value).__name__}"):
@@ -48,7 +48,7 @@ def test_what_is_no_text_is_refused():
 
 
 @given(st.integers(), st.integers())
-def test_whole_numbers_have_a_floor(value, floor):
+def test_whole_number_has_a_lower_bound(value, floor):
     if value >= floor:
         assert _validate.whole_number("n", value, at_least=floor) == value
     else:
@@ -57,20 +57,20 @@ def test_whole_numbers_have_a_floor(value, floor):
 
 
 @pytest.mark.parametrize("value", [1, 1.0, np.float32(1), np.float64(1), np.int64(1), Fraction(1)])
-def test_numbers_come_back_as_plain_floats(value):
+def test_number_returns_a_plain_float(value):
     number = _validate.number("x", value, low=0.0, high=1.0)
     assert type(number) is float
     assert number == 1.0
 
 
 @pytest.mark.parametrize("value", [True, "1", None, [1.0], 1j, torch.tensor(1.0)])
-def test_what_is_no_number_is_refused(value):
+def test_number_rejects_anything_else(value):
     with pytest.raises(TypeError, match=f"^x must be a number, got {type(value).__name__}"):
         _validate.number("x", value, low=0.0, high=1.0)
 
 
 @given(st.floats(), st.floats(-5, 5), st.floats(0, 5))
-def test_numbers_lie_in_their_span_and_nan_never_does(value, low, width):
+def test_number_has_bounds_and_never_accepts_nan(value, low, width):
     high = low + width
     if low <= value <= high:
         assert _validate.number("x", value, low=low, high=high) == value
@@ -80,13 +80,13 @@ def test_numbers_lie_in_their_span_and_nan_never_does(value, low, width):
 
 
 @pytest.mark.parametrize("value", [math.inf, math.nan, -1.0])
-def test_a_span_without_end_still_wants_a_finite_number(value):
+def test_an_open_range_still_requires_a_finite_number(value):
     with pytest.raises(ValueError, match=r"^x must be finite and at least 0, got "):
         _validate.number("x", value, low=0.0, high=math.inf)
     assert _validate.number("x", 1e300, low=0.0, high=math.inf) == 1e300
 
 
-def test_the_nearest_option_is_offered():
+def test_one_of_suggests_the_nearest_option():
     assert _validate.one_of("kind", "cosine", ["linear", "cosine"]) == "cosine"
     with pytest.raises(ValueError, match="got 'cosin'; did you mean 'cosine'"):
         _validate.one_of("kind", "cosin", ["linear", "cosine"])
@@ -96,7 +96,7 @@ def test_the_nearest_option_is_offered():
         _validate.one_of("kind", ["linear"], ["linear", "cosine"])
 
 
-def test_finite_looks_at_each_number_where_their_sum_overflows():
+def test_finite_checks_each_number_if_their_sum_overflows():
     big = torch.tensor([3e38, 3e38])
     assert _validate.finite("x", big) is big
     half = torch.full((100,), 6e4, dtype=torch.float16)
@@ -108,14 +108,14 @@ def test_finite_looks_at_each_number_where_their_sum_overflows():
     assert _validate.finite("x", torch.zeros(0)).shape == (0,)
 
 
-def test_long_values_are_described_by_their_type():
+def test_describe_leaves_out_long_values():
     assert _validate.describe(3) == "int 3"
     assert _validate.describe("abc") == "str 'abc'"
     assert _validate.describe(list(range(1000))) == "list"
     assert _validate.describe(None) == "NoneType None"
 
 
-def test_an_empty_batch_of_steps_is_fine():
+def test_an_empty_batch_of_steps_is_valid():
     none = torch.zeros(0, dtype=torch.int64)
     assert _validate.steps("t", none, batch=0, low=1, high=5) is none
 
@@ -124,7 +124,7 @@ def test_an_empty_batch_of_steps_is_fine():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_normal_like_is_torch_s_own_draw(dtype):
+def test_normal_like_draws_what_torch_draws(dtype):
     x = torch.zeros(3, 4, dtype=dtype)
     state = torch.get_rng_state()
     drawn = normal_like(x, seeded(1))
@@ -137,7 +137,7 @@ def test_normal_like_is_torch_s_own_draw(dtype):
     assert torch.equal(normal_like(x), expected)
 
 
-def test_normal_like_is_standard_normal_and_draws_each_number_anew():
+def test_normal_like_is_standard_normal_and_draws_different_numbers():
     x = normal_like(torch.zeros(100_000), seeded(1)).double()
     assert abs(x.mean()) < 4.5 / math.sqrt(100_000)
     assert abs(x.var() - 1) < 4.5 * math.sqrt(2 / 100_000)
@@ -145,7 +145,7 @@ def test_normal_like_is_standard_normal_and_draws_each_number_anew():
     assert len(x.unique()) > 90_000
 
 
-def test_uniform_lies_in_0_to_1_and_is_even():
+def test_uniform_is_evenly_spread_over_0_to_1():
     state = torch.get_rng_state()
     u = uniform(100_000, seeded(1))
     assert torch.equal(u, uniform(100_000, seeded(1)))
@@ -156,8 +156,8 @@ def test_uniform_lies_in_0_to_1_and_is_even():
     assert abs(statistic - 19) < 4.5 * math.sqrt(38)
 
 
-def test_mistakes_of_the_caller_are_a_class_of_their_own():
-    """A command line can tell them from bugs, and callers still catch what Python calls them."""
+def test_mistakes_of_the_caller_have_a_class_of_their_own():
+    """A command line can tell them from bugs, and callers can still catch the built-in classes."""
     for raised, builtin in [
         (lambda: _validate.whole_number("n", -1, at_least=0), ValueError),
         (lambda: _validate.one_of("name", "x", ["a"]), ValueError),

@@ -1,4 +1,4 @@
-"""One place for the messages about wrong arguments: what came, what was expected."""
+"""Checks of arguments; each message names the argument, what was expected and what was given."""
 
 import difflib
 import math
@@ -31,7 +31,7 @@ class MissingFileError(FileError, FileNotFoundError):
 
 
 def whole_number(name: str, value: object, *, at_least: int) -> int:
-    """``value`` as an int; TypeError if it is none, ValueError below ``at_least``."""
+    """``value`` as an int; TypeError unless it is one, ValueError below ``at_least``."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):  # NumPy's ints are fine
         raise InvalidTypeError(f"{name} must be an int, got {describe(value)}")
     if value < at_least:
@@ -40,7 +40,7 @@ def whole_number(name: str, value: object, *, at_least: int) -> int:
 
 
 def seed(name: str, value: object) -> int:
-    """``value`` as an int that torch takes for a seed, 0 to 2^63 - 1; else an error."""
+    """``value`` as an int that torch accepts as a seed, 0 to 2^63 - 1; else an error."""
     seed = whole_number(name, value, at_least=0)
     if seed >= 2**63:
         raise InvalidValueError(f"{name} must be below 2^63, got {seed}")
@@ -52,7 +52,7 @@ def number(name: str, value: object, *, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise InvalidTypeError(f"{name} must be a number, got {describe(value)}")
     value = float(value)
-    # NaN compares false with everything, so it is refused too
+    # NaN compares false with everything, so it is rejected too
     if not low <= value <= high or math.isinf(value):
         span = f"finite and at least {low:g}" if math.isinf(high) else f"in [{low:g}, {high:g}]"
         raise InvalidValueError(f"{name} must be {span}, got {value}")
@@ -74,7 +74,7 @@ def text(name: str, value: object) -> str:
 
 
 def one_of(name: str, value: object, options: Iterable[str]) -> str:
-    """``value`` if it is one of ``options``; else a ValueError that says the nearest one."""
+    """``value`` if it is one of ``options``; else a ValueError that suggests the nearest one."""
     options = list(options)
     if isinstance(value, str) and value in options:
         return value
@@ -103,7 +103,7 @@ def batch(name: str, value: object) -> Tensor:
 def finite(name: str, tensor: Tensor) -> Tensor:
     """``tensor`` if no entry is NaN or infinite; else a ValueError.
 
-    Looked at on the CPU only, for the reason given in ``steps``.
+    Checked on the CPU only, for the reason given in ``steps``.
     """
     values = tensor.detach()
     if not seems_finite(values) and not values.isfinite().all():
@@ -112,9 +112,9 @@ def finite(name: str, tensor: Tensor) -> Tensor:
 
 
 def seems_finite(tensor: Tensor) -> bool:
-    """Whether the sum is finite, a quick check; True without a check on other devices than the CPU.
+    """Whether the sum of all entries is finite, a quick check; True on devices other than the CPU.
 
-    The sum is NaN or infinite if an entry is. It may also overflow: then check each entry.
+    The sum is NaN or infinite if an entry is. If it merely overflows, each entry must be checked.
     """
     return tensor.device.type != "cpu" or math.isfinite(tensor.sum().item())
 
@@ -132,20 +132,20 @@ def same_shape(name: str, value: object, like_name: str, like: Tensor) -> Tensor
 
 
 def answer(name: str, value: object, like: Tensor) -> Tensor:
-    """What the callable ``name`` said about ``like``, if it is a tensor of that shape."""
+    """``value``, which ``name`` returned for ``like``, if it is a tensor of that shape."""
     if not isinstance(value, Tensor):
         raise InvalidTypeError(f"{name} must answer with a tensor, got {describe(value)}")
     if value.shape != like.shape:  # broadcasting would give wrong numbers silently
-        came, expected = tuple(value.shape), tuple(like.shape)
-        raise InvalidValueError(f"{name} must answer with the shape of x_t, {expected}; got {came}")
+        got, expected = tuple(value.shape), tuple(like.shape)
+        raise InvalidValueError(f"{name} must answer with the shape of x_t, {expected}; got {got}")
     return value
 
 
 def steps(name: str, t: object, *, batch: int, low: int, high: int) -> Tensor:
     """``t`` if it is int64 of shape (batch,) with values in low..high; else an error.
 
-    Values are looked at on the CPU only: on an accelerator the look would stop the queue at every
-    step of a training run, and indexing there refuses numbers out of range by itself.
+    Values are checked on the CPU only: on an accelerator the check would make every step of a
+    training run wait for the device, and indexing there rejects numbers out of range anyway.
     """
     if not isinstance(t, Tensor):
         one_each = f"one step for each member of the batch, as in torch.full(({batch},), 10)"
@@ -164,7 +164,7 @@ def steps(name: str, t: object, *, batch: int, low: int, high: int) -> Tensor:
 
 
 def describe(value: object) -> str:
-    """A short word for a value in an error message: its type, and itself where that is short."""
+    """A value as an error message names it: its type, and its repr if that is short."""
     text = repr(value)
     kind = type(value).__name__
     return f"{kind} {text}" if len(text) <= 40 else kind

@@ -13,24 +13,24 @@ from torch import Tensor
 from tutorial_lib import _files, _validate
 from tutorial_lib._validate import InvalidValueError
 
-GAP_GRAY = 128  # between the pictures of a grid: seen beside black and beside white
+GAP_GRAY = 128  # between the pictures of a grid: visible beside black and white
 
 
 def to_pil(images: Tensor, columns: int | None = None, *, enlarge: int = 1) -> Image.Image:
-    """A grid of images as one picture, row by row, two pixels of gray between them.
+    """A grid of images as one picture, row by row, with two pixels of gray between them.
 
     Values outside [-1, 1] are clamped.
 
     Args:
         images: (N, C, H, W), values in [-1, 1], C is 1 or 3.
-        columns: images in a row; by default as many as make the grid square.
-        enlarge: each pixel becomes a square with sides of so many pixels.
+        columns: images in a row; by default, as many as make the grid square.
+        enlarge: the side of the square, in pixels, that each pixel becomes.
 
     Returns:
         A gray picture (mode L) for one channel, RGB for three.
 
     Raises:
-        TypeError, ValueError: images of another kind or shape, none at all, or NaN or infinite;
+        TypeError, ValueError: images of another dtype or shape, none at all, or NaN or infinite;
             ``columns`` or ``enlarge`` below 1.
     """
     pixels = to_bytes(images)  # (N, H, W, C)
@@ -60,10 +60,10 @@ def png_bytes(images: Tensor, columns: int | None = None, *, enlarge: int = 1) -
 def save_grid(
     images: Tensor, path: str | os.PathLike, columns: int | None = None, *, enlarge: int = 1
 ) -> None:
-    """Writes the grid of ``to_pil`` as a PNG file, whole or not at all.
+    """Writes the grid of ``to_pil`` as a PNG file, the whole file or nothing.
 
     Raises:
-        TypeError, ValueError: as ``to_pil``; a ``path`` that does not end in .png.
+        TypeError, ValueError: as ``to_pil``; ``path`` does not end in .png.
         OSError: the folder is missing or not writable, or the disk is full.
     """
     path = Path(path)
@@ -76,7 +76,7 @@ def to_bytes(images: Tensor) -> np.ndarray:
     """Images (N, C, H, W) in [-1, 1] as uint8 (N, H, W, C), clamped and rounded to 0..255.
 
     Raises:
-        TypeError, ValueError: images of another kind or shape, none at all, or NaN or infinite.
+        TypeError, ValueError: images of another dtype or shape, none at all, or NaN or infinite.
     """
     images = _validate.floating("images", images).detach()
     if images.ndim != 4 or images.shape[1] not in (1, 3) or not images.numel():
@@ -104,12 +104,10 @@ def read_square(path: str | os.PathLike, size: int) -> Tensor:
             raise other exceptions too.
     """
     with Image.open(path) as file:
-        file.draft(
-            None, (2 * size, 2 * size)
-        )  # lets a large JPEG be read at a fraction of its size
+        file.draft(None, (2 * size, 2 * size))  # reads a large JPEG at a fraction of its size
         image = ImageOps.exif_transpose(file)
     if image.mode in ("I", "F"):
-        raise InvalidValueError(f"pixels of {image.mode} kind have no known range")
+        raise InvalidValueError(f"images of mode {image.mode} have no known range of pixel values")
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
     gray = image.mode in ("1", "L", "LA", "La")

@@ -40,18 +40,18 @@ def test_two_processes_train_as_one(tmp_path: Path, forked: Forked) -> None:
 
     Largest differences seen, weights and losses: 3e-7 and 3e-8 in fp32, 3e-3 and 4e-5 in fp16.
     """
-    came = forked("ranks", tmp_path)
+    found = forked("ranks", tmp_path)
     for name, tolerance in {"muon": 2e-5, "adamw, parts": 2e-5, "fp16, uniform": 2e-2}.items():
-        assert came["differences"][name]["weights"] < tolerance, name
-        assert came["differences"][name]["losses"] < tolerance / 10, name
-        assert came["differences"][name]["same_files"], "one process writes, once"
+        assert found["differences"][name]["weights"] < tolerance, name
+        assert found["differences"][name]["losses"] < tolerance / 10, name
+        assert found["differences"][name]["same_files"], "one process writes, once"
     # asked to stop by SIGTERM, both save and end; resumed, both end with the same bits
-    assert came["stopped"] == [1, 1]
-    assert came["resumed"]
+    assert found["stopped"] == [1, 1]
+    assert found["resumed"]
     assert re.search(
         r"stopped and saved at step \d+ of 40; to resume, in each process: "
         r"training.resume\('.*/parts', data=data, model=model\)",
-        came["log"],
+        found["log"],
     )
 
 
@@ -65,28 +65,28 @@ def test_a_process_that_dies_ends_the_run_with_an_error(tmp_path: Path, forked: 
 
 @needs_fork
 def test_processes_start_from_the_same_state(tmp_path: Path, forked: Forked) -> None:
-    came = forked("begin", tmp_path)
+    found = forked("begin", tmp_path)
     # the networks passed in differ, as do their averages: those of rank 0 count
-    assert came["weights"]["codes"] == [0, 0], came["weights"]["log"]
-    assert came["weights"]["said"][0] == came["weights"]["said"][1]
+    assert found["weights"]["codes"] == [0, 0], found["weights"]["log"]
+    assert found["weights"]["said"][0] == found["weights"]["said"][1]
     # rank 0 finds the newest state damaged: both resume from the one before, at step 8
-    assert came["state"]["codes"] == [0, 0], came["state"]["log"]
-    assert [said.endswith("8, 9, 10, 11, 12, 13]") for said in came["state"]["said"]] == [True] * 2
-    assert "continuing from step-00000008" in came["state"]["log"]
+    assert found["state"]["codes"] == [0, 0], found["state"]["log"]
+    assert [said.endswith("8, 9, 10, 11, 12, 13]") for said in found["state"]["said"]] == [True] * 2
+    assert "continuing from step-00000008" in found["state"]["log"]
     # an error that only rank 0 meets is raised on both, at once
-    assert came["failing"]["codes"] == [1, 1]
-    assert "ValueError: out must be a new or an empty folder" in came["failing"]["log"]
-    assert "ParallelError: the first process of this run has ended: " in came["failing"]["log"]
+    assert found["failing"]["codes"] == [1, 1]
+    assert "ValueError: out must be a new or an empty folder" in found["failing"]["log"]
+    assert "ParallelError: the first process of this run has ended: " in found["failing"]["log"]
     # the images stay where all ranks have room for them
-    assert came["data_device"]["said"] == ["cpu", "cpu"], came["data_device"]["log"]
+    assert found["data_device"]["said"] == ["cpu", "cpu"], found["data_device"]["log"]
     # one downloads, then the other reads; where it cannot, nobody waits
-    assert came["turns"]["said"] == ["['downloaded']", "['read']"], came["turns"]["log"]
-    assert came["turns"]["codes"] == [0, 0]
-    assert came["offline"]["codes"] == [1, 1]
-    assert "FileNotFoundError: mnist: the download failed" in came["offline"]["log"]
-    assert "another process of this run could not read what it needs" in came["offline"]["log"]
-    assert came["agreement"]["codes"] == [1, 1]
-    assert "ValueError: lr, data must be the same in all proc" in came["agreement"]["log"]
+    assert found["turns"]["said"] == ["['downloaded']", "['read']"], found["turns"]["log"]
+    assert found["turns"]["codes"] == [0, 0]
+    assert found["offline"]["codes"] == [1, 1]
+    assert "FileNotFoundError: mnist: the download failed" in found["offline"]["log"]
+    assert "another process of this run could not read what it needs" in found["offline"]["log"]
+    assert found["agreement"]["codes"] == [1, 1]
+    assert "ValueError: lr, data must be the same in all proc" in found["agreement"]["log"]
 
 
 def test_torchrun_from_the_command_line(tmp_path: Path, program: Callable[..., str]) -> None:
