@@ -7,7 +7,8 @@ import torch
 from explorer_cases import SETUP
 
 from tutorial_lib import schedules
-from tutorial_lib.explorers import DenoiserExplorer, _denoiser
+from tutorial_lib.explorers import DenoiserExplorer
+from tutorial_lib.explorers.denoiser import widget as _denoiser
 from tutorial_lib.forward import diffuse, predict_x0
 from tutorial_lib.images import to_bytes
 

@@ -15,8 +15,8 @@ from tutorial_lib.explorers import (
     ReceptiveFieldExplorer,
     TrajectoryExplorer,
 )
-from tutorial_lib.explorers._base import Explorer
-from tutorial_lib.explorers._receptive import receptive_fields
+from tutorial_lib.explorers.receptive.widget import receptive_fields
+from tutorial_lib.explorers.shared.base import Explorer
 from tutorial_lib.images import to_bytes
 from tutorial_lib.networks.unet import TwoLevelUNet, timestep_embedding
 from tutorial_lib.oracles import DatasetOracle

@@ -9,8 +9,8 @@ from explorer_cases import SETUP
 from jupyter_lab import KERNEL, RUN_THE_SECOND_CELL, in_time, painted
 from playwright.sync_api import Locator, Page, expect
 
-from tutorial_lib.explorers import _points
-from tutorial_lib.explorers._base import _module
+from tutorial_lib.explorers.playground import points as _points
+from tutorial_lib.explorers.shared.base import _module
 from tutorial_lib.forward import diffuse
 from tutorial_lib.schedules import linear_schedule
 
@@ -343,7 +343,7 @@ def test_positions_and_shares_are_those_of_torch(open_script, t):
     steps, count = [1000, 980, 500, 36, 0], 50
     states = torch.randint(-9000, 9000, (len(steps), 2 * count), generator=generator)
     points = torch.randint(-9000, 9000, (2 * 30,), generator=generator)
-    page = open_script(_module("playground.js"))
+    page = open_script(_module("playground/widget.js"))
     found = page.evaluate(
         """([steps, states, points, t]) => {
           const out = new Float32Array(states.length / steps.length);
@@ -365,7 +365,7 @@ def test_the_noised_data_are_those_of_the_jump(open_script):
     points = torch.randint(-9000, 9000, (30, 2), generator=torch.Generator().manual_seed(0))
     eps = torch.randn(50, 2, generator=torch.Generator().manual_seed(1))
     schedule = linear_schedule()
-    page = open_script(_module("playground.js"))
+    page = open_script(_module("playground/widget.js"))
     found = page.evaluate(
         """([points, eps, bar]) => [...explorer.noisedPoints(new Float32Array(eps.length),
           Int16Array.from(points), eps, bar)]""",

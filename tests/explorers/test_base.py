@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from tutorial_lib import explorers, schedules
-from tutorial_lib.explorers import _base
+from tutorial_lib.explorers.shared import base as _base
 
 LINEAR = schedules.linear_schedule()
 IMAGES = torch.linspace(-1, 1, 3 * 8 * 8).reshape(3, 1, 8, 8)

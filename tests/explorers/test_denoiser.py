@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from tutorial_lib import schedules
-from tutorial_lib.explorers import DenoiserExplorer, _base, _denoiser
+from tutorial_lib.explorers import DenoiserExplorer
+from tutorial_lib.explorers.denoiser import widget as _denoiser
+from tutorial_lib.explorers.shared import base as _base
 from tutorial_lib.losses import epsilon_losses
 from tutorial_lib.oracles import DatasetOracle, GaussianMixtureOracle
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tutorial_lib.explorers import EmbeddingExplorer
-from tutorial_lib.explorers._embedding import similarities
+from tutorial_lib.explorers.embedding.widget import similarities
 
 
 @pytest.mark.parametrize(("dim", "max_period"), [(4, 10.0), (64, 10000.0), (128, 100000.0)])

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tutorial_lib import schedules
-from tutorial_lib.explorers import GuidanceExplorer, _guidance
+from tutorial_lib.explorers import GuidanceExplorer
+from tutorial_lib.explorers.guidance import widget as _guidance
 from tutorial_lib.guidance import LabelledMixture, guide
 from tutorial_lib.metrics.digit_features import load_digit_classifier, load_digit_reference
 from tutorial_lib.samplers import ddim, evenly_spaced, last

@@ -10,8 +10,10 @@ import torch
 
 from tests.draws import seeded
 from tutorial_lib._random import normal_like
-from tutorial_lib.explorers import _base, _playground, _points
-from tutorial_lib.explorers._playground import PARTICLES, Playground
+from tutorial_lib.explorers.playground import points as _points
+from tutorial_lib.explorers.playground import widget as _playground
+from tutorial_lib.explorers.playground.widget import PARTICLES, Playground
+from tutorial_lib.explorers.shared import base as _base
 from tutorial_lib.forward import diffuse
 from tutorial_lib.losses import epsilon_loss
 from tutorial_lib.oracles import DatasetOracle

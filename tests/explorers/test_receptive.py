@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from tutorial_lib.explorers import ReceptiveFieldExplorer, _base
-from tutorial_lib.explorers._receptive import influence_bytes, receptive_fields
+from tutorial_lib.explorers import ReceptiveFieldExplorer
+from tutorial_lib.explorers.receptive.widget import influence_bytes, receptive_fields
+from tutorial_lib.explorers.shared import base as _base
 from tutorial_lib.networks.unet import TinyUNet, TwoLevelUNet
 
 IMAGE = torch.rand(1, 3, 12, 10, generator=torch.Generator().manual_seed(3)) * 2 - 1

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from tutorial_lib import schedules
 from tutorial_lib.explorers import TrajectoryExplorer
-from tutorial_lib.explorers._trajectory import reached, record, settling
+from tutorial_lib.explorers.trajectory.widget import reached, record, settling
 from tutorial_lib.images import to_bytes
 from tutorial_lib.oracles import DatasetOracle
 from tutorial_lib.samplers import ddim, ddpm, evenly_spaced, last, respace

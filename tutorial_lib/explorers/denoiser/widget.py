@@ -11,7 +11,7 @@ from torch import Tensor
 from tutorial_lib import _validate, plots
 from tutorial_lib._random import normal_like
 from tutorial_lib._typing import EpsModel
-from tutorial_lib.explorers import _base
+from tutorial_lib.explorers.shared import base as _base
 from tutorial_lib.forward import diffuse, predict_x0
 from tutorial_lib.schedules import NoiseSchedule
 
@@ -87,7 +87,7 @@ def spread_steps(num_steps: int, count: int) -> list[int]:
     return (1 + share * (num_steps - 1)).round().long().unique().tolist()
 
 
-class DenoiserExplorer(_base.Explorer, script="denoiser.js"):
+class DenoiserExplorer(_base.Explorer, script="denoiser/widget.js"):
     """What a denoiser says at t: drag t and see x_t, the true eps, eps_hat, the error and x0_hat.
 
     On images these stand side by side; on points in the plane the arrows of eps_hat stand on a

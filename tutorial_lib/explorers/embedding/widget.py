@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from tutorial_lib import _validate, plots
-from tutorial_lib.explorers import _base
+from tutorial_lib.explorers.shared import base as _base
 from tutorial_lib.networks.unet import timestep_embedding
 
 LONGEST = 4000
@@ -24,7 +24,7 @@ def similarities(t: int, num_steps: int, dim: int, max_period: float = 10000.0) 
     return every @ every[t] / (dim / 2)
 
 
-class EmbeddingExplorer(_base.Explorer, script="embedding.js"):
+class EmbeddingExplorer(_base.Explorer, script="embedding/widget.js"):
     """The sinusoidal embedding of a step: drag t, and change the number of hands and their speeds.
 
     Bars show the embedding of t, which is one row of the heat map over all steps; a curve shows

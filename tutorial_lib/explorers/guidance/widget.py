@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from tutorial_lib import _validate, plots
-from tutorial_lib.explorers import _base
+from tutorial_lib.explorers.shared import base as _base
 from tutorial_lib.guidance import LabelledModel, guide
 from tutorial_lib.metrics.digit_features import DigitReference
 from tutorial_lib.samplers import ddim, evenly_spaced, last
@@ -68,7 +68,7 @@ def accuracy_by_class(reads: Tensor, labels: Tensor, classes: Sequence[int]) -> 
     return torch.stack([*(right[labels == label].mean() for label in classes), right.mean()])
 
 
-class GuidanceExplorer(_base.Explorer, script="guidance.js"):
+class GuidanceExplorer(_base.Explorer, script="guidance/widget.js"):
     """What the guidance scale does: choose a class, drag the scale, see samples and two numbers.
 
     The samples stand there in the same noise for each scale. Beside them are the share that a

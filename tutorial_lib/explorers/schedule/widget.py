@@ -9,13 +9,13 @@ from torch import Tensor
 
 from tutorial_lib import _validate, plots, schedules
 from tutorial_lib._random import normal_like
-from tutorial_lib.explorers import _base
+from tutorial_lib.explorers.shared import base as _base
 from tutorial_lib.schedules import NoiseSchedule
 
 FAMILIES = ("linear", "quadratic", "cosine")
 
 
-class ScheduleExplorer(_base.Explorer, script="schedule.js"):
+class ScheduleExplorer(_base.Explorer, script="schedule/widget.js"):
     """What a noise schedule does to one image: drag t, T, the first and the last beta.
 
     Curves of beta, alpha_bar and the signal-to-noise ratio with a marker at t, where the ratio

@@ -23,7 +23,8 @@ from torch import Tensor
 from tutorial_lib import _validate, plots
 from tutorial_lib._random import normal_like
 from tutorial_lib._typing import EpsModel
-from tutorial_lib.explorers import _base, _points
+from tutorial_lib.explorers.playground import points as _points
+from tutorial_lib.explorers.shared import base as _base
 from tutorial_lib.oracles import DatasetOracle
 from tutorial_lib.samplers import ddim, evenly_spaced, last
 from tutorial_lib.schedules import NoiseSchedule, linear_schedule
@@ -103,7 +104,7 @@ def _as_bytes(value: Any, widget: Any) -> bytes:
     return bytes(value)
 
 
-class Playground(_base.Explorer, script="playground.js"):
+class Playground(_base.Explorer, script="playground/widget.js"):
     """Draw points, train a small network on them for some seconds, watch noise flow back to them.
 
     Draw with the mouse, a finger or a pen, or move the cursor with its sliders and press *Add

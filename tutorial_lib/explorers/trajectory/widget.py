@@ -12,7 +12,7 @@ from torch import Tensor
 from tutorial_lib import _validate, plots
 from tutorial_lib._random import normal_like
 from tutorial_lib._typing import EpsModel, Images
-from tutorial_lib.explorers import _base
+from tutorial_lib.explorers.shared import base as _base
 from tutorial_lib.samplers import SampleStep, ddim, ddpm, evenly_spaced, respace
 from tutorial_lib.schedules import NoiseSchedule
 
@@ -58,7 +58,7 @@ def settling(walk: Walk) -> Float[Tensor, " halts"]:
     return (walk.x0_hat - walk.x_t[-1]).square().flatten(1).mean(1).sqrt()
 
 
-class TrajectoryExplorer(_base.Explorer, script="trajectory.js"):
+class TrajectoryExplorer(_base.Explorer, script="trajectory/widget.js"):
     """DDPM and DDIM from the same x_T: drag along their walks and compare.
 
     All walks are walked when the explorer is made; what moves is only the looking. Beside x_t and

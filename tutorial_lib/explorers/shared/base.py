@@ -82,9 +82,8 @@ widget.render({{ model, el: document.getElementById("explorer") }});
 
 
 def _read(script: str) -> str:
-    """A file of the folder js/."""
-    folder = resources.files("tutorial_lib.explorers").joinpath("js")
-    return folder.joinpath(script).read_text(encoding="utf-8")
+    """A file of this package."""
+    return resources.files("tutorial_lib.explorers").joinpath(script).read_text(encoding="utf-8")
 
 
 class Explorer(anywidget.AnyWidget):
@@ -96,7 +95,7 @@ class Explorer(anywidget.AnyWidget):
 
     title: ClassVar[str] = ""
     standalone: ClassVar[bool] = True
-    _css = _read("common.css")
+    _css = _read("shared/stage.css")
 
     def __init_subclass__(cls, script: str | None = None, **options: Any) -> None:
         if script is not None:
@@ -200,7 +199,7 @@ def _replace_those_before(explorer: Explorer) -> None:
 
 def _module(script: str) -> str:
     """The common script and an explorer's own, as one module."""
-    return _read("common.js") + "\n" + _read(script)
+    return _read("shared/stage.js") + "\n" + _read(script)
 
 
 def gray_bytes(images: Tensor) -> bytes:

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from tutorial_lib import _validate, plots
 from tutorial_lib._random import normal_like
-from tutorial_lib.explorers import _base
+from tutorial_lib.explorers.shared import base as _base
 from tutorial_lib.forward import diffuse
 from tutorial_lib.schedules import NoiseSchedule
 
 
-class ForwardExplorer(_base.Explorer, script="forward.js"):
+class ForwardExplorer(_base.Explorer, script="forward/widget.js"):
     """A batch noised at t: drag t and watch its pixels become N(0, 1).
 
     Beside the images stand the histogram of their pixels and the two weights of the jump

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tutorial_lib import _validate, plots
 from tutorial_lib._typing import EpsModel, Images
-from tutorial_lib.explorers import _base
+from tutorial_lib.explorers.shared import base as _base
 
 DECADES = 3
 """Influence is shown from its largest value down to a thousandth of that, as lesson 4 draws it."""
@@ -74,7 +74,7 @@ def influence_bytes(fields: Fields) -> Tensor:
     return torch.where(fields > 0, places.round(), 0.0).to(torch.uint8)
 
 
-class ReceptiveFieldExplorer(_base.Explorer, script="receptive.js"):
+class ReceptiveFieldExplorer(_base.Explorer, script="receptive/widget.js"):
     """Which input pixels reach an output pixel: click one, move its row and column, or play.
 
     Args:

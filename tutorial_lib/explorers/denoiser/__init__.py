@@ -1,0 +1,1 @@
+"""The denoiser explorer of lessons 3 and 5."""

@@ -1,0 +1,1 @@
+"""The embedding explorer of lesson 4."""

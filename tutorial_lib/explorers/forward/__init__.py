@@ -1,0 +1,1 @@
+"""The forward explorer of lesson 2."""

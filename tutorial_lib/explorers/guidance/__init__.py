@@ -1,0 +1,1 @@
+"""The guidance explorer of lesson 8."""

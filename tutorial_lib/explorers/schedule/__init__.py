@@ -1,0 +1,1 @@
+"""The schedule explorer of lesson 1."""

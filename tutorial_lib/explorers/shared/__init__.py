@@ -1,0 +1,1 @@
+"""What all explorers share: the widget, and the script that draws."""

@@ -1,0 +1,1 @@
+"""The trajectory explorer of lesson 6."""
