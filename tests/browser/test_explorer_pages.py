@@ -90,7 +90,7 @@ def test_the_embedding_of_the_script_is_the_librarys(open_script, dim, base):
     got = page.evaluate(
         """([steps, dim, base]) => steps.map((t) => {
           const out = new Float32Array(dim);
-          explorer.embed(out, 0, t, explorer.speeds(dim, base));
+          explorer.embed(out, t, explorer.speeds(dim, base));
           return Array.from(out);
         })""",
         [steps, dim, base],

@@ -9,8 +9,9 @@ from explorer_cases import SETUP
 from jupyter_lab import KERNEL, RUN_THE_SECOND_CELL, in_time, painted
 from playwright.sync_api import Locator, Page, expect
 
+from tutorial_lib import explorers
 from tutorial_lib.explorers.playground import points as _points
-from tutorial_lib.explorers.shared.base import _module
+from tutorial_lib.explorers.shared import wire
 from tutorial_lib.forward import diffuse
 from tutorial_lib.schedules import linear_schedule
 
@@ -343,7 +344,7 @@ def test_positions_and_shares_are_those_of_torch(open_script, t):
     steps, count = [1000, 980, 500, 36, 0], 50
     states = torch.randint(-9000, 9000, (len(steps), 2 * count), generator=generator)
     points = torch.randint(-9000, 9000, (2 * 30,), generator=generator)
-    page = open_script(_module("playground/widget.js"))
+    page = open_script(explorers.Playground._esm)
     found = page.evaluate(
         """([steps, states, points, t]) => {
           const out = new Float32Array(states.length / steps.length);
@@ -353,10 +354,12 @@ def test_positions_and_shares_are_those_of_torch(open_script, t):
         }""",
         [steps, states.flatten().tolist(), points.tolist(), t],
     )
-    wanted = [np.interp(t, steps[::-1], column.tolist()[::-1]) / 4096 for column in states.T]
+    wanted = [
+        np.interp(t, steps[::-1], column.tolist()[::-1]) / wire.EPS_SCALE for column in states.T
+    ]
     np.testing.assert_allclose(found["out"], wanted, atol=1e-5)
     xs = torch.tensor(found["out"]).reshape(-1, 2)
-    share = _points.share_near(xs, points.reshape(-1, 2) / 4096, 0.3)
+    share = _points.share_near(xs, points.reshape(-1, 2) / wire.EPS_SCALE, 0.3)
     assert found["near"] == pytest.approx(share)
     assert 0 < share < 1
 
@@ -365,12 +368,12 @@ def test_the_noised_data_are_those_of_the_jump(open_script):
     points = torch.randint(-9000, 9000, (30, 2), generator=torch.Generator().manual_seed(0))
     eps = torch.randn(50, 2, generator=torch.Generator().manual_seed(1))
     schedule = linear_schedule()
-    page = open_script(_module("playground/widget.js"))
+    page = open_script(explorers.Playground._esm)
     found = page.evaluate(
         """([points, eps, bar]) => [...explorer.noisedPoints(new Float32Array(eps.length),
           Int16Array.from(points), eps, bar)]""",
         [points.flatten().tolist(), eps.flatten().tolist(), float(schedule.alpha_bar[300])],
     )
-    x0 = (points / 4096).repeat(2, 1)[:50]
+    x0 = (points / wire.EPS_SCALE).repeat(2, 1)[:50]
     wanted = diffuse(schedule, x0, torch.full((50,), 300), eps)
     torch.testing.assert_close(torch.tensor(found).reshape(50, 2), wanted, atol=1e-5, rtol=0)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from tutorial_lib import explorers, schedules
-from tutorial_lib.explorers.shared import base as _base
+from tutorial_lib.explorers.shared import base, wire
 
 LINEAR = schedules.linear_schedule()
 IMAGES = torch.linspace(-1, 1, 3 * 8 * 8).reshape(3, 1, 8, 8)
@@ -19,17 +19,17 @@ IMAGES = torch.linspace(-1, 1, 3 * 8 * 8).reshape(3, 1, 8, 8)
 
 def test_bytes_are_within_half_a_gray_level():
     images = torch.rand(2, 3, 5, 5) * 2.4 - 1.2
-    grays = torch.frombuffer(bytearray(_base.gray_bytes(images)), dtype=torch.uint8)
+    grays = torch.frombuffer(bytearray(base.gray_bytes(images)), dtype=torch.uint8)
     error = grays.double().reshape(images.shape) / 127.5 - 1 - images.clamp(-1, 1).double()
     assert error.abs().max() <= 0.5001 / 127.5
 
 
 def test_eps_is_kept_to_an_eighth_of_a_thousandth_and_clipped_at_8():
     eps = torch.cat([torch.randn(10_000), torch.tensor([7.9, -7.9])])
-    kept = torch.frombuffer(bytearray(_base.eps_bytes(eps)), dtype=torch.int16)
-    assert (kept.double() / _base.EPS_SCALE - eps.double()).abs().max() <= 0.5001 / _base.EPS_SCALE
+    kept = torch.frombuffer(bytearray(base.eps_bytes(eps)), dtype=torch.int16)
+    assert (kept.double() / wire.EPS_SCALE - eps.double()).abs().max() <= 0.5001 / wire.EPS_SCALE
     far = torch.frombuffer(
-        bytearray(_base.eps_bytes(torch.tensor([99.0, -99.0]))), dtype=torch.int16
+        bytearray(base.eps_bytes(torch.tensor([99.0, -99.0]))), dtype=torch.int16
     )
     assert far.tolist() == [32767, -32768]
 
@@ -51,7 +51,7 @@ def test_too_much_data_is_refused_and_says_what_to_give():
         ("images", TypeError, "images"),
     ],
 )
-def test_images_that_cannot_be_meant(images, error, words):
+def test_images_that_are_invalid(images, error, words):
     with pytest.raises(error, match=words):
         explorers.ForwardExplorer(images, LINEAR)
 
@@ -66,7 +66,7 @@ def test_images_that_cannot_be_meant(images, error, words):
         ({"a": LINEAR, "b": schedules.cosine_schedule(10)}, ValueError, "same num_steps"),
     ],
 )
-def test_schedules_that_cannot_be_meant(given, error, words):
+def test_schedules_that_are_invalid(given, error, words):
     with pytest.raises(error, match=words):
         explorers.ForwardExplorer(IMAGES, given)
 
@@ -77,7 +77,7 @@ def test_where_no_widget_can_be_a_picture_says_what_to_do():
     assert bundle is not None
     data, metadata = bundle
     assert "application/vnd.jupyter.widget-view+json" in data
-    assert _base.RUN_ME in metadata["image/png"]["alt"]
+    assert base.RUN_ME in metadata["image/png"]["alt"]
     assert "Run this cell in JupyterLab" in data["text/plain"]
     with Image.open(io.BytesIO(base64.b64decode(data["image/png"]))) as picture:
         assert "Run this cell" in picture.info["Description"]
@@ -97,7 +97,7 @@ def test_a_page_holds_everything_and_asks_nobody(tmp_path):
     assert not re.search(r"""(src|href)\s*=\s*["']|https?://""", page)
     state = state_of(page)
     assert state["values"]["t"] == 300
-    assert base64.b64decode(state["bytes"]["x0"]) == _base.gray_bytes(IMAGES)
+    assert base64.b64decode(state["bytes"]["x0"]) == base.gray_bytes(IMAGES)
 
 
 def test_a_page_keeps_names_that_look_like_markup(tmp_path):
@@ -121,7 +121,7 @@ def test_pages_that_cannot_be_written(tmp_path, path, words):
 def test_a_cell_run_again_closes_what_it_made_before(monkeypatch):
     run = {"header": {"msg_id": "1"}, "metadata": {"cellId": "cell-of-this-test"}}
     shell = SimpleNamespace(get_parent=lambda: run)
-    monkeypatch.setattr(_base, "get_ipython", lambda: shell)
+    monkeypatch.setattr(base, "get_ipython", lambda: shell)
     first, second = (explorers.ForwardExplorer(IMAGES, LINEAR) for _ in range(2))
     assert first.comm is not None
     assert second.comm is not None

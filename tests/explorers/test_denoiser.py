@@ -6,7 +6,7 @@ import torch
 from tutorial_lib import schedules
 from tutorial_lib.explorers import DenoiserExplorer
 from tutorial_lib.explorers.denoiser import widget as _denoiser
-from tutorial_lib.explorers.shared import base as _base
+from tutorial_lib.explorers.shared import wire
 from tutorial_lib.losses import epsilon_losses
 from tutorial_lib.oracles import DatasetOracle, GaussianMixtureOracle
 
@@ -66,7 +66,7 @@ def test_the_field_stands_on_a_grid_over_the_data():
     assert grid[1, 1] == grid[0, 1]
     sent = torch.frombuffer(bytearray(explorer.oracle_field), dtype=torch.int16).reshape(2, -1, 2)
     expected = ORACLE(grid, torch.full((len(grid),), 70)).clamp(-8, 8)
-    assert (sent[1] / _base.EPS_SCALE - expected).abs().max() < 2e-4
+    assert (sent[1] / wire.EPS_SCALE - expected).abs().max() < 2e-4
 
 
 def test_steps_lie_closer_where_there_is_less_noise():
@@ -88,7 +88,7 @@ def test_fewer_steps_for_larger_data(data, count):
 def test_it_begins_at_the_nearest_step_that_was_asked_for():
     explorer = DenoiserExplorer(silent, LINEAR, IMAGES, timesteps=[10, 200, 900], t=300)
     assert explorer.place == 1
-    assert "t = 200" in explorer._says()
+    assert "t = 200" in explorer._summary()
 
 
 def test_new_noise_asks_again_and_keeps_the_field():
@@ -114,11 +114,13 @@ def test_the_browser_gets_an_answer(monkeypatch):
     explorer = DenoiserExplorer(model, LINEAR, IMAGES, timesteps=[5, 500])
     monkeypatch.setattr(explorer, "send", answered.append)
     explorer._handle_custom_msg({"kind": "hello"}, [])
-    assert answered == [{"kind": "ready"}]
+    assert answered == [{"kind": "heard"}]
     before = explorer.eps
     explorer._handle_custom_msg({"kind": "noise"}, [])
-    assert answered[1:] == [{"kind": "failed", "why": "RuntimeError: out of memory"}]
+    assert answered[1:] == [{"kind": "failed", "text": "RuntimeError: out of memory"}]
     assert (explorer.eps, explorer.noise) == (before, 0)
+    explorer._handle_custom_msg({"kind": "bye"}, [])
+    assert len(answered) == 2  # nobody is left to be answered
 
 
 def test_the_model_is_asked_once_a_step_without_a_gradient():
@@ -168,7 +170,7 @@ def test_a_still_picture_stands_for_it(data, oracle):
         ({"data": torch.zeros(90, 3, 32, 32)}, ValueError, "fewer timesteps"),
     ],
 )
-def test_what_cannot_be_meant(change, error, words):
+def test_what_is_invalid(change, error, words):
     arguments = {"model": silent, "schedule": LINEAR, "data": IMAGES, **change}
     with pytest.raises(error, match=words):
         DenoiserExplorer(**arguments)

@@ -21,7 +21,7 @@ def test_several_schedules_are_sent_in_their_order():
     sent = torch.frombuffer(bytearray(explorer.alpha_bar), dtype=torch.float64).reshape(2, -1)
     assert torch.equal(sent, torch.stack([LINEAR.alpha_bar, COSINE.alpha_bar]))
     assert (explorer.schedule, explorer.t) == ("b", 7)
-    assert f"{float(COSINE.signal_rate[7]):.3f}" in explorer._says()
+    assert f"{float(COSINE.signal_rate[7]):.3f}" in explorer._summary()
 
 
 def test_the_global_random_state_is_left_alone():
@@ -40,6 +40,6 @@ def test_the_global_random_state_is_left_alone():
         ({"seed": -3}, "seed"),
     ],
 )
-def test_what_cannot_be_meant(arguments, words):
+def test_what_is_invalid(arguments, words):
     with pytest.raises(ValueError, match=words):
         ForwardExplorer(IMAGES, {"linear": LINEAR}, **arguments)

@@ -131,10 +131,10 @@ def test_a_still_picture_stands_for_it():
         ({"per_class": 0}, ValueError, "per_class must"),
         ({"scale": -1}, ValueError, "scale must"),
         ({"class_names": ["a"]}, ValueError, "class_names must name classes 0..2"),
-        ({"reference": load_digit_reference()}, ValueError, "reference is what a judge"),
+        ({"reference": load_digit_reference()}, ValueError, "reference needs a judge"),
     ],
 )
-def test_what_cannot_be_meant(change, error, words):
+def test_what_is_invalid(change, error, words):
     arguments = {"samples": SAMPLES, "labels": LABELS, **change}
     with pytest.raises(error, match=words):
         GuidanceExplorer(arguments.pop("samples"), arguments.pop("labels"), **arguments)

@@ -13,7 +13,7 @@ from tutorial_lib._random import normal_like
 from tutorial_lib.explorers.playground import points as _points
 from tutorial_lib.explorers.playground import widget as _playground
 from tutorial_lib.explorers.playground.widget import PARTICLES, Playground
-from tutorial_lib.explorers.shared import base as _base
+from tutorial_lib.explorers.shared import wire
 from tutorial_lib.forward import diffuse
 from tutorial_lib.losses import epsilon_loss
 from tutorial_lib.oracles import DatasetOracle
@@ -115,7 +115,7 @@ def test_a_walk_is_that_of_the_sampler(walk: str):
     assert [t for t, _ in kept] == sorted({t for t, _ in kept}, reverse=True)
     assert kept[0][0] == 1000
     assert kept[-1][0] == 0
-    assert len(kept) <= _points.MOST_FRAMES
+    assert len(kept) <= _points.MAX_FRAMES
     count = _points.WALKS[walk]
     stream = (
         ddim(model, LINEAR, x_T, evenly_spaced(1000, count))
@@ -155,7 +155,7 @@ class Heard:
     def say(self, kind: str, **wanted) -> None:
         content = {"kind": kind, "view": "one", "walk": "DDIM, 5 steps", "noise": 0}
         content |= {"oracle": False, "seconds": 0.3} | wanted
-        self.playground._hear(None, content, [memoryview(self.playground.drawn)])
+        self.playground._on_message(None, content, [memoryview(self.playground.drawn)])
 
     def kinds(self) -> list[str]:
         return [content["kind"] for content, _ in list(self.messages)]
@@ -189,7 +189,7 @@ def heard():
 def states(message: tuple[dict, list[bytes]]) -> torch.Tensor:
     """The states of a walk as torch reads them, (frames, particles, 2)."""
     whole = np.frombuffer(message[1][0], "<i2").reshape(-1, PARTICLES, 2)
-    return torch.from_numpy(whole.astype(np.float32) / _base.EPS_SCALE)
+    return torch.from_numpy(whole.astype(np.float32) / wire.EPS_SCALE)
 
 
 def test_nothing_is_computed_before_a_press(heard: Heard):
@@ -205,13 +205,13 @@ def test_trains_then_walks_from_the_noise_that_was_asked_for(heard: Heard):
     heard.wait("idle")
     first = dict.fromkeys(heard.kinds())
     assert list(first)[:1] == ["state"]
-    for kind in ("heard", "started", "progress", "trained", "walking", "walk", "idle"):
+    for kind in ("heard", "started", "progress", "trained", "walking", "walked", "idle"):
         assert kind in first
-    network, oracle = heard.of("walk")
+    network, oracle = heard.of("walked")
     assert [network[0]["who"], oracle[0]["who"]] == ["network", "oracle"]
     assert network[0]["steps"] == evenly_spaced(1000, 5)
     begin = normal_like(torch.empty(PARTICLES, 2), seeded(3 + 4 + 2))
-    half = 0.5 / _base.EPS_SCALE + 1e-6
+    half = 0.5 / wire.EPS_SCALE + 1e-6
     playground = heard.playground
     for message, model in (
         (network, playground.model),
@@ -219,7 +219,7 @@ def test_trains_then_walks_from_the_noise_that_was_asked_for(heard: Heard):
     ):
         torch.testing.assert_close(states(message)[0], begin, atol=half, rtol=0)
         wanted = last(ddim(model, LINEAR, begin, evenly_spaced(1000, 5)))
-        wanted = wanted.clamp(-8, 32767 / _base.EPS_SCALE)  # off the picture, no matter how far
+        wanted = wanted.clamp(-8, 32767 / wire.EPS_SCALE)  # off the picture, no matter how far
         torch.testing.assert_close(states(message)[-1], wanted, atol=half, rtol=0)
         assert message[1][1] == playground.drawn
 
@@ -227,7 +227,7 @@ def test_trains_then_walks_from_the_noise_that_was_asked_for(heard: Heard):
 def test_the_exact_oracle_ends_on_the_data(heard: Heard):
     heard.say("walk", walk="DDPM, every step", oracle=True)  # nothing trained, and none needed
     heard.wait("idle")
-    (message,) = heard.of("walk")
+    (message,) = heard.of("walked")
     assert message[0]["who"] == "oracle"
     ends, points = states(message)[-1], heard.playground.points
     far = torch.cdist(ends, points).min(1).values
@@ -245,9 +245,9 @@ def test_the_loss_falls_towards_the_floor(heard: Heard):
     assert (np.diff(pairs[:, 0]) > 0).all()
     assert pairs[-1, 0] <= trained["step"]
     assert trained["floor"] - 0.1 < pairs[-3:, 1].mean() < pairs[0, 1]
-    looks = [buffers[1] for _, buffers in heard.of("progress") if buffers[1]]
-    assert looks
-    assert all(len(look) == 4 * PARTICLES for look in looks)
+    previews = [buffers[1] for _, buffers in heard.of("progress") if buffers[1]]
+    assert previews
+    assert all(len(preview) == 4 * PARTICLES for preview in previews)
     assert not trained["stopped"]
     assert trained["elapsed"] >= 3.0
 
@@ -260,7 +260,7 @@ def test_stop_ends_the_training_and_shows_what_is_learned(heard: Heard):
     trained = heard.of("trained")[0][0]
     assert trained["stopped"]
     assert trained["elapsed"] < 60
-    assert heard.of("walk")
+    assert heard.of("walked")
     heard.say("train")  # a stop is not remembered
     heard.wait("trained", 2)
     assert not heard.of("trained")[1][0]["stopped"]
@@ -275,10 +275,10 @@ def test_a_second_press_trains_anew(heard: Heard):
     heard.wait("idle")
 
 
-def test_a_new_wish_takes_the_place_of_the_old(heard: Heard, monkeypatch):
+def test_a_new_request_replaces_the_old(heard: Heard, monkeypatch):
     new, frames = threading.Event(), _points.frames
 
-    def waiting(*args):  # the first walk is under way when the new wish comes
+    def waiting(*args):  # the first walk is under way when the new request comes
         for frame in frames(*args):
             yield frame
             assert new.wait(PATIENCE)
@@ -289,7 +289,7 @@ def test_a_new_wish_takes_the_place_of_the_old(heard: Heard, monkeypatch):
     heard.say("walk", walk="DDIM, 10 steps", oracle=True, noise=2)
     new.set()
     heard.wait("idle")
-    assert [message[0]["walk"] for message in heard.of("walk")] == ["DDIM, 10 steps"]
+    assert [message[0]["walk"] for message in heard.of("walked")] == ["DDIM, 10 steps"]
 
 
 def test_what_is_shown_already_is_not_computed_again(heard: Heard):
@@ -297,10 +297,10 @@ def test_what_is_shown_already_is_not_computed_again(heard: Heard):
     heard.wait("idle")
     heard.say("walk", oracle=True)
     heard.wait("idle", 2)
-    assert len(heard.of("walk")) == 1
+    assert len(heard.of("walked")) == 1
 
 
-def test_a_view_that_comes_late_is_told_all(heard: Heard):
+def test_a_late_view_gets_everything(heard: Heard):
     heard.say("train", oracle=True)
     heard.wait("idle")
     count = sum(len(buffers[0]) for _, buffers in heard.of("progress"))
@@ -332,13 +332,13 @@ def test_the_last_view_ends_the_work(heard: Heard):
 @pytest.mark.parametrize("ended", [False, True])
 def test_a_press_right_after_the_last_view_is_not_lost(heard: Heard, monkeypatch, ended: bool):
     """Whether the old thread still works when the press comes, or has ended just before."""
-    pressed, tell = threading.Event(), heard.playground._tell_progress
+    pressed, report = threading.Event(), heard.playground._report_progress
 
-    def waiting(course):
-        tell(course)
-        assert ended or course.seconds < 1 or pressed.wait(PATIENCE)
+    def waiting(training):
+        report(training)
+        assert ended or training.seconds < 1 or pressed.wait(PATIENCE)
 
-    monkeypatch.setattr(heard.playground, "_tell_progress", waiting)
+    monkeypatch.setattr(heard.playground, "_report_progress", waiting)
     heard.say("train", seconds=60.0)
     heard.wait("progress")
     (old,) = threads()
@@ -374,7 +374,7 @@ def test_two_playgrounds_train_beside_each_other(heard: Heard):
     assert len(other.playground.model.time) == 201
 
 
-def test_a_failure_is_told_and_the_next_press_works(heard: Heard, monkeypatch):
+def test_a_failure_is_reported_and_the_next_press_works(heard: Heard, monkeypatch):
     with monkeypatch.context() as broken:
         broken.setattr(_points, "floor", lambda *_: 1 / 0)
         heard.say("train")
@@ -399,10 +399,10 @@ def test_a_failure_is_told_and_the_next_press_works(heard: Heard, monkeypatch):
     ],
 )
 @pytest.mark.plain_errors
-def test_a_wrong_message_is_refused_in_words(heard: Heard, wanted, points, message):
+def test_an_invalid_message_is_refused_with_a_reason(heard: Heard, wanted, points, message):
     content = {"kind": "train", "walk": "DDIM, 5 steps", "noise": 0, "seconds": 0.2, "oracle": True}
     sent = heard.playground.drawn if points is None else points
-    heard.playground._hear(None, content | wanted, [memoryview(sent)])
+    heard.playground._on_message(None, content | wanted, [memoryview(sent)])
     assert heard.kinds()[-1] == "refused"
     assert re.search(message, heard.messages[-1][0]["text"])
     assert not threads()
@@ -416,7 +416,7 @@ def test_a_trained_network_walks_also_when_the_points_are_gone(heard: Heard):
         heard.say("walk", noise=len(points) + 1, oracle=True)
         heard.wait("idle", 2 + len(points) // 4)
     assert not heard.of("refused")
-    assert [content["who"] for content, _ in heard.of("walk")] == ["network"] * 3
+    assert [content["who"] for content, _ in heard.of("walked")] == ["network"] * 3
 
 
 # The widget.
@@ -438,7 +438,7 @@ def test_more_or_less_than_points_cannot_be_drawn(wrong: bytes):
         playground.drawn = wrong
 
 
-def test_its_state_is_small_and_it_says_what_it_is():
+def test_its_state_is_small_and_its_text_describes_it():
     playground = Playground()
     size = sum(len(v) for k in playground.keys if isinstance(v := getattr(playground, k), bytes))
     assert size < 50_000

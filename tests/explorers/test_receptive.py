@@ -6,7 +6,7 @@ from torch import nn
 
 from tutorial_lib.explorers import ReceptiveFieldExplorer
 from tutorial_lib.explorers.receptive.widget import influence_bytes, receptive_fields
-from tutorial_lib.explorers.shared import base as _base
+from tutorial_lib.explorers.shared import base
 from tutorial_lib.networks.unet import TinyUNet, TwoLevelUNet
 
 IMAGE = torch.rand(1, 3, 12, 10, generator=torch.Generator().manual_seed(3)) * 2 - 1
@@ -99,7 +99,7 @@ def test_gradients_are_taken_also_where_they_are_off(mode):
 @pytest.mark.plain_errors
 def test_too_large_an_image_is_refused_with_the_largest_size():
     side = 28
-    assert 2 * side**4 <= _base.MAX_BYTES < 2 * (side + 1) ** 4
+    assert 2 * side**4 <= base.MAX_BYTES < 2 * (side + 1) ** 4
     message = "at most about 28 x 28 pixels for 2 models"
     with pytest.raises(ValueError, match=message):
         ReceptiveFieldExplorer({"a": Neighbors(), "b": Neighbors()}, torch.zeros(1, 29, 29))

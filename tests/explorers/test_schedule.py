@@ -30,7 +30,7 @@ def test_a_schedule_of_ones_own_travels_in_full_precision():
     sent = torch.frombuffer(bytearray(explorer.own), dtype=torch.float64)
     assert torch.equal(sent, mine.alpha_bar)
     assert explorer.schedule() is not None
-    assert "mine schedule of 300 steps" in explorer._says()
+    assert "mine schedule of 300 steps" in explorer._summary()
 
 
 @pytest.mark.plain_errors
@@ -47,10 +47,14 @@ def test_a_schedule_of_ones_own_travels_in_full_precision():
         ({"beta_end": 0.9}, ValueError, "beta_end"),
         ({"beta_start": float("nan")}, ValueError, "beta_start"),
         ({"seed": -1}, ValueError, "seed"),
-        ({"schedules": {"cosine": schedules.cosine_schedule()}}, ValueError, "names of their own"),
+        (
+            {"schedules": {"cosine": schedules.cosine_schedule()}},
+            ValueError,
+            "the name of a family",
+        ),
     ],
 )
-def test_what_cannot_be_meant(arguments, error, words):
+def test_what_is_invalid(arguments, error, words):
     with pytest.raises(error, match=words):
         ScheduleExplorer(**{"image": IMAGE, **arguments})
 

@@ -1,40 +1,106 @@
 // Denoiser explorer: what a model said about noised data at the steps where it was asked.
 
-const EPS_SENT = 4; // a byte of eps_hat stands for -4 to 4
-const EPS_SHOWN = 3; // noise is drawn from black at -3 to white at 3
+/** @import { Chart, Context } from "../shared/chart.js" */
+/** @import { Numbers, Theme, View } from "../shared/types" */
+/** @import { DenoiserExplorerTraits } from "../shared/traits" */
+
+import { Kernel } from "../shared/kernel.js";
+import { clamp, fromByte, largest, short, typedArray } from "../shared/numbers.js";
+import { element, paintImage } from "../shared/pixels.js";
+import { Stage } from "../shared/stage.js";
+import { ARROWS, ASK, EPS_RANGE, EPS_SCALE, EPS_SHOWN, TELL, TITLES } from "../shared/wire.js";
+
 const LONGEST = 1.25; // of an arrow, in distances between arrows
 const LINES = 100; // from the true noise to the guess, at most
-const PATIENCE = 1000; // ms until it is said that the kernel does not answer
+const MANY = 400; // points that are drawn smaller
 
-/** eps_hat from its byte. */
-const epsFromByte = (byte) => (byte / 127.5 - 1) * EPS_SENT;
+/**
+ * What is shown: bytes and int16 as they came. `eps_hat` holds bytes for images, int16 for points;
+ * `x0_hat` and `each` are empty for points.
+ * @typedef {object} Data
+ * @property {Numbers} x0
+ * @property {Numbers} eps
+ * @property {Numbers} eps_hat
+ * @property {Numbers} x0_hat
+ * @property {Numbers} each the loss of each image at each step
+ * @property {Float32Array} losses the mean loss at each step
+ * @property {Float32Array} floors the same of the oracle
+ */
 
-/** What picture `which` shows at value `p`, from -1 (black) to 1 (white); see `pictures`. */
-function pictureValue(which, data, from, p) {
-  const eps = data.eps[p] / 4096;
+/**
+ * What is needed to show the data at a step.
+ * @typedef {object} Kit
+ * @property {Stage<DenoiserExplorerTraits>} stage
+ * @property {Data} data
+ * @property {boolean} fresh whether the data are new since the last painting
+ * @property {number[]} steps
+ * @property {number[]} shape of one image or point
+ * @property {number} count how many there are
+ * @property {number} all numbers in all of them
+ * @property {boolean} compared whether there is an oracle
+ * @property {() => number} at which of the steps is shown
+ * @property {() => number} one which image or point is chosen
+ * @property {() => [number, number]} rates of signal and noise
+ * @property {() => string} ofThePoint what is said about the chosen point
+ */
+
+/**
+ * eps_hat from its byte.
+ * @param {number} byte
+ */
+export const epsFromByte = (byte) => fromByte(byte) * EPS_RANGE;
+
+/**
+ * What picture `which` shows at value `p`, from -1 (black) to 1 (white); see `PICTURES`.
+ * @param {string} which
+ * @param {{ x0: Numbers, eps: Numbers, eps_hat: Numbers, x0_hat: Numbers }} data
+ * @param {[number, number]} rates of signal and noise
+ * @param {number} from where the answers at this step begin
+ * @param {number} p
+ */
+export function pictureValue(which, data, [signal, noise], from, p) {
+  const eps = data.eps[p] / EPS_SCALE;
   switch (which) {
-    case "x_t": return data.signal * (data.x0[p] / 127.5 - 1) + data.noise * eps;
-    case "eps": return eps / EPS_SHOWN;
-    case "eps_hat": return epsFromByte(data.eps_hat[from + p]) / EPS_SHOWN;
-    case "error": return (epsFromByte(data.eps_hat[from + p]) - eps) / EPS_SHOWN;
-    default: return data.x0_hat[from + p] / 127.5 - 1;
+    case "x_t":
+      return signal * fromByte(data.x0[p]) + noise * eps;
+    case "eps":
+      return eps / EPS_SHOWN;
+    case "eps_hat":
+      return epsFromByte(data.eps_hat[from + p]) / EPS_SHOWN;
+    case "error":
+      return (epsFromByte(data.eps_hat[from + p]) - eps) / EPS_SHOWN;
+    default:
+      return fromByte(data.x0_hat[from + p]);
   }
 }
 
-/** Points in the plane at one step: x_t and x0_hat, each [x, y, x, y, ...]. */
-function pointsAt(x0, eps, epsHat, from, signal, noise) {
-  const x_t = new Float32Array(x0.length), x0_hat = new Float32Array(x0.length);
+/**
+ * Points in the plane at one step: x_t and x0_hat, each [x, y, x, y, ...].
+ * @param {Numbers} x0
+ * @param {Numbers} eps int16
+ * @param {Numbers} epsHat int16
+ * @param {number} from where the answers at this step begin
+ * @param {number} signal
+ * @param {number} noise
+ */
+export function pointsAt(x0, eps, epsHat, from, signal, noise) {
+  const x_t = new Float32Array(x0.length);
+  const x0_hat = new Float32Array(x0.length);
   for (let p = 0; p < x0.length; p++) {
-    x_t[p] = signal * x0[p] + (noise * eps[p]) / 4096;
-    x0_hat[p] = (x_t[p] - (noise * epsHat[from + p]) / 4096) / signal;
+    x_t[p] = signal * x0[p] + (noise * eps[p]) / EPS_SCALE;
+    x0_hat[p] = (x_t[p] - (noise * epsHat[from + p]) / EPS_SCALE) / signal;
   }
   return { x_t, x0_hat };
 }
 
-/** The middles of the squares where arrows stand, [x, y, x, y, ...], row by row from below. */
-function gridOfPoints(reach, count) {
+/**
+ * The middles of the squares where arrows stand, [x, y, x, y, ...], row by row from below.
+ * @param {number} reach
+ * @param {number} count squares along each axis
+ */
+export function gridOfPoints(reach, count) {
   const found = new Float64Array(2 * count * count);
-  const middle = (i) => (((i + 0.5) / count) * 2 - 1) * reach;
+  const middle = (/** @type {number} */ i) => (((i + 0.5) / count) * 2 - 1) * reach;
   for (let p = 0; p < count * count; p++) {
     found[2 * p] = middle(p % count);
     found[2 * p + 1] = middle(Math.floor(p / count));
@@ -42,129 +108,202 @@ function gridOfPoints(reach, count) {
   return found;
 }
 
-/** Low and high end of a logarithmic axis for numbers above 0, as powers of ten; at most 6 apart. */
-function decades(...curves) {
+/**
+ * Low and high end of a logarithmic axis for numbers above 0, as powers of ten; at most 6 apart.
+ * @param {...Iterable<number>} curves
+ */
+export function decades(...curves) {
   const all = curves.flatMap((curve) => [...curve]).filter((v) => v > 0);
   const high = Math.min(4, Math.ceil(Math.log10(Math.max(1, ...all)) - 1e-9));
   const low = Math.min(-1, Math.floor(Math.log10(Math.min(1, ...all)) + 1e-9));
   return [Math.max(high - 6, low), high];
 }
 
-function render({ model, el }) {
-  const stage = new Stage({ model, el }, "Denoiser explorer");
-  const [count, ...shape] = model.get("shape"), images = shape.length === 3;
-  const steps = model.get("timesteps"), T = model.get("num_steps"), last = steps.length - 1;
-  const bars = numbers(model, "alpha_bar", Float64Array);
-  const size = shape.reduce((x, y) => x * y, 1), all = count * size;
-  const x0 = images ? numbers(model, "x0", Uint8Array) : numbers(model, "x0", Float32Array);
-  const data = { x0 };
-  let drawn = -1;
+/** @param {View<DenoiserExplorerTraits>} view */
+export function render({ model, el }) {
+  const stage = new Stage({ model, el }, TITLES.denoiser);
+  const [count, ...shape] = model.get("shape");
+  const images = shape.length === 3;
+  const steps = model.get("timesteps");
+  const T = model.get("num_steps");
+  const last = steps.length - 1;
+  const bars = typedArray(model, "alpha_bar", Float64Array);
+  const all = count * shape.reduce((x, y) => x * y, 1);
+  const compared = model.get("floors").byteLength > 0;
 
-  stage.slider({ label: "timestep t", name: "place", min: 0, max: last, wide: true,
-    says: () => String(steps[at()]), reads: () => sentence() });
+  stage.slider({
+    label: "timestep t",
+    name: "place",
+    min: 0,
+    max: last,
+    wide: true,
+    text: () => String(steps[at()]),
+    spoken: () => sentence(),
+  });
   stage.play({ name: "place", range: () => [0, last] });
   const row = stage.row();
   if (images && count > 1) {
-    const everyone = Array.from({ length: count }, (_, i) => [i, `image ${i + 1}`]);
-    stage.choice({ label: "show", name: "chosen", options: everyone, place: row });
+    /** @type {[number, string][]} */
+    const each = Array.from({ length: count }, (_, i) => [i, `image ${i + 1}`]);
+    stage.choice({ label: "show", name: "chosen", options: each, place: row });
   } else if (count > 1) {
-    stage.slider({ label: "point", name: "chosen", min: 0, max: count - 1, place: row,
-      says: (i) => String(i + 1), reads: () => ofThePoint() });
+    stage.slider({
+      label: "point",
+      name: "chosen",
+      min: 0,
+      max: count - 1,
+      place: row,
+      text: (i) => String(i + 1),
+      spoken: () => ofThePoint(),
+    });
   }
-  const compared = model.get("floors").byteLength > 0;
   if (!images && compared) {
-    stage.choice({ label: "arrows", name: "arrows", place: row, options: [["both",
-      "model over oracle"], ["model", "model"], ["oracle", "oracle"],
-    ["error", "model − oracle"]] });
+    stage.choice({
+      label: "arrows",
+      name: "arrows",
+      place: row,
+      options: [
+        [ARROWS.BOTH, "model over oracle"],
+        [ARROWS.MODEL, "model"],
+        [ARROWS.ORACLE, "oracle"],
+        [ARROWS.ERROR, "model − oracle"],
+      ],
+    });
   }
   if (model.widget_manager) noiseButton(stage, row); // a page of its own has no kernel to ask
   const say = stage.line();
 
   const at = () => clamp(stage.get("place"), 0, last);
   const one = () => clamp(stage.get("chosen"), 0, count - 1);
+  /** @returns {[number, number]} */
   const rates = () => [Math.sqrt(bars[at()]), Math.sqrt(1 - bars[at()])];
   function sentence() {
-    if (!data.losses) return "";
-    const [signal, noise] = rates(), k = at();
-    const mine = data.each ? `loss of this image ${short(data.each[k * count + one()])}, ` : "";
-    const floor = compared ? `, oracle ${short(data.floors[k])}` : "";
-    const mean = images && count === 1 ? "" : `, ${mine}mean loss ${short(data.losses[k])}`;
-    return `t = ${steps[k]} of ${T}: signal ${signal.toFixed(3)}, noise ${noise.toFixed(3)}` +
-      `${mean || `, loss ${short(data.losses[k])}`}${floor}`;
+    const { losses, floors, each } = kit.data;
+    const [signal, noise] = rates();
+    const k = at();
+    const mine = images ? `loss of this image ${short(each[k * count + one()])}, ` : "";
+    const mean = `${mine}mean loss ${short(losses[k])}`;
+    const loss = images && count === 1 ? `loss ${short(losses[k])}` : mean;
+    return (
+      `t = ${steps[k]} of ${T}: signal ${signal.toFixed(3)}, noise ${noise.toFixed(3)}, ` +
+      `${loss}${compared ? `, oracle ${short(floors[k])}` : ""}`
+    );
   }
   function ofThePoint() {
-    if (!data.losses) return "";
-    const p = 2 * one(), from = at() * all;
-    const pair = (v, i) => `(${(v[i] / 4096).toFixed(2)}, ${(v[i + 1] / 4096).toFixed(2)})`;
-    return `point ${one() + 1}: ε ${pair(data.eps, p)}, ε̂ ${pair(data.eps_hat, from + p)}`;
+    const { eps, eps_hat } = kit.data;
+    const p = 2 * one();
+    const number = (/** @type {number} */ value) => (value / EPS_SCALE).toFixed(2);
+    const pair = (/** @type {Numbers} */ v, /** @type {number} */ i) =>
+      `(${number(v[i])}, ${number(v[i + 1])})`;
+    return `point ${one() + 1}: ε ${pair(eps, p)}, ε̂ ${pair(eps_hat, at() * all + p)}`;
   }
-  const kit = { stage, model, data, steps, at, one, rates, count, shape, all, compared, ofThePoint };
-  const paintData = images ? imagesOf(kit) : pointsOf(kit);
+  const x0 = images ? typedArray(model, "x0", Uint8Array) : typedArray(model, "x0", Float32Array);
+  /** @returns {Data} */
+  const read = () => ({
+    x0,
+    eps: typedArray(model, "eps", Int16Array),
+    eps_hat: images
+      ? typedArray(model, "eps_hat", Uint8Array)
+      : typedArray(model, "eps_hat", Int16Array),
+    x0_hat: typedArray(model, "x0_hat", Uint8Array),
+    each: typedArray(model, "each", Float32Array),
+    losses: typedArray(model, "losses", Float32Array),
+    floors: typedArray(model, "floors", Float32Array),
+  });
+  /** @type {Kit} */
+  const kit = {
+    stage,
+    data: read(),
+    fresh: true,
+    steps,
+    shape,
+    count,
+    all,
+    compared,
+    at,
+    one,
+    rates,
+    ofThePoint,
+  };
+  const paintData = images ? imagesOf(kit) : pointsOf(kit, model);
 
-  stage.refreshers.unshift(() => {
+  let drawn = stage.get("noise");
+  stage.computesFirst(() => {
     if (stage.get("noise") === drawn) return;
     drawn = stage.get("noise");
-    data.eps = numbers(model, "eps", Int16Array);
-    data.eps_hat = numbers(model, "eps_hat", images ? Uint8Array : Int16Array);
-    if (images) {
-      data.x0_hat = numbers(model, "x0_hat", Uint8Array);
-      data.each = numbers(model, "each", Float32Array);
-    }
-    data.losses = numbers(model, "losses", Float32Array);
-    data.floors = numbers(model, "floors", Float32Array);
-    data.fresh = true;
+    kit.data = read();
+    kit.fresh = true;
   });
-  stage.paints(["place", "chosen", "arrows", "noise"], (anew) => {
-    const said = sentence();
-    say(images ? said : `${said}; ${ofThePoint()}`);
-    paintData(anew, said);
-    data.fresh = false;
+  stage.paints(["place", "chosen", "arrows", "noise"], (full) => {
+    const text = sentence();
+    say(images ? text : `${text}; ${ofThePoint()}`);
+    paintData(full, text);
+    kit.fresh = false;
   });
   return () => stage.end();
 }
 
-/** The loss at every step that was asked for, with a marker at t; logarithmic for images. */
-function lossChart({ stage, data, steps, at, compared, shape }, size) {
-  const last = steps.length - 1, places = Float64Array.from(steps, (_, k) => k);
-  const marks = [0, 0.2, 0.4, 0.6, 0.8, 1].map((share) => Math.round(share * last));
-  const powers = shape.length === 3; // the loss of images spans decades
-  const chart = stage.chart({ ...size, x: [0, last], y: [0, 1], xLabel: "t",
-    xTicks: [...new Set(marks)].map((k) => [k, String(steps[k])]), margins: [8, 14, 34, 46],
-    caption: "loss: mean of (ε̂ − ε)², 1 for a model that always says 0" });
-  const height = (values) => Float64Array.from(values, (v) => (powers ? Math.log10(v || 1e-12) : v));
-  const scale = () => {
+/**
+ * The loss at every step that was asked for, with a marker at t; logarithmic for images.
+ * @param {Kit} kit
+ * @param {{ width: number, height: number, place: HTMLElement }} size
+ */
+function lossChart(kit, size) {
+  const { stage, steps, at, compared } = kit;
+  const last = steps.length - 1;
+  const places = Float64Array.from(steps, (_, k) => k);
+  const marks = new Set([0, 0.2, 0.4, 0.6, 0.8, 1].map((share) => Math.round(share * last)));
+  const powers = kit.shape.length === 3; // the loss of images spans decades
+  const chart = stage.chart({
+    ...size,
+    x: [0, last],
+    y: [0, 1],
+    xLabel: "t",
+    xTicks: [...marks].map((k) => [k, String(steps[k])]),
+    margins: [8, 14, 34, 46],
+    caption: "loss: mean of (ε̂ − ε)², 1 for a model that always says 0",
+  });
+  const heights = (/** @type {Float32Array} */ values) =>
+    Float64Array.from(values, (v) => (powers ? Math.log10(v || 1e-12) : v));
+  function scale() {
+    const { losses, floors } = kit.data;
     if (!powers) {
-      const top = Math.max(...data.losses, ...data.floors) * 1.05;
-      chart.y = [0, [1.2, 1.6, 2].find((v) => v >= top) ?? 2];
+      const top = largest([...losses, ...floors]) * 1.05;
+      chart.y = [0, [1.2, 1.6].find((v) => v >= top) ?? 2];
       chart.yTicks = chart.y[1] < 2 ? [0, 0.5, 1, 1.5].filter((v) => v < chart.y[1]) : [0, 1, 2];
       return;
     }
-    chart.y = decades(data.losses, data.floors);
-    chart.yTicks = Array.from({ length: chart.y[1] - chart.y[0] + 1 }, (_, i) => chart.y[0] + i)
-      .map((e) => [e, Math.abs(e) > 3 ? `1e${e}` : String(+(10 ** e).toFixed(3))]);
-  };
-  let losses, floors;
-  return (anew, said) => {
-    if (data.fresh || !losses) {
+    const [low, high] = decades(losses, floors);
+    chart.y = [low, high];
+    chart.yTicks = Array.from({ length: high - low + 1 }, (_, i) => {
+      const e = low + i;
+      return [e, Math.abs(e) > 3 ? `1e${e}` : String(+(10 ** e).toFixed(3))];
+    });
+  }
+  let losses = new Float64Array(0);
+  let floors = losses;
+  return (/** @type {boolean} */ full, /** @type {string} */ text) => {
+    if (kit.fresh) {
       scale();
-      losses = height(data.losses);
-      floors = height(data.floors);
-      chart.still = (context) => {
+      losses = heights(kit.data.losses);
+      floors = heights(kit.data.floors);
+      chart.background = (context) => {
         if (compared) chart.curve(context, places, floors, 1);
         chart.curve(context, places, losses, 0);
-        const k = Math.round(0.15 * last), j = Math.round(0.2 * last);
+        const k = Math.round(0.15 * last);
+        const j = Math.round(0.2 * last);
         chart.label(context, "model", k, losses[k], 0, { dx: 0, dy: -13 });
         if (compared) chart.label(context, "oracle (dashed)", j, floors[j], 1, { dx: -80, dy: 17 });
       };
-      chart.fresh();
+      chart.invalidate();
     }
-    chart.frame(anew, (context) => {
+    chart.frame(full, (context) => {
       chart.marker(context, at());
       if (compared) chart.dot(context, at(), floors[at()], 1, 3.5);
       chart.dot(context, at(), losses[at()], 0);
     });
     const axis = powers ? " on a logarithmic axis" : "";
-    chart.describe(`Loss over t${axis}${compared ? ", of model and oracle" : ""}. ${said}`);
+    chart.describe(`Loss over t${axis}${compared ? ", of model and oracle" : ""}. ${text}`);
   };
 }
 
@@ -176,101 +315,173 @@ const PICTURES = [
   ["x0_hat", "x̂₀: the image it means"],
 ];
 
+/**
+ * Shows images; returns what paints them.
+ * @param {Kit} kit
+ */
 function imagesOf(kit) {
-  const { stage, data, shape, count, all, at, one, rates } = kit, [, h, w] = shape;
-  const box = stage.panels(), scale = Math.max(1, Math.floor(147 / Math.max(w, h)));
-  const pictures = PICTURES.map(([which, caption]) => [which, caption,
-    stage.pixels({ width: w, height: h, scale, place: box, caption })]);
+  const { stage, shape, count, all, at, one, rates } = kit;
+  const [, h, w] = shape;
+  const box = stage.panels();
+  const scale = Math.max(1, Math.floor(147 / Math.max(w, h)));
+  const pictures = PICTURES.map(([which, caption]) => ({
+    which,
+    caption,
+    picture: stage.pixels({ width: w, height: h, scale, place: box, caption }),
+  }));
   const losses = lossChart(kit, { width: 780, height: 190, place: stage.panels() });
-  return (anew, said) => {
-    [data.signal, data.noise] = rates();
-    for (const [which, caption, picture] of pictures) {
-      paintImage(picture.data, w, 0, 0, shape, one(),
-        (p) => pictureValue(which, data, at() * all, p));
+  return (/** @type {boolean} */ full, /** @type {string} */ text) => {
+    const { data } = kit;
+    const now = rates();
+    for (const { which, caption, picture } of pictures) {
+      const value = (/** @type {number} */ p) => pictureValue(which, data, now, at() * all, p);
+      paintImage(picture.data, w, 0, 0, shape, one(), value);
       picture.put();
-      const wrong = which === "error" ? `, root mean square ${Math.sqrt(
-        data.each[at() * count + one()]).toFixed(2)}` : "";
-      picture.describe(`Image ${one() + 1}, ${caption}${wrong}. ${said}`);
+      const size = Math.sqrt(data.each[at() * count + one()]).toFixed(2);
+      const wrong = which === "error" ? `, root mean square ${size}` : "";
+      picture.describe(`Image ${one() + 1}, ${caption}${wrong}. ${text}`);
     }
-    losses(anew, said);
+    losses(full, text);
   };
 }
 
-function pointsOf(kit) {
-  const { stage, model, data, all, count, at, one, rates, compared } = kit;
-  const reach = model.get("reach"), square = { x: [-reach, reach], y: [-reach, reach] };
-  const arrows = { model: numbers(model, "model_field", Int16Array),
-    oracle: numbers(model, "oracle_field", Int16Array) };
-  const each = arrows.model.length / kit.steps.length, across = Math.sqrt(each / 2);
+/**
+ * Shows points; returns what paints them.
+ * @param {Kit} kit
+ * @param {View<DenoiserExplorerTraits>["model"]} model
+ */
+function pointsOf(kit, model) {
+  const { stage, all, count, at, one, rates, compared } = kit;
+  const reach = model.get("reach");
+  const square = { x: [-reach, reach], y: [-reach, reach] };
+  const fields = {
+    model: typedArray(model, "model_field", Int16Array),
+    oracle: typedArray(model, "oracle_field", Int16Array),
+  };
+  const each = fields.model.length / kit.steps.length;
+  const across = Math.sqrt(each / 2);
   const grid = gridOfPoints(reach, across);
   const box = stage.panels();
-  const ground = stage.chart({ width: 340, height: 340, ...square, place: box,
-    margins: [4, 4, 20, 28], caption: "arrows: ε̂ at each place; dots: the points x_t" });
-  const side = element("div", { class: "tx-side" }), pair = element("div", { class: "tx-panels" });
+  const ground = stage.chart({
+    width: 340,
+    height: 340,
+    ...square,
+    place: box,
+    margins: [4, 4, 20, 28],
+    caption: "arrows: ε̂ at each place; dots: the points x_t",
+  });
+  const side = element("div", { class: "tx-side" });
+  const pair = element("div", { class: "tx-panels" });
   box.append(side);
   side.append(pair);
   const small = { width: 213, height: 213, place: pair, margins: [4, 4, 20, 28] };
-  const noises = stage.chart({ ...small, x: [-3.6, 3.6], y: [-3.6, 3.6],
-    caption: `○ true ε, ■ ε̂; lines: ${count > LINES ? "some errors" : "the errors"}` });
+  const noises = stage.chart({
+    ...small,
+    x: [-3.6, 3.6],
+    y: [-3.6, 3.6],
+    caption: `○ true ε, ■ ε̂; lines: ${count > LINES ? "some errors" : "the errors"}`,
+  });
   const clean = stage.chart({ ...small, ...square, caption: "○ true x₀, ■ x̂₀" });
   const losses = lossChart(kit, { width: 444, height: 130, place: side });
-  const floats = { eps: new Float32Array(all), eps_hat: new Float32Array(all) };
+  const eps = new Float32Array(all);
+  const eps_hat = new Float32Array(all);
 
-  return (anew, said) => {
-    const from = at() * all, [signal, noise] = rates(), { theme } = stage;
-    const { x_t, x0_hat } = pointsAt(data.x0, data.eps, data.eps_hat, from, signal, noise);
-    for (let p = 0; p < all; p++) {
-      floats.eps[p] = data.eps[p] / 4096;
-      floats.eps_hat[p] = data.eps_hat[from + p] / 4096;
+  /**
+   * The arrows of the chosen field on the grid; the oracle's are wide where the model's lie on them.
+   * @param {Context} c
+   * @param {string} shown
+   */
+  function paintArrows(c, shown) {
+    const { curves } = stage.theme;
+    const from = at() * each;
+    const model = (/** @type {number} */ p) => fields.model[from + p] / EPS_SCALE;
+    const oracle = (/** @type {number} */ p) => fields.oracle[from + p] / EPS_SCALE;
+    const thin = { width: 1.5, heads: true };
+    if (shown === ARROWS.BOTH) {
+      drawArrows(ground, c, grid, across, oracle, { color: curves[1], width: 4, heads: false });
     }
-    const shown = compared ? stage.get("arrows") : "model";
-    ground.frame(anew, (c) => {
-      inside(ground, c, () => {
-        c.globalAlpha = 0.4;
-        squares(ground, c, x_t, theme.ink, 3);
-        c.globalAlpha = 1;
-        const fields = shown === "both" ? ["oracle", "model"] : [shown];
-        for (const which of fields) {
-          const wide = which === "oracle";
-          drawArrows(ground, c, grid, across, theme.curves[which === "model" ? 0 : wide ? 1 : 3],
-            wide && shown === "both" ? 4 : 1.5, !(wide && shown === "both"),
-            (p) => fieldValue(arrows, which, at() * each, p));
-        }
-        ring(ground, c, x_t, one(), theme);
+    if (shown === ARROWS.ORACLE) {
+      drawArrows(ground, c, grid, across, oracle, { color: curves[1], ...thin });
+    } else if (shown === ARROWS.ERROR) {
+      const error = (/** @type {number} */ p) => model(p) - oracle(p);
+      drawArrows(ground, c, grid, across, error, { color: curves[3], ...thin });
+    } else {
+      drawArrows(ground, c, grid, across, model, { color: curves[0], ...thin });
+    }
+  }
+
+  /**
+   * Truth and guess of each point; the truth is the same at every t.
+   * @param {boolean} full
+   * @param {Chart} chart
+   * @param {Numbers} truth
+   * @param {Numbers} guess
+   * @param {boolean} linked
+   */
+  function paintGuesses(full, chart, truth, guess, linked) {
+    chart.background = (c) =>
+      inside(chart, c, () => {
+        circles(chart, c, truth, stage.theme.curves[1], count > MANY ? 1.5 : 2);
       });
-    });
-    for (const [chart, truth, guess, lines] of
-      [[noises, floats.eps, floats.eps_hat, true], [clean, data.x0, x0_hat, false]]) {
-      chart.still = (c) => inside(chart, c, () => { // the truth is the same at every t
-        circles(chart, c, truth, stage.theme.curves[1], count > 400 ? 1.5 : 2);
-      });
-      if (data.fresh) chart.fresh();
-      chart.frame(anew, (c) => inside(chart, c, () => {
-        if (lines) links(chart, c, truth, guess, theme);
-        squares(chart, c, guess, theme.curves[0], count > 400 ? 2 : 3);
+    if (kit.fresh) chart.invalidate();
+    const { theme } = stage;
+    chart.frame(full, (c) =>
+      inside(chart, c, () => {
+        if (linked) links(chart, c, truth, guess, theme);
+        squares(chart, c, guess, theme.curves[0], count > MANY ? 2 : 3);
         ring(chart, c, truth, one(), theme);
         ring(chart, c, guess, one(), theme, truth);
-      }));
+      }),
+    );
+  }
+
+  return (/** @type {boolean} */ full, /** @type {string} */ text) => {
+    const { data } = kit;
+    const from = at() * all;
+    const [signal, noise] = rates();
+    const { x_t, x0_hat } = pointsAt(data.x0, data.eps, data.eps_hat, from, signal, noise);
+    for (let p = 0; p < all; p++) {
+      eps[p] = data.eps[p] / EPS_SCALE;
+      eps_hat[p] = data.eps_hat[from + p] / EPS_SCALE;
     }
-    const point = kit.ofThePoint(), names = { both: "model, over the oracle's", model: "model",
-      oracle: "oracle", error: "model minus those of the oracle" };
-    ground.describe(`Arrows of eps-hat on a grid, those of the ${names[shown]}, and ${count} ` +
-      `points x_t. ${said}`);
-    noises.describe(`The true noise of each point and the model's guess. ${point}; ${said}`);
+    const shown = compared ? stage.get("arrows") : ARROWS.MODEL;
+    ground.frame(full, (c) => {
+      inside(ground, c, () => {
+        c.globalAlpha = 0.4;
+        squares(ground, c, x_t, stage.theme.ink, 3);
+        c.globalAlpha = 1;
+        paintArrows(c, shown);
+        ring(ground, c, x_t, one(), stage.theme);
+      });
+    });
+    paintGuesses(full, noises, eps, eps_hat, true);
+    paintGuesses(full, clean, data.x0, x0_hat, false);
+    /** @type {Record<string, string>} */
+    const whose = {
+      [ARROWS.BOTH]: "model, over the oracle's",
+      [ARROWS.MODEL]: "model",
+      [ARROWS.ORACLE]: "oracle",
+      [ARROWS.ERROR]: "model minus those of the oracle",
+    };
+    ground.describe(
+      `Arrows of eps-hat on a grid, those of the ${whose[shown]}, and ${count} points x_t. ${text}`,
+    );
+    const point = kit.ofThePoint();
+    noises.describe(`The true noise of each point and the model's guess. ${point}; ${text}`);
     const [x, y] = [x0_hat[2 * one()], x0_hat[2 * one() + 1]].map((v) => v.toFixed(2));
-    clean.describe(`The true x_0 of each point and the guess x0-hat: of point ${one() + 1} ` +
-      `(${x}, ${y}). ${said}`);
-    losses(anew, said);
+    clean.describe(
+      `The true x_0 of each point and the guess x0-hat: of point ${one() + 1} (${x}, ${y}). ${text}`,
+    );
+    losses(full, text);
   };
 }
 
-/** An entry of the field `which` (model, oracle, or error: their difference). */
-function fieldValue(arrows, which, from, p) {
-  if (which === "error") return (arrows.model[from + p] - arrows.oracle[from + p]) / 4096;
-  return arrows[which][from + p] / 4096;
-}
-
-/** Paints with everything clipped to the axes of `chart`. */
+/**
+ * Paints with everything clipped to the axes of `chart`.
+ * @param {Chart} chart
+ * @param {Context} context
+ * @param {() => void} paint
+ */
 function inside(chart, context, paint) {
   const { left, top, right, bottom } = chart.box;
   context.save();
@@ -281,17 +492,31 @@ function inside(chart, context, paint) {
   context.restore();
 }
 
-/** Arrows from the places of the grid: noise of length 2 spans the distance between two. */
-function drawArrows(chart, context, grid, across, color, width, heads, value) {
+/**
+ * Arrows from the places of the grid: noise of length 2 spans the distance between two.
+ * @param {Chart} chart
+ * @param {Context} context
+ * @param {Numbers} grid
+ * @param {number} across places along each axis
+ * @param {(p: number) => number} value the field: x and y of each place
+ * @param {{ color: string, width: number, heads: boolean }} style
+ */
+function drawArrows(chart, context, grid, across, value, { color, width, heads }) {
   const unit = (chart.box.right - chart.box.left) / across / 2;
   context.strokeStyle = color;
   context.lineWidth = width;
   context.beginPath();
   for (let p = 0; p < grid.length; p += 2) {
-    let dx = value(p) * unit, dy = -value(p + 1) * unit;
-    const length = Math.hypot(dx, dy), most = 2 * unit * LONGEST;
-    if (length > most) { dx *= most / length; dy *= most / length; }
-    const x = chart.px(grid[p]), y = chart.py(grid[p + 1]);
+    let dx = value(p) * unit;
+    let dy = -value(p + 1) * unit;
+    const length = Math.hypot(dx, dy);
+    const most = 2 * unit * LONGEST;
+    if (length > most) {
+      dx *= most / length;
+      dy *= most / length;
+    }
+    const x = chart.px(grid[p]);
+    const y = chart.py(grid[p + 1]);
     context.moveTo(x, y);
     context.lineTo(x + dx, y + dy);
     if (!heads || length < 1) continue;
@@ -304,31 +529,56 @@ function drawArrows(chart, context, grid, across, color, width, heads, value) {
   context.stroke();
 }
 
+/**
+ * @param {Chart} chart
+ * @param {Context} context
+ * @param {Numbers} points
+ * @param {string} color
+ * @param {number} side
+ */
 function squares(chart, context, points, color, side) {
   context.fillStyle = color;
   for (let p = 0; p < points.length; p += 2) {
-    context.fillRect(chart.px(points[p]) - side / 2, chart.py(points[p + 1]) - side / 2, side, side);
+    const [x, y] = [chart.px(points[p]), chart.py(points[p + 1])];
+    context.fillRect(x - side / 2, y - side / 2, side, side);
   }
 }
 
+/**
+ * @param {Chart} chart
+ * @param {Context} context
+ * @param {Numbers} points
+ * @param {string} color
+ * @param {number} radius
+ */
 function circles(chart, context, points, color, radius) {
   context.strokeStyle = color;
   context.lineWidth = 1;
   context.beginPath();
   for (let p = 0; p < points.length; p += 2) {
-    const x = chart.px(points[p]), y = chart.py(points[p + 1]);
+    const x = chart.px(points[p]);
+    const y = chart.py(points[p + 1]);
     context.moveTo(x + radius, y);
     context.arc(x, y, radius, 0, 2 * Math.PI);
   }
   context.stroke();
 }
 
+/**
+ * Lines from points to others, some of them where there are many.
+ * @param {Chart} chart
+ * @param {Context} context
+ * @param {Numbers} from
+ * @param {Numbers} to
+ * @param {Theme} theme
+ */
 function links(chart, context, from, to, theme) {
   context.strokeStyle = theme.ink;
   context.globalAlpha = 0.18;
   context.lineWidth = 1;
   const stride = 2 * Math.ceil(from.length / 2 / LINES); // more would hide what they show
-  for (let p = 0; p < from.length; p += stride) { // one by one: a path of all takes longer
+  for (let p = 0; p < from.length; p += stride) {
+    // One by one: a path of all takes longer.
     context.beginPath();
     context.moveTo(chart.px(from[p]), chart.py(from[p + 1]));
     context.lineTo(chart.px(to[p]), chart.py(to[p + 1]));
@@ -337,9 +587,18 @@ function links(chart, context, from, to, theme) {
   context.globalAlpha = 1;
 }
 
-/** A ring around the chosen point, and a line to it from its place in `from`. */
+/**
+ * A ring around the chosen point, and a line to it from its place in `from`.
+ * @param {Chart} chart
+ * @param {Context} context
+ * @param {Numbers} points
+ * @param {number} chosen
+ * @param {Theme} theme
+ * @param {Numbers | null} [from]
+ */
 function ring(chart, context, points, chosen, theme, from = null) {
-  const x = chart.px(points[2 * chosen]), y = chart.py(points[2 * chosen + 1]);
+  const x = chart.px(points[2 * chosen]);
+  const y = chart.py(points[2 * chosen + 1]);
   context.strokeStyle = theme.ink;
   context.lineWidth = 1.75;
   context.beginPath();
@@ -351,42 +610,43 @@ function ring(chart, context, points, chosen, theme, from = null) {
   context.stroke();
 }
 
-/** The button for which the kernel draws noise and asks the model; it says when it cannot. */
+/**
+ * The button for which the kernel draws noise and asks the model; it says when it cannot.
+ * @param {Stage<DenoiserExplorerTraits>} stage
+ * @param {HTMLElement} place
+ */
 function noiseButton(stage, place) {
-  let waits = "";
-  const button = stage.button("New noise", () => { if (!waits) ask("noise"); }, place);
+  let error = "";
+  /** @type {string} */
+  let asked = ASK.HELLO;
+  const ask = () => {
+    if (kernel.waiting) return;
+    asked = ASK.NOISE;
+    kernel.ask(asked);
+  };
+  const button = stage.button("New noise", ask, place);
   const note = element("span", { class: "tx-note", role: "status" });
   place.append(note);
-  const timers = [];
-  function ask(kind) {
-    waits = kind;
+  const handlers = {
+    [TELL.HEARD]: () => {
+      error = "";
+    },
+    [TELL.FAILED]: (/** @type {{ text: string }} */ { text }) => {
+      error = text;
+    },
+  };
+  const show = () => {
     // Not `disabled`: that would take the focus away from whoever has just pressed it.
-    button.setAttribute("aria-disabled", "true");
-    timers.push(setTimeout(() => {
-      note.textContent = kind === "noise" ? "waiting for the kernel, which is busy or gone"
-        : "needs a kernel that is idle: if it stays so, run this cell";
-    }, kind === "noise" ? PATIENCE : 2 * PATIENCE));
-    try {
-      stage.model.send({ kind });
-    } catch (error) {
-      answered(`no kernel: ${error.message}`);
-      button.disabled = true;
-    }
-  }
-  function answered(text) {
-    for (const timer of timers.splice(0)) clearTimeout(timer);
-    note.textContent = text;
-    button.setAttribute("aria-disabled", "false");
-    waits = "";
-  }
-  stage.hear(({ kind, why }) => {
-    if (kind === "ready") answered("");
-    else if (kind === "failed") answered(why);
-  });
-  stage.endings.push(() => answered(""));
-  ask("hello");
+    button.setAttribute("aria-disabled", String(kernel.waiting));
+    if (kernel.gone) note.textContent = "no kernel: run this cell";
+    else if (!kernel.waiting) note.textContent = error;
+    else if (!kernel.silent) note.textContent = "";
+    else if (asked === ASK.NOISE)
+      note.textContent = "waiting for the kernel, which is busy or gone";
+    else note.textContent = "needs a kernel that is idle: if it stays so, run this cell";
+  };
+  const kernel = new Kernel(stage, handlers, show);
+  kernel.ask(asked);
 }
 
-const widget = { render };
-export { decades, epsFromByte, gridOfPoints, pictureValue, pointsAt };
-export default widget;
+export default { render };

@@ -11,30 +11,23 @@ from torch import Tensor
 from tutorial_lib import _validate, plots
 from tutorial_lib._random import normal_like
 from tutorial_lib._typing import EpsModel
-from tutorial_lib.explorers.shared import base as _base
+from tutorial_lib.explorers.shared import base, wire
 from tutorial_lib.forward import diffuse, predict_x0
 from tutorial_lib.schedules import NoiseSchedule
-
-EPS_RANGE = 4
-"""eps_hat of images travels as a byte for -4 to 4: to half a gray level of what is drawn."""
-
-EPS_SHOWN = 3
-"""Noise is drawn from black at -3 to white at 3, so that 1 pixel in 370 is clipped."""
 
 GRID = 15
 """Arrows of the field along each axis."""
 
-
 BUDGET = 400_000
-"""Bytes for what the model says, where the number of steps is left to the explorer."""
+"""Bytes for the model's answers, where the number of steps is left to the explorer."""
 
 
 class Answers(NamedTuple):
-    """What a model said at K steps about N noised data of any shape.
+    """A model's answers at K steps about N noised data of any shape.
 
     Attributes:
         eps_hat: (K, N, ...).
-        x0_hat: (K, N, ...), the data that this noise leads to.
+        x0_hat: (K, N, ...), the data that follow from eps_hat.
         losses: (K, N), the mean squared error of eps_hat for each.
     """
 
@@ -87,23 +80,23 @@ def spread_steps(num_steps: int, count: int) -> list[int]:
     return (1 + share * (num_steps - 1)).round().long().unique().tolist()
 
 
-class DenoiserExplorer(_base.Explorer, script="denoiser/widget.js"):
-    """What a denoiser says at t: drag t and see x_t, the true eps, eps_hat, the error and x0_hat.
+class DenoiserExplorer(base.Explorer, folder="denoiser"):
+    """A denoiser's answers at t: drag t and see x_t, the true eps, eps_hat, its error and x0_hat.
 
-    On images these stand side by side; on points in the plane the arrows of eps_hat stand on a
-    grid, over those of an oracle, beside the guesses for each point. Below is the loss at every
-    step. The model is asked when the explorer is made, so that dragging needs no kernel. *New
-    noise* asks it again, and does need one.
+    For images these are side by side. For points in the plane the arrows of eps_hat are on a grid,
+    over those of an oracle, beside the guesses for each point. Below is the loss at every step. The
+    model is asked when the explorer is made, so dragging needs no kernel. *New noise* asks it
+    again, and needs one.
 
     Args:
         model: called as ``model(x_t, t)`` on the device of ``data``: a network, an oracle, a
-            guided model. In training mode it is asked as it is.
+            guided model. Its mode (training or evaluation) is left as it is.
         schedule: noises ``data``.
         data: images (N, C, H, W) in [-1, 1], at most 64 pixels wide and high, or points (N, 2).
-        oracle: another model to compare with, as a rule the exact answer for the same data.
-        timesteps: how many steps to ask at, which then lie closer where t is small; or the steps
-            themselves, rising, each in 1..T. By default 24 to 100, the fewer the larger the data.
-        t: the step to begin with; the nearest one that was asked for is shown.
+        oracle: another model to compare with, usually the exact answer for the same data.
+        timesteps: how many steps to ask at, which are then closer together where t is small; or the
+            steps themselves, rising, each in 1..T. By default 24 to 100, fewer for larger data.
+        t: the step to begin with; the nearest of ``timesteps`` is shown.
         seed: of the first noise.
 
     Raises:
@@ -111,7 +104,6 @@ class DenoiserExplorer(_base.Explorer, script="denoiser/widget.js"):
             finite, or more data than a saved notebook should carry.
     """
 
-    title = "Denoiser explorer"
     x0 = traitlets.Bytes().tag(sync=True)
     eps = traitlets.Bytes().tag(sync=True)
     eps_hat = traitlets.Bytes().tag(sync=True)
@@ -122,11 +114,11 @@ class DenoiserExplorer(_base.Explorer, script="denoiser/widget.js"):
     model_field = traitlets.Bytes().tag(sync=True)
     oracle_field = traitlets.Bytes().tag(sync=True)
     alpha_bar = traitlets.Bytes().tag(sync=True)
-    timesteps = traitlets.List().tag(sync=True)
-    shape = traitlets.List().tag(sync=True)
+    timesteps = traitlets.List(traitlets.Int()).tag(sync=True)
+    shape = traitlets.List(traitlets.Int()).tag(sync=True)
     num_steps = traitlets.Int().tag(sync=True)
     reach = traitlets.Float(0.0).tag(sync=True)
-    arrows = traitlets.Unicode("model").tag(sync=True)
+    arrows = traitlets.Unicode(wire.Arrows.MODEL.value).tag(sync=True)
     place = traitlets.Int(0, min=0).tag(sync=True)
     chosen = traitlets.Int(0, min=0).tag(sync=True)
     noise = traitlets.Int(0, min=0).tag(sync=True)
@@ -158,16 +150,16 @@ class DenoiserExplorer(_base.Explorer, script="denoiser/widget.js"):
             t = schedule.num_steps // 4
         _validate.number("t", _validate.whole_number("t", t, at_least=0), low=0, high=self._last)
         self._seed = _validate.seed("seed", seed)
-        heard = self._hear_the_model()
+        answered = self._ask_models()
         super().__init__(
-            **heard,
+            **answered,
             **self._fields(),
-            x0=_base.gray_bytes(self._x0) if self._images else _base.float_bytes(self._x0),
+            x0=base.gray_bytes(self._x0) if self._images else base.float_bytes(self._x0),
             alpha_bar=self._schedule.alpha_bar.cpu().double()[self._steps].numpy().tobytes(),
             timesteps=self._steps,
             shape=list(self._x0.shape),
             num_steps=self._last,
-            arrows="model" if oracle is None else "both",
+            arrows=wire.Arrows.MODEL.value if oracle is None else wire.Arrows.BOTH.value,
             place=min(range(len(self._steps)), key=lambda k: abs(self._steps[k] - t)),
         )
         self.on_msg(self._on_message)
@@ -181,39 +173,39 @@ class DenoiserExplorer(_base.Explorer, script="denoiser/widget.js"):
         return self._schedule.num_steps
 
     def _bytes_a_step(self) -> int:
-        """What one answer takes on its way: two bytes a number, and the fields of points."""
+        """The bytes that one step sends: two for each number, and those of the points' fields."""
         fields = 0 if self._images else 2 * GRID**2 * (1 if self._oracle is None else 2)
         return 2 * (self._x0.numel() + fields)
 
     def new_noise(self) -> None:
         """Draws other noise for the same data and asks the model again; all views follow."""
         self._seed += 1
-        heard = self._hear_the_model()
+        answered = self._ask_models()
         with self.hold_sync():
-            for name, value in heard.items():
+            for name, value in answered.items():
                 setattr(self, name, value)
             self.noise += 1
 
-    def _hear_the_model(self) -> dict[str, bytes]:
-        """Noise from the seed, and what model and oracle say about it, as the browser wants it."""
+    def _ask_models(self) -> dict[str, bytes]:
+        """Draws noise from the seed, asks model and oracle, and packs it all for the browser."""
         generator = torch.Generator().manual_seed(self._seed)
         eps = normal_like(self._x0, generator)
         asked = (self._schedule, self._x0, eps, self._steps)
-        said = answers(self._model, *asked)
+        answered = answers(self._model, *asked)
         floors = None if self._oracle is None else answers(self._oracle, *asked).losses.mean(1)
-        self._eps, self._said, self._floors = eps, said, floors
+        self._eps, self._answers, self._floors = eps, answered, floors
         data = {
-            "eps": _base.eps_bytes(eps),
-            "losses": _base.float_bytes(said.losses.mean(1)),
-            "floors": b"" if floors is None else _base.float_bytes(floors),
+            "eps": base.eps_bytes(eps),
+            "losses": base.float_bytes(answered.losses.mean(1)),
+            "floors": b"" if floors is None else base.float_bytes(floors),
         }
         if not self._images:
-            return {**data, "eps_hat": _base.eps_bytes(said.eps_hat)}
+            return {**data, "eps_hat": base.eps_bytes(answered.eps_hat)}
         return {
             **data,
-            "eps_hat": _base.gray_bytes(said.eps_hat / EPS_RANGE),
-            "x0_hat": _base.gray_bytes(said.x0_hat),
-            "each": _base.float_bytes(said.losses),
+            "eps_hat": base.gray_bytes(answered.eps_hat / wire.EPS_RANGE),
+            "x0_hat": base.gray_bytes(answered.x0_hat),
+            "each": base.float_bytes(answered.losses),
         }
 
     def _fields(self) -> dict[str, Any]:
@@ -223,36 +215,41 @@ class DenoiserExplorer(_base.Explorer, script="denoiser/widget.js"):
         reach = 1.05 * max(float(self._x0.abs().max()), 3.0)
         points = grid_of_points(reach).to(self._x0)
         self._grid, self._model_field = points, field(self._model, points, self._steps)
-        fields = {"reach": reach, "model_field": _base.eps_bytes(self._model_field)}
+        fields = {"reach": reach, "model_field": base.eps_bytes(self._model_field)}
         if self._oracle is not None:
             self._oracle_field = field(self._oracle, points, self._steps)
-            fields["oracle_field"] = _base.eps_bytes(self._oracle_field)
+            fields["oracle_field"] = base.eps_bytes(self._oracle_field)
         return fields
 
     def _on_message(self, _widget: object, content: dict, _buffers: object) -> None:
-        """The browser asks whether a kernel is there ("hello"), or for new noise ("noise")."""
-        if content.get("kind") == "noise":
+        """Answers a script, which asks whether a kernel is there, or for new noise."""
+        kind = content.get("kind")
+        if kind == wire.Ask.BYE:
+            return
+        if kind == wire.Ask.NOISE:
             try:
                 self.new_noise()
-            except Exception as error:  # whatever a learner's model raises is told where one looks
-                self.send({"kind": "failed", "why": f"{type(error).__name__}: {error}"})
+            except Exception as error:  # shown beside the button, whatever a learner's model raises
+                text = f"{type(error).__name__}: {error}"
+                self.send({"kind": wire.Tell.FAILED, "text": text})
                 return
-        self.send({"kind": "ready"})
+        self.send({"kind": wire.Tell.HEARD})
 
-    def _less(self) -> str:
+    def _advice(self) -> str:
         what = "images" if self._images else "points"
         return f"fewer or smaller {what}, or fewer timesteps"
 
     def _now(self) -> int:
         return min(self.place, len(self._steps) - 1)
 
-    def _says(self) -> str:
+    def _summary(self) -> str:
         k, count = self._now(), len(self._x0)
         floor = "" if self._floors is None else f", the oracle's {float(self._floors[k]):.3g}"
+        what = "images" if self._images else "points"
         return (
-            f"What a denoiser says about {count} noised {'images' if self._images else 'points'} "
+            f"What a denoiser says about {count} noised {what} "
             f"at {len(self._steps)} steps from t = {self._steps[0]} to {self._steps[-1]}; at "
-            f"t = {self._steps[k]} its loss is {float(self._said.losses[k].mean()):.3g}{floor}."
+            f"t = {self._steps[k]} its loss is {float(self._answers.losses[k].mean()):.3g}{floor}."
         )
 
     def _still(self) -> Figure:
@@ -265,13 +262,13 @@ class DenoiserExplorer(_base.Explorer, script="denoiser/widget.js"):
         many = (len(steps), *self._x0.shape[1:])
         x0, eps = (v[one].cpu().expand(many) for v in (self._x0, self._eps))
         schedule = self._schedule.to(torch.device("cpu"))
-        eps_hat = self._said.eps_hat[places, one]
+        eps_hat = self._answers.eps_hat[places, one]
         rows = {
             "x_t": diffuse(schedule, x0, steps, eps),
-            "eps": eps / EPS_SHOWN,
-            "eps_hat": eps_hat / EPS_SHOWN,
-            "error": (eps_hat - eps) / EPS_SHOWN,
-            "x0_hat": self._said.x0_hat[places, one],
+            "eps": eps / wire.EPS_SHOWN,
+            "eps_hat": eps_hat / wire.EPS_SHOWN,
+            "error": (eps_hat - eps) / wire.EPS_SHOWN,
+            "x0_hat": self._answers.x0_hat[places, one],
         }
         return plots.filmstrip(
             list(rows.values()), labels=[f"t = {int(t)}" for t in steps], rows=list(rows)
@@ -292,7 +289,7 @@ class DenoiserExplorer(_base.Explorer, script="denoiser/widget.js"):
         left.quiver(*grid, *self._model_field[k].T, color=plots.COLOURS[0], width=0.004, **same)
         span = (-self.reach, self.reach)
         left.set(title=f"eps_hat at t = {self._steps[k]}", xlim=span, ylim=span, aspect="equal")
-        lines = {"model": self._said.losses.mean(1)}
+        lines = {"model": self._answers.losses.mean(1)}
         if self._floors is not None:
             lines["oracle"] = self._floors
         plots.curves(self._steps, lines, x_label="t", y_label="loss", log_x=True, axes=right)
@@ -300,7 +297,7 @@ class DenoiserExplorer(_base.Explorer, script="denoiser/widget.js"):
 
 
 def _ask(model: EpsModel, x_t: Tensor, step: int) -> Tensor:
-    """eps_hat for a batch that is at one step, refused where its shape is not that of x_t."""
+    """eps_hat for a batch at one step; raises an error where its shape is not that of x_t."""
     t = torch.full((len(x_t),), step, device=x_t.device)
     eps_hat = _validate.answer("model", model(x_t, t), x_t).detach().to(x_t)
     if not eps_hat.isfinite().all():
@@ -311,10 +308,10 @@ def _ask(model: EpsModel, x_t: Tensor, step: int) -> Tensor:
 
 
 def _check_data(data: object) -> Tensor:
-    """Images or points, float32, where they are.
+    """Images or points, float32, on their device.
 
     Raises:
-        TypeError, ValueError: neither, none at all, NaN, or images that are too large.
+        TypeError, ValueError: neither images nor points, none at all, NaN, or too large images.
     """
     tensor = _validate.batch("data", data)
     if tensor.ndim == 2 and tensor.shape[1] == 2 and len(tensor):
@@ -322,7 +319,7 @@ def _check_data(data: object) -> Tensor:
     if tensor.ndim != 4:
         shape = tuple(tensor.shape)
         raise ValueError(f"data must be images (N, C, H, W) or points (N, 2), got shape {shape}")
-    _base.check_images("data", tensor)
+    base.check_images("data", tensor)
     return tensor.detach().float()
 
 

@@ -6,29 +6,28 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from tutorial_lib import _validate, plots
-from tutorial_lib.explorers.shared import base as _base
+from tutorial_lib.explorers.shared import base, wire
 from tutorial_lib.networks.unet import timestep_embedding
 
-LONGEST = 4000
-"""Steps at most: the browser computes the similarity of each anew while dim is dragged."""
-WIDEST = 128
+MAX_STEPS = 4000
+"""The browser computes the similarity of each step anew while dim is dragged."""
 
 
 def similarities(t: int, num_steps: int, dim: int, max_period: float = 10000.0) -> Tensor:
     """How similar the embedding of step t is to that of every step 0..num_steps, (num_steps + 1,).
 
-    The inner product divided by dim/2, so a step is 1 to itself; sin a sin b + cos a cos b =
-    cos(a - b) makes it the mean of cos((t - s) w_i) over the hands i.
+    It is the inner product divided by dim/2, so each step has similarity 1 with itself. Because
+    sin a sin b + cos a cos b = cos(a - b), it equals the mean of cos((t - s) w_i) over the hands i.
     """
     every = timestep_embedding(torch.arange(num_steps + 1), dim, max_period)  # (T+1, dim)
     return every @ every[t] / (dim / 2)
 
 
-class EmbeddingExplorer(_base.Explorer, script="embedding/widget.js"):
+class EmbeddingExplorer(base.Explorer, folder="embedding"):
     """The sinusoidal embedding of a step: drag t, and change the number of hands and their speeds.
 
-    Bars show the embedding of t, which is one row of the heat map over all steps; a curve shows
-    how similar it is to every other step, and clocks the hands whose tips it lists.
+    Bars show the embedding of t, which is one row of the heat map over all steps. A curve shows
+    how similar it is to every other step, and clocks show the hands whose tips it lists.
 
     Args:
         num_steps: T, the last step, 10 to 4000.
@@ -41,10 +40,11 @@ class EmbeddingExplorer(_base.Explorer, script="embedding/widget.js"):
         TypeError, ValueError: an invalid number.
     """
 
-    title = "Embedding explorer"
     num_steps = traitlets.Int(1000).tag(sync=True)
-    dim = traitlets.Int(64, min=4, max=WIDEST).tag(sync=True)
-    max_period = traitlets.Float(10000.0, min=9.9, max=100100.0).tag(sync=True)
+    dim = traitlets.Int(64, min=wire.DIM_MIN, max=wire.DIM_MAX).tag(sync=True)
+    max_period = traitlets.Float(
+        10000.0, min=0.99 * wire.PERIOD_MIN, max=1.001 * wire.PERIOD_MAX
+    ).tag(sync=True)  # the slider rounds
     t = traitlets.Int(0, min=0).tag(sync=True)
     near = traitlets.Bool(False).tag(sync=True)
 
@@ -57,12 +57,12 @@ class EmbeddingExplorer(_base.Explorer, script="embedding/widget.js"):
         t: int | None = None,
     ) -> None:
         _validate.whole_number("num_steps", num_steps, at_least=10)
-        _validate.number("num_steps", num_steps, low=10, high=LONGEST)
-        _validate.whole_number("dim", dim, at_least=4)
-        _validate.number("dim", dim, low=4, high=WIDEST)
+        _validate.number("num_steps", num_steps, low=10, high=MAX_STEPS)
+        _validate.whole_number("dim", dim, at_least=wire.DIM_MIN)
+        _validate.number("dim", dim, low=wire.DIM_MIN, high=wire.DIM_MAX)
         if dim % 2:
             raise ValueError(f"dim must be even (a sine and a cosine each), got {dim}")
-        _validate.number("max_period", max_period, low=10, high=100_000)
+        _validate.number("max_period", max_period, low=wire.PERIOD_MIN, high=wire.PERIOD_MAX)
         t = num_steps // 4 if t is None else t
         _validate.number("t", _validate.whole_number("t", t, at_least=0), low=0, high=num_steps)
         super().__init__(num_steps=num_steps, dim=dim, max_period=float(max_period), t=t)
@@ -70,7 +70,7 @@ class EmbeddingExplorer(_base.Explorer, script="embedding/widget.js"):
     def _step(self) -> int:
         return min(self.t, self.num_steps)
 
-    def _says(self) -> str:
+    def _summary(self) -> str:
         t = self._step()
         similar = similarities(t, self.num_steps, self.dim, self.max_period)
         far = [s for s in (t + 1, t + 10, t + 100) if s <= self.num_steps]

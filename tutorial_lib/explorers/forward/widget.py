@@ -9,15 +9,15 @@ from torch import Tensor
 
 from tutorial_lib import _validate, plots
 from tutorial_lib._random import normal_like
-from tutorial_lib.explorers.shared import base as _base
+from tutorial_lib.explorers.shared import base, wire
 from tutorial_lib.forward import diffuse
 from tutorial_lib.schedules import NoiseSchedule
 
 
-class ForwardExplorer(_base.Explorer, script="forward/widget.js"):
+class ForwardExplorer(base.Explorer, folder="forward"):
     """A batch noised at t: drag t and watch its pixels become N(0, 1).
 
-    Beside the images stand the histogram of their pixels and the two weights of the jump
+    Beside the images are the histogram of their pixels and the two weights of the jump
     x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps. *New noise* draws another eps in the
     browser.
 
@@ -33,15 +33,14 @@ class ForwardExplorer(_base.Explorer, script="forward/widget.js"):
             than a saved notebook should carry.
     """
 
-    title = "Forward explorer"
     x0 = traitlets.Bytes().tag(sync=True)
     eps = traitlets.Bytes().tag(sync=True)
     alpha_bar = traitlets.Bytes().tag(sync=True)
-    schedule_names = traitlets.List().tag(sync=True)
-    shape = traitlets.List().tag(sync=True)
+    schedule_names = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    shape = traitlets.List(traitlets.Int()).tag(sync=True)
     schedule = traitlets.Unicode().tag(sync=True)
     t = traitlets.Int(0, min=0).tag(sync=True)
-    image = traitlets.Int(-1, min=-1).tag(sync=True)
+    image = traitlets.Int(wire.ALL, min=wire.ALL).tag(sync=True)
     noise = traitlets.Int(0, min=0).tag(sync=True)
 
     def __init__(
@@ -53,8 +52,8 @@ class ForwardExplorer(_base.Explorer, script="forward/widget.js"):
         t: int = 0,
         seed: int = 0,
     ) -> None:
-        self._images = _base.check_images("images", images)
-        self._schedules = _base.named_schedules(schedules)
+        self._images = base.check_images("images", images)
+        self._schedules = base.named_schedules(schedules)
         names = list(self._schedules)
         first = names[0] if schedule is None else _validate.one_of("schedule", schedule, names)
         last = self._schedules[first].num_steps
@@ -63,8 +62,8 @@ class ForwardExplorer(_base.Explorer, script="forward/widget.js"):
         self._eps = normal_like(self._images, generator)
         bars = torch.stack([kept.alpha_bar for kept in self._schedules.values()])
         super().__init__(
-            x0=_base.gray_bytes(self._images),
-            eps=_base.eps_bytes(self._eps),
+            x0=base.gray_bytes(self._images),
+            eps=base.eps_bytes(self._eps),
             alpha_bar=bars.numpy().tobytes(),
             schedule_names=names,
             shape=list(self._images.shape),
@@ -72,7 +71,7 @@ class ForwardExplorer(_base.Explorer, script="forward/widget.js"):
             t=t,
         )
 
-    def _says(self) -> str:
+    def _summary(self) -> str:
         schedule = self._schedules[self.schedule]
         t = min(self.t, schedule.num_steps)
         return (

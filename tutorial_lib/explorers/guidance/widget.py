@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from tutorial_lib import _validate, plots
-from tutorial_lib.explorers.shared import base as _base
+from tutorial_lib.explorers.shared import base, wire
 from tutorial_lib.guidance import LabelledModel, guide
 from tutorial_lib.metrics.digit_features import DigitReference
 from tutorial_lib.samplers import ddim, evenly_spaced, last
@@ -17,28 +17,28 @@ from tutorial_lib.schedules import NoiseSchedule
 
 SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 12.0)
 LARGEST_CLASS = 255
-"""What the judge reads travels as a byte."""
+"""The classes that the judge reads travel as bytes."""
 
 
 @runtime_checkable
 class Judge(Protocol):
-    """Reads an image as a class and says in numbers how it looks: a ``DigitClassifier``, say."""
+    """Classifies images, and turns each into features: a ``DigitClassifier``, for example."""
 
     def probabilities(self, images: Tensor) -> Tensor:
         """How likely each class is, (N, classes), for images (N, C, H, W)."""
         ...
 
     def features(self, images: Tensor) -> Tensor:
-        """Numbers (N, F) that are close where images look alike."""
+        """Features (N, F), which are close for images that look alike."""
         ...
 
 
 class Measures(NamedTuple):
-    """What a judge says of samples, by class; the last column is of all classes together.
+    """A judge's verdict on samples, by class; the last column is for all classes together.
 
     Attributes:
-        accuracy: (S, K + 1), the share that is read as the class that was ordered.
-        spread: (S, K + 1), the mean distance of two samples of a class; NaN where there is one.
+        accuracy: (S, K + 1), the share of samples read as the class they were ordered for.
+        spread: (S, K + 1), the mean distance of two samples of a class; NaN if it has only one.
     """
 
     accuracy: Tensor
@@ -63,46 +63,45 @@ def spread_by_class(features: Tensor, labels: Tensor, classes: Sequence[int]) ->
 
 
 def accuracy_by_class(reads: Tensor, labels: Tensor, classes: Sequence[int]) -> Tensor:
-    """The share of ``reads`` (N,) that is the label: of each of K classes and of all, (K + 1,)."""
+    """The share of ``reads`` (N,) that equals the label, for K classes and for all, (K + 1,)."""
     right = (reads == labels).double()
     return torch.stack([*(right[labels == label].mean() for label in classes), right.mean()])
 
 
-class GuidanceExplorer(_base.Explorer, script="guidance/widget.js"):
+class GuidanceExplorer(base.Explorer, folder="guidance"):
     """What the guidance scale does: choose a class, drag the scale, see samples and two numbers.
 
-    The samples stand there in the same noise for each scale. Beside them are the share that a
-    judge reads as the class that was ordered, and how different samples of one class are. What it
-    reads otherwise has a frame. ``GuidanceExplorer.from_model`` draws the samples first.
+    The samples of all scales start from the same noise. Beside them are the share that a judge
+    reads as the class that was ordered, and how different the samples of one class are. Samples
+    that it reads otherwise have a frame. ``GuidanceExplorer.from_model`` draws the samples first.
 
     Args:
         samples: for each scale images (N, C, H, W) in [-1, 1], at most 64 pixels wide and high,
             all in the same order.
         labels: int64 (N,), the class that was ordered for each.
         judge: reads classes as the numbers in ``labels``; without one there are only pictures.
-        reference: real examples as this judge sees them, whose spread is drawn for comparison.
-        class_names: what each class is called, from class 0; by default its number.
+        reference: features of real examples from this judge, whose spread is drawn for comparison.
+        class_names: the name of each class, from class 0; by default its number.
         per_class: how many samples of a class are shown; all of them are measured.
-        scale: the one to begin with; the nearest of ``samples`` is taken.
+        scale: the scale to begin with; the nearest of ``samples`` is taken.
 
     Raises:
         TypeError, ValueError: invalid arguments, or more images than a saved
             notebook should carry.
     """
 
-    title = "Guidance explorer"
     images = traitlets.Bytes().tag(sync=True)
     reads = traitlets.Bytes().tag(sync=True)
     accuracy = traitlets.Bytes().tag(sync=True)
     spread = traitlets.Bytes().tag(sync=True)
     real = traitlets.Bytes().tag(sync=True)
-    shape = traitlets.List().tag(sync=True)
-    owners = traitlets.List().tag(sync=True)
-    counts = traitlets.List().tag(sync=True)
-    classes = traitlets.List().tag(sync=True)
-    class_names = traitlets.List().tag(sync=True)
-    scales = traitlets.List().tag(sync=True)
-    chosen = traitlets.Int(-1, min=-1).tag(sync=True)
+    shape = traitlets.List(traitlets.Int()).tag(sync=True)
+    owners = traitlets.List(traitlets.Int()).tag(sync=True)
+    counts = traitlets.List(traitlets.Int()).tag(sync=True)
+    classes = traitlets.List(traitlets.Int()).tag(sync=True)
+    class_names = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    scales = traitlets.List(traitlets.Float()).tag(sync=True)
+    chosen = traitlets.Int(wire.ALL, min=wire.ALL).tag(sync=True)
     place = traitlets.Int(0, min=0).tag(sync=True)
 
     def __init__(
@@ -123,13 +122,13 @@ class GuidanceExplorer(_base.Explorer, script="guidance/widget.js"):
         per_class = _validate.whole_number("per_class", per_class, at_least=1)
         scale = _validate.number("scale", scale, low=0, high=float("inf"))
         if reference is not None and judge is None:
-            raise ValueError("reference is what a judge compares with, got no judge")
+            raise ValueError("reference needs a judge to be compared with, got no judge")
         classes = self._labels.unique().tolist()
         own = [(self._labels == label).nonzero()[:, 0] for label in classes]
         self._shown = torch.cat([rows[:per_class] for rows in own])
         super().__init__(
             **self._judged(judge, reference, classes),
-            images=_base.gray_bytes(torch.stack([s[self._shown] for s in self._samples.values()])),
+            images=base.gray_bytes(torch.stack([s[self._shown] for s in self._samples.values()])),
             shape=list(next(iter(self._samples.values())).shape[1:]),
             owners=self._labels[self._shown].tolist(),
             counts=[*map(len, own), count],
@@ -156,12 +155,12 @@ class GuidanceExplorer(_base.Explorer, script="guidance/widget.js"):
 
         Args:
             model: called as ``model(x_t, t, labels)``.
-            schedule: what the model was trained for.
+            schedule: the schedule that the model was trained for.
             x_T: the noise, (N, C, H, W).
             labels: int64 (N,), one for each sample.
             num_classes: the label that means "no class".
             scales: the guidance scales, rising.
-            steps: of DDIM, for each sample; each step is two answers of the model.
+            steps: DDIM steps for each sample; each asks the model twice.
             options: as for ``GuidanceExplorer``.
 
         Raises:
@@ -177,7 +176,7 @@ class GuidanceExplorer(_base.Explorer, script="guidance/widget.js"):
     def _judged(
         self, judge: Judge | None, reference: DigitReference | None, classes: list[int]
     ) -> dict[str, bytes]:
-        """What the judge says, as the browser wants it; also kept here."""
+        """Keeps the judge's measures, and returns them packed for the browser."""
         self._measures: Measures | None = None
         if judge is None:
             return {}
@@ -192,21 +191,21 @@ class GuidanceExplorer(_base.Explorer, script="guidance/widget.js"):
         seen = torch.stack([read[self._shown] for read in reads]).to(torch.uint8)
         data = {
             "reads": seen.numpy().tobytes(),
-            "accuracy": _base.float_bytes(self._measures.accuracy),
-            "spread": _base.float_bytes(self._measures.spread),
+            "accuracy": base.float_bytes(self._measures.accuracy),
+            "spread": base.float_bytes(self._measures.spread),
         }
         if reference is not None:
             real = spread_by_class(reference.test, reference.test_labels, classes)
-            data["real"] = _base.float_bytes(real)
+            data["real"] = base.float_bytes(real)
         return data
 
-    def _less(self) -> str:
+    def _advice(self) -> str:
         return "a smaller per_class, fewer scales or smaller images"
 
     def _now(self) -> int:
         return min(self.place, len(self._scales) - 1)
 
-    def _says(self) -> str:
+    def _summary(self) -> str:
         now, count = self._now(), len(self._labels)
         shown = (
             f"{count} samples of {len(self.classes)} classes at {len(self._scales)} guidance "
@@ -247,7 +246,7 @@ def _check_samples(samples: object) -> dict[float, Tensor]:
     if len(found) < 2:
         raise ValueError(f"samples must be of at least two scales, got {len(found)}")
     found = {
-        scale: _base.check_images(f"samples[{scale:g}]", found[scale]) for scale in sorted(found)
+        scale: base.check_images(f"samples[{scale:g}]", found[scale]) for scale in sorted(found)
     }
     shapes = sorted({tuple(images.shape) for images in found.values()})
     if len(shapes) > 1:

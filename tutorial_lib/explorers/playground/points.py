@@ -16,18 +16,16 @@ from tutorial_lib.oracles import DatasetOracle
 from tutorial_lib.samplers import ddim, ddpm, evenly_spaced
 from tutorial_lib.schedules import NoiseSchedule
 
-EDGE = 3.0
-"""Points lie in [-EDGE, EDGE] x [-EDGE, EDGE]."""
 SHAPES = (
     *("two moons", "ring", "spiral", "two blobs", "eight blobs", "checkerboard"),
     *("letter ε", "smiley"),
 )
 WALKS = {"DDPM, every step": 0, "DDIM, 50 steps": 50, "DDIM, 10 steps": 10, "DDIM, 5 steps": 5}
-"""The ways back and how many steps they take, 0 for all."""
-MOST_FRAMES = 201  # of a walk that are kept: 500 particles then are 400 kB
+"""Walks from noise to data, and how many steps they take; 0 for all."""
+MAX_FRAMES = 201  # states of a walk that are sent: of 500 particles 400 kB
 _BATCH = 256
-_LEARNING_RATE = 1e-2  # at the beginning; it falls to 0, as in the lesson
-_WAVES = 4  # sines of a coordinate: without them the network draws soft shapes only
+_LEARNING_RATE = 1e-2  # at the beginning; it falls to 0, as in lesson 5
+_WAVES = 4  # sines of a coordinate: without them the network learns blurred shapes only
 
 
 def shape_points(name: str, count: int, generator: torch.Generator | None = None) -> Tensor:
@@ -78,14 +76,15 @@ def _ink(character: str, count: int, generator: torch.Generator | None) -> Tenso
 
 
 class PointNet(nn.Module):
-    """A small network for points in the plane: says eps_hat (B, 2) for x_t (B, 2) and t (B,).
+    """A small network for points in the plane: predicts eps_hat (B, 2) from x_t (B, 2) and t (B,).
 
-    It sees the coordinates, a few sines of them, and the embedding of t (``timestep_embedding``).
+    Its inputs are the coordinates, a few sines and cosines of them, and the embedding of t
+    (``timestep_embedding``).
 
     Args:
         num_steps: T of the schedule.
-        width: of the two hidden layers.
-        generator: where the first weights come from; None means torch's default generator.
+        width: units of each of the two hidden layers.
+        generator: draws the first weights; None means torch's default generator.
     """
 
     time: Tensor
@@ -100,7 +99,7 @@ class PointNet(nn.Module):
         self.register_buffer("waves", math.pi / 4 * 2.0 ** torch.arange(_WAVES))  # (W,)
         entries = 2 + 4 * _WAVES + embedding.shape[1]
         last = _Linear(width, 2, generator)
-        nn.init.zeros_(last.weight)  # begins with the answer 0, whose loss is 1
+        nn.init.zeros_(last.weight)  # the first answer is 0, whose loss is 1
         nn.init.zeros_(last.bias)
         self.layers = nn.Sequential(
             _Linear(entries, width, generator),
@@ -118,7 +117,7 @@ class PointNet(nn.Module):
 
 
 class _Linear(nn.Module):
-    """torch's ``nn.Linear``, but with its first weights from a given generator."""
+    """torch's ``nn.Linear`` with its first weights from a given generator."""
 
     def __init__(self, entries: int, width: int, generator: torch.Generator | None) -> None:
         super().__init__()
@@ -141,8 +140,8 @@ def fit(
     """Trains ``model`` on ``points`` (N, 2) with the epsilon loss; yields the loss of each step.
 
     Args:
-        share: says how much of the training is over; asked before each step, which is the last
-            when the answer reaches 1. The learning rate falls with it.
+        share: how much of the training is over; it is called before each step, and training ends
+            when it returns 1. The learning rate falls with it.
     """
     optimizer = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE, fused=True)
     steps = StratifiedSteps(schedule.num_steps)
@@ -159,7 +158,7 @@ def fit(
 def floor(
     schedule: NoiseSchedule, points: Tensor, generator: torch.Generator | None = None
 ) -> float:
-    """The loss of the exact oracle on ``points``, from 20,000 draws: no network gets lower."""
+    """The loss of the exact oracle on ``points``, from 20,000 draws: no network reaches less."""
     oracle, steps = DatasetOracle(schedule, points), StratifiedSteps(schedule.num_steps)
     losses = []
     for _ in range(5):
@@ -176,13 +175,13 @@ def frames(
     walk: str,
     generator: torch.Generator | None = None,
 ) -> Iterator[tuple[int, Tensor | None]]:
-    """Walks from ``x_T`` (B, 2) to 0; yields each step reached, with the states to be drawn.
+    """Walks from ``x_T`` (B, 2) to 0; yields each step reached, with the states to draw.
 
     Args:
         walk: one of ``WALKS``.
 
     Yields:
-        (t, x_t), t falling from T to 0. x_t is None where a walk has more steps than are drawn.
+        (t, x_t), t falling from T to 0. Of walks with many steps some are not drawn: x_t is None.
 
     Raises:
         ValueError: an unknown ``walk``; a model that answers with NaN.
@@ -193,7 +192,7 @@ def frames(
         stream = ddim(model, schedule, x_T, evenly_spaced(T, min(count, T)))
     else:
         stream = ddpm(model, schedule, x_T, generator=generator)
-    drawn = set(evenly_spaced(T, min(T, MOST_FRAMES - 1))) if not count else range(T + 1)
+    drawn = set(evenly_spaced(T, min(T, MAX_FRAMES - 1))) if not count else range(T + 1)
     yield T, x_T
     for step in stream:
         yield step.t, step.x_t if step.t in drawn else None

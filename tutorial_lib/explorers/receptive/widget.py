@@ -12,10 +12,7 @@ from torch import Tensor
 
 from tutorial_lib import _validate, plots
 from tutorial_lib._typing import EpsModel, Images
-from tutorial_lib.explorers.shared import base as _base
-
-DECADES = 3
-"""Influence is shown from its largest value down to a thousandth of that, as lesson 4 draws it."""
+from tutorial_lib.explorers.shared import base, wire
 
 Fields = Float[Tensor, "height width height width"]
 """[i, j, k, l]: how strongly the output at row i, column j depends on the input at k, l."""
@@ -27,12 +24,12 @@ def receptive_fields(model: EpsModel, image: Images, t: int) -> Fields:
     """What every output pixel sees: the absolute gradient of each with respect to the input.
 
     An output pixel is the sum of its channels; the absolute gradients are summed over the input's
-    channels (Luo et al. 2016, sec. 2). The picture goes in many times, once for each output pixel,
-    so a model must judge each sample of a batch by itself, as networks without batch norm do.
+    channels (Luo et al. 2016, sec. 2). A batch holds the picture once for each output pixel, so the
+    model must treat each sample of a batch by itself, as networks without batch norm do.
 
     Args:
         image: (1, C, H, W), where the gradient is taken.
-        t: the step that the model is told.
+        t: the step to ask about.
 
     Returns:
         (H, W, H, W), first the output pixel, then the input pixel.
@@ -41,7 +38,7 @@ def receptive_fields(model: EpsModel, image: Images, t: int) -> Fields:
         ValueError: the model answers in another shape, with NaN or without a gradient.
     """
     height, width = image.shape[2:]
-    with torch.inference_mode(False), torch.enable_grad():  # also where the caller has them off
+    with torch.inference_mode(False), torch.enable_grad():  # the caller may have gradients off
         fields = [
             _gradients(model, image, t, pixels)
             for pixels in torch.arange(height * width).split(_AT_ONCE)
@@ -63,26 +60,28 @@ def _gradients(model: EpsModel, image: Images, t: int, pixels: Tensor) -> Tensor
 
 
 def influence_bytes(fields: Fields) -> Tensor:
-    """Fields on a logarithmic scale, uint8 in their shape, each relative to its largest value.
+    """Fields on a logarithmic scale, uint8 of the same shape, each relative to its largest value.
 
-    0 is no influence at all, 1 a thousandth of the largest or less, 255 the largest; in between
-    equal steps of the logarithm.
+    0 is no influence at all, 1 a thousandth of the largest or less, 255 the largest; between them
+    are equal steps of the logarithm.
     """
     largest = fields.flatten(2).amax(2)[:, :, None, None]
     share = fields / largest.clamp(min=torch.finfo(fields.dtype).tiny)
-    places = 1 + (share.clamp(min=10.0**-DECADES).log10() + DECADES) / DECADES * 254
+    decades = wire.INFLUENCE_DECADES
+    level = (share.clamp(min=10.0**-decades).log10() + decades) / decades  # 0 to 1
+    places = 1 + level * wire.INFLUENCE_LEVELS
     return torch.where(fields > 0, places.round(), 0.0).to(torch.uint8)
 
 
-class ReceptiveFieldExplorer(_base.Explorer, script="receptive/widget.js"):
+class ReceptiveFieldExplorer(base.Explorer, folder="receptive"):
     """Which input pixels reach an output pixel: click one, move its row and column, or play.
 
     Args:
         models: a network, or several by name, called as ``model(x_t, t)``. A network whose last
-            layers are still 0 sees nothing, so train it or move its weights first.
+            layer is still 0 sees nothing, so train it or change its weights first.
         image: (C, H, W) or (1, C, H, W), values in [-1, 1]: where the gradients are taken. The maps
             of one model take (H x W)^2 bytes, so two can see 28 x 28 pixels at most.
-        t: the step that the models are told.
+        t: the step to ask about.
         row, column: the output pixel to begin with; by default the middle one.
 
     Raises:
@@ -90,11 +89,10 @@ class ReceptiveFieldExplorer(_base.Explorer, script="receptive/widget.js"):
             large for its maps to be sent.
     """
 
-    title = "Receptive-field explorer"
     fields = traitlets.Bytes().tag(sync=True)
     x_t = traitlets.Bytes().tag(sync=True)
-    model_names = traitlets.List().tag(sync=True)
-    shape = traitlets.List().tag(sync=True)
+    model_names = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    shape = traitlets.List(traitlets.Int()).tag(sync=True)
     pixel = traitlets.Int(0, min=0).tag(sync=True)
 
     def __init__(
@@ -107,13 +105,13 @@ class ReceptiveFieldExplorer(_base.Explorer, script="receptive/widget.js"):
         column: int | None = None,
     ) -> None:
         image = image[None] if isinstance(image, Tensor) and image.ndim == 3 else image
-        self._image = _base.check_images("image", image)
+        self._image = base.check_images("image", image)
         if len(self._image) != 1:
             raise ValueError(f"image must be one image, got {len(self._image)}")
         named = _named_models(models)
         height, width = self._image.shape[2:]
-        side = math.isqrt(math.isqrt(_base.MAX_BYTES // len(named)))
-        if (height * width) ** 2 * len(named) > _base.MAX_BYTES:
+        side = math.isqrt(math.isqrt(base.MAX_BYTES // len(named)))
+        if (height * width) ** 2 * len(named) > base.MAX_BYTES:
             raise ValueError(
                 f"image must be at most about {side} x {side} pixels for {len(named)} models, "
                 f"(height x width)^2 bytes each; got {width} x {height}: give a smaller one"
@@ -134,7 +132,7 @@ class ReceptiveFieldExplorer(_base.Explorer, script="receptive/widget.js"):
         )
         super().__init__(
             fields=self._maps.numpy().tobytes(),
-            x_t=_base.gray_bytes(self._image),
+            x_t=base.gray_bytes(self._image),
             model_names=list(named),
             shape=list(self._image.shape[1:]),
             pixel=row * width + column,
@@ -145,7 +143,7 @@ class ReceptiveFieldExplorer(_base.Explorer, script="receptive/widget.js"):
         height, width = self._image.shape[2:]
         return divmod(min(self.pixel, height * width - 1), width)
 
-    def _says(self) -> str:
+    def _summary(self) -> str:
         row, column = self._place()
         height, width = self._image.shape[2:]
         shares = (
@@ -159,14 +157,16 @@ class ReceptiveFieldExplorer(_base.Explorer, script="receptive/widget.js"):
 
     def _still(self) -> Figure:
         row, column = self._place()
+        decades = wire.INFLUENCE_DECADES
         figure, axes = plots.panels(1 + len(self.model_names), height=3.0)
         picture = (self._image[0].clamp(-1, 1) + 1) / 2
         axes[0].imshow(picture.permute(1, 2, 0).numpy(), cmap="gray", vmin=0, vmax=1)
         axes[0].set_title("the input")
         for axis, name, maps in zip(axes[1:], self.model_names, self._maps, strict=True):
             seen = maps[row, column].float()
-            shown = torch.where(seen > 0, (seen - 1) / 254 * DECADES - DECADES, torch.nan)
-            drawn = axis.imshow(shown.numpy(), cmap="cividis", vmin=-DECADES, vmax=0)
+            logarithm = (seen - 1) / wire.INFLUENCE_LEVELS * decades - decades
+            shown = torch.where(seen > 0, logarithm, torch.nan)
+            drawn = axis.imshow(shown.numpy(), cmap="cividis", vmin=-decades, vmax=0)
             axis.set_title(name)
             figure.colorbar(drawn, ax=axis, shrink=0.7, label="log10 of the influence")
         for axis in axes:
@@ -176,7 +176,7 @@ class ReceptiveFieldExplorer(_base.Explorer, script="receptive/widget.js"):
 
 
 def _named_models(models: Any) -> dict[str, EpsModel]:
-    """One model or several by name; TypeError or ValueError where there is none."""
+    """One model or several, by name; raises TypeError or ValueError where there is none."""
     found = models if isinstance(models, Mapping) else {"this model": models}
     if not found:
         raise ValueError("models must hold at least one model, got none")
@@ -188,7 +188,7 @@ def _named_models(models: Any) -> dict[str, EpsModel]:
 
 
 def _device(model: EpsModel, given: torch.device) -> torch.device:
-    """Where a network's first parameter lives; for any other callable, where the image was."""
+    """The device of a network's first parameter; for any other callable, that of the image."""
     parameters = model.parameters() if isinstance(model, torch.nn.Module) else iter(())
     first = next(parameters, None)
     return given if first is None else first.device

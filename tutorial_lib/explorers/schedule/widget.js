@@ -1,158 +1,282 @@
-// Schedule explorer: alpha_bar is computed here, so T and the ends can be dragged.
+// Schedule explorer: alpha_bar is computed here, so that T and the ends can be dragged.
 
-// Below it x_0 predicted back overflows float32: the library refuses such a schedule.
-const SMALLEST = 1e-60;
+/** @import { View } from "../shared/types" */
+/** @import { ScheduleExplorerTraits } from "../shared/traits" */
 
-/** beta for t = 1..T at index t, NaN at 0: Ho et al. 2020 (linear, quadratic), Nichol and Dhariwal 2021. */
-function betasOf(family, steps, start, end, offset = 0.008, maxBeta = 0.999) {
-  const angle = (t) => Math.cos(((t / steps + offset) / (1 + offset)) * (Math.PI / 2)) ** 2;
+import { DASHES } from "../shared/chart.js";
+import { clamp, fromByte, largest, short, typedArray } from "../shared/numbers.js";
+import { paintImage } from "../shared/pixels.js";
+import { Stage } from "../shared/stage.js";
+import {
+  BETA_MAX,
+  BETA_MIN,
+  COSINE_MAX_BETA,
+  COSINE_OFFSET,
+  EPS_SCALE,
+  FAMILIES,
+  SMALLEST_ALPHA_BAR,
+  STEPS_MAX,
+  STEPS_MIN,
+  TITLES,
+} from "../shared/wire.js";
+
+const STRIP = 9; // images from t = 0 to T
+const GAP = 2; // pixels between them
+const DECIBELS = 60; // the SNR is drawn from -60 to 60
+
+/**
+ * beta for t = 1..T at index t, NaN at 0: Ho et al. 2020 (linear, quadratic), Nichol and Dhariwal
+ * 2021 (cosine).
+ * @param {string} family
+ * @param {number} steps
+ * @param {number} start
+ * @param {number} end
+ */
+export function betasOf(family, steps, start, end) {
+  const squaredCosine = (/** @type {number} */ t) =>
+    Math.cos(((t / steps + COSINE_OFFSET) / (1 + COSINE_OFFSET)) * (Math.PI / 2)) ** 2;
   const betas = new Float64Array(steps + 1).fill(NaN);
   for (let t = 1; t <= steps; t++) {
     const share = steps > 1 ? (t - 1) / (steps - 1) : 0;
     if (family === "linear") betas[t] = start + share * (end - start);
     else if (family === "quadratic") {
       betas[t] = (Math.sqrt(start) + share * (Math.sqrt(end) - Math.sqrt(start))) ** 2;
-    } else betas[t] = Math.min(maxBeta, 1 - angle(t) / angle(t - 1));
+    } else betas[t] = Math.min(COSINE_MAX_BETA, 1 - squaredCosine(t) / squaredCosine(t - 1));
   }
   return betas;
 }
 
-/** alpha_bar for t = 0..T, float64, at least `SMALLEST`. */
-function alphaBar(...schedule) {
-  const betas = betasOf(...schedule), found = new Float64Array(betas.length).fill(1);
+/**
+ * alpha_bar for t = 0..T, float64. Below the smallest alpha_bar x_0 predicted back overflows
+ * float32, and the library refuses the schedule; here it stays at that value.
+ * @param {string} family
+ * @param {number} steps
+ * @param {number} start
+ * @param {number} end
+ */
+export function alphaBar(family, steps, start, end) {
+  const betas = betasOf(family, steps, start, end);
+  const found = new Float64Array(betas.length).fill(1);
   for (let t = 1; t < found.length; t++) {
-    found[t] = Math.max(SMALLEST, found[t - 1] * (1 - betas[t]));
+    found[t] = Math.max(SMALLEST_ALPHA_BAR, found[t - 1] * (1 - betas[t]));
   }
   return found;
 }
 
-/** The first t at which there is more noise than signal; T + 1 where that never comes. */
-function crossing(alphaBars) {
+/**
+ * The first t at which there is more noise than signal; T + 1 where there is none.
+ * @param {Float64Array | number[]} alphaBars
+ */
+export function crossing(alphaBars) {
   const t = alphaBars.findIndex((value) => value < 0.5);
   return t < 0 ? alphaBars.length : t;
 }
 
-/** One image noised, RGBA: sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) eps. */
-function noised(data, width, left, top, shape, x0, eps, alphaBar) {
-  const signal = Math.sqrt(alphaBar), noise = Math.sqrt(1 - alphaBar) / 4096;
-  paintImage(data, width, left, top, shape, 0, (p) => signal * (x0[p] / 127.5 - 1) + noise * eps[p]);
-}
+/** @param {View<ScheduleExplorerTraits>} view */
+export function render({ model, el }) {
+  const stage = new Stage({ model, el }, TITLES.schedule);
+  const x0 = typedArray(model, "x0", Uint8Array);
+  const eps = typedArray(model, "eps", Int16Array);
+  const own = typedArray(model, "own", Float64Array);
+  const names = model.get("own_names");
+  const shape = model.get("shape");
+  const ownSteps = names.length ? own.length / names.length - 1 : 0;
 
-const STRIP = 9;
-
-function render({ model, el }) {
-  const stage = new Stage({ model, el }, "Schedule explorer");
-  const x0 = numbers(model, "x0", Uint8Array), eps = numbers(model, "eps", Int16Array);
-  const own = numbers(model, "own", Float64Array), names = model.get("own_names");
-  const shape = model.get("shape"), ownSteps = names.length ? own.length / names.length - 1 : 0;
-  const families = ["linear", "quadratic", "cosine"];
-
-  stage.choice({ label: "schedule", name: "family", options: [...families, ...names] });
-  const length = stage.slider({ label: "T", name: "num_steps", min: 10, max: 2000, step: 10,
-    says: String, reads: (v) => `${v} noise steps` });
-  const logarithmic = { min: -5, max: -0.3, step: 0.02,
-    toValue: (x) => 10 ** x, toPlace: (v) => Math.log10(v), says: (v) => short(v, 2) };
-  const betaRow = stage.row(), row = stage.row();
+  stage.choice({
+    label: "schedule",
+    name: "family",
+    options: [...FAMILIES, ...names].map((name) => [name, name]),
+  });
+  const length = stage.slider({
+    label: "T",
+    name: "num_steps",
+    min: STEPS_MIN,
+    max: STEPS_MAX,
+    step: 10,
+    text: String,
+    spoken: (v) => `${v} noise steps`,
+  });
+  const logarithmic = {
+    min: Math.log10(BETA_MIN),
+    max: Math.round(10 * Math.log10(BETA_MAX)) / 10,
+    step: 0.02,
+    toValue: (/** @type {number} */ x) => 10 ** x,
+    toPosition: (/** @type {number} */ v) => Math.log10(v),
+    text: (/** @type {number} */ v) => short(v, 2),
+  };
+  const betaRow = stage.row();
+  const row = stage.row();
   const ends = [
     stage.slider({ label: "first β", name: "beta_start", place: betaRow, ...logarithmic }),
     stage.slider({ label: "last β", name: "beta_end", place: betaRow, ...logarithmic }),
   ];
-  const slider = stage.slider({ label: "timestep t", name: "t", min: 0, max: 1000, wide: true,
-    place: row, says: String, reads: () => sentence() });
-  stage.play({ name: "t", range: () => [0, last()], place: row });
+  const slider = stage.slider({
+    label: "timestep t",
+    name: "t",
+    min: 0,
+    max: 1000,
+    wide: true,
+    place: row,
+    text: String,
+    spoken: () => sentence(),
+  });
+  stage.play({ name: "t", range: () => [0, steps], place: row });
   const say = stage.line();
 
-  const box = stage.panels(), size = { width: 264, height: 190, place: box };
+  const box = stage.panels();
+  const size = { width: 264, height: 190, place: box };
   const time = { x: [0, 1000], xLabel: "t" };
   const charts = {
     beta: stage.chart({ ...size, ...time, y: [0, 0.02], caption: "β: noise added at each step" }),
-    rest: stage.chart({ ...size, ...time, y: [0, 1], caption: "ᾱ: share of the signal's variance left" }),
-    snr: stage.chart({ ...size, ...time, y: [-60, 60], caption: "SNR = ᾱ / (1 − ᾱ), in dB" }),
+    rest: stage.chart({
+      ...size,
+      ...time,
+      y: [0, 1],
+      caption: "ᾱ: share of the signal's variance left",
+    }),
+    snr: stage.chart({
+      ...size,
+      ...time,
+      y: [-DECIBELS, DECIBELS],
+      caption: "SNR = ᾱ / (1 − ᾱ), in dB",
+    }),
   };
-  const [, h, w] = shape, gap = 2;
+  const [, h, w] = shape;
   const pictures = stage.panels();
-  const now = stage.pixels({ width: w, height: h, scale: Math.max(1, Math.round(168 / h)),
-    place: pictures, caption: "the image at t" });
-  const scale = Math.max(1, Math.min(3, Math.floor(680 / (STRIP * (w + gap)))));
-  const strip = stage.pixels({ width: STRIP * (w + gap) - gap, height: h, scale, place: pictures,
-    caption: "from t = 0 to T in equal steps" });
+  const now = stage.pixels({
+    width: w,
+    height: h,
+    scale: Math.max(1, Math.round(168 / h)),
+    place: pictures,
+    caption: "the image at t",
+  });
+  const strip = stage.pixels({
+    width: STRIP * (w + GAP) - GAP,
+    height: h,
+    scale: Math.max(1, Math.min(3, Math.floor(680 / (STRIP * (w + GAP))))),
+    place: pictures,
+    caption: "from t = 0 to T in equal steps",
+  });
 
-  let bars, betas, decibels, steps, key = "";
-  const last = () => steps ?? 1;
+  let steps = 1;
+  let bars = new Float64Array(0);
+  let betas = bars;
+  let decibels = bars;
+  let computedFor = "";
+  const at = () => clamp(stage.get("t"), 0, steps);
+
+  /**
+   * The image noised to `bar`: sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) eps.
+   * @param {{ data: Uint8ClampedArray, width: number }} picture
+   * @param {number} left
+   * @param {number} bar
+   */
+  function paintNoised(picture, left, bar) {
+    const signal = Math.sqrt(bar);
+    const noise = Math.sqrt(1 - bar) / EPS_SCALE;
+    const value = (/** @type {number} */ p) => signal * fromByte(x0[p]) + noise * eps[p];
+    paintImage(picture.data, picture.width, left, 0, shape, 0, value);
+  }
+
   function compute() {
-    const family = stage.get("family"), at = names.indexOf(family);
-    steps = at < 0 ? stage.get("num_steps") : ownSteps;
-    const asked = [family, steps, stage.get("beta_start"), stage.get("beta_end")];
-    bars = at < 0 ? alphaBar(...asked) : own.subarray(at * (steps + 1), (at + 1) * (steps + 1));
-    betas = at < 0 ? betasOf(...asked) : bars.map((bar, t) => (t ? 1 - bar / bars[t - 1] : NaN));
+    const family = stage.get("family");
+    const which = names.indexOf(family);
+    if (which < 0) {
+      steps = stage.get("num_steps");
+      const [start, end] = [stage.get("beta_start"), stage.get("beta_end")];
+      bars = alphaBar(family, steps, start, end);
+      betas = betasOf(family, steps, start, end);
+    } else {
+      steps = ownSteps;
+      bars = own.slice(which * (steps + 1), (which + 1) * (steps + 1));
+      betas = bars.map((bar, t) => (t ? 1 - bar / bars[t - 1] : NaN));
+    }
     decibels = bars.map((bar) => 10 * Math.log10(bar / (1 - bar)));
-    length.disabled = at >= 0;
-    for (const end of ends) end.disabled = at >= 0 || family === "cosine";
-    slider.max = steps;
-    const ts = Float64Array.from(bars, (_, t) => t);
-    const top = betas.reduce((most, beta) => (beta > most ? beta : most), 0) * 1.05;
-    charts.beta.y = [0, top];
+    length.disabled = which >= 0;
+    for (const end of ends) end.disabled = which >= 0 || family === "cosine";
+    slider.max = String(steps);
+    charts.beta.y = [0, largest(betas, 0) * 1.05];
     const cross = crossing(bars);
-    for (const [chart, ys] of [[charts.beta, betas], [charts.rest, bars], [charts.snr, decibels]]) {
+    drawCurves(cross);
+    for (let i = 0; i < STRIP; i++) {
+      paintNoised(strip, i * (w + GAP), bars[Math.round((i / (STRIP - 1)) * steps)]);
+    }
+    strip.put();
+    strip.describe(
+      `One image at ${STRIP} steps from t = 0 to ${steps}, fading into noise: ` +
+        `signal and noise are equal ${cross > steps ? "nowhere" : `at t = ${cross}`}.`,
+    );
+  }
+
+  /** @param {number} cross */
+  function drawCurves(cross) {
+    const ts = Float64Array.from(bars, (_, t) => t);
+    const { beta, rest, snr } = charts;
+    for (const [chart, ys] of /** @type {const} */ ([
+      [beta, betas],
+      [rest, bars],
+      [snr, decibels],
+    ])) {
       chart.x = [0, steps];
-      chart.still = (context) => {
+      chart.background = (context) => {
         chart.curve(context, ts, ys, 0);
-        if (chart !== charts.snr || cross > steps) return;
+        if (chart !== snr || cross > steps) return;
         context.strokeStyle = stage.theme.curves[1];
         context.setLineDash(DASHES[1]);
         chart.segment(context, chart.px(0), chart.py(0), chart.px(cross), chart.py(0));
-        chart.segment(context, chart.px(cross), chart.py(0), chart.px(cross), chart.py(-60));
+        chart.segment(context, chart.px(cross), chart.py(0), chart.px(cross), chart.py(-DECIBELS));
         context.setLineDash([]);
         chart.label(context, `SNR = 1 at t = ${cross}`, cross, 0, 1, { dx: 6, dy: -12 });
       };
-      chart.fresh();
+      chart.invalidate();
     }
-    for (let i = 0; i < STRIP; i++) {
-      const at = Math.round((i / (STRIP - 1)) * steps);
-      noised(strip.data, strip.width, i * (w + gap), 0, shape, x0, eps, bars[at]);
-    }
-    strip.put();
-    strip.describe(`One image at ${STRIP} steps from t = 0 to ${steps}, fading into noise: ` +
-      `signal and noise are equal ${cross > steps ? "nowhere" : `at t = ${cross}`}.`);
   }
-  const at = () => clamp(stage.get("t"), 0, steps ?? 0);
+
   function sentence() {
-    if (!bars) return "";
-    const t = at(), bar = bars[t];
+    if (!bars.length) return "";
+    const t = at();
+    const bar = bars[t];
     const beta = t ? `β ${short(betas[t])}, ` : "";
-    return `t = ${t} of ${steps}: ${beta}ᾱ ${short(bar)}, signal ${Math.sqrt(bar).toFixed(3)}, ` +
+    return (
+      `t = ${t} of ${steps}: ${beta}ᾱ ${short(bar)}, signal ${Math.sqrt(bar).toFixed(3)}, ` +
       `noise ${Math.sqrt(1 - bar).toFixed(3)}, SNR ${t ? short(bar / (1 - bar)) : "∞"}` +
-      (bar > SMALLEST ? "" : ". Nothing is left: the library refuses such a schedule");
+      (bar > SMALLEST_ALPHA_BAR ? "" : ". Nothing is left: the library refuses such a schedule")
+    );
   }
-  const inputs = ["family", "num_steps", "beta_start", "beta_end"];
-  stage.refreshers.unshift(() => {  // before the slider asks for its sentence
-    const wanted = inputs.map((name) => stage.get(name)).join();
-    if (wanted !== key) { key = wanted; compute(); }
+
+  stage.computesFirst(() => {
+    const numbers = [stage.get("num_steps"), stage.get("beta_start"), stage.get("beta_end")];
+    const wanted = [stage.get("family"), ...numbers].join();
+    if (wanted !== computedFor) {
+      computedFor = wanted;
+      compute();
+    }
     if (stage.get("t") > steps) stage.set("t", steps);
   });
-  stage.paints([...inputs, "t"], (anew) => {
+  stage.paints(["family", "num_steps", "beta_start", "beta_end", "t"], (full) => {
     const t = at();
-    charts.beta.frame(anew, (c) => {
+    charts.beta.frame(full, (c) => {
       charts.beta.marker(c, t);
       if (t) charts.beta.dot(c, t, betas[t]);
     });
-    charts.rest.frame(anew, (c) => { charts.rest.marker(c, t); charts.rest.dot(c, t, bars[t]); });
-    charts.snr.frame(anew, (c) => {
-      charts.snr.marker(c, t);
-      charts.snr.dot(c, t, clamp(decibels[t], -60, 60));
+    charts.rest.frame(full, (c) => {
+      charts.rest.marker(c, t);
+      charts.rest.dot(c, t, bars[t]);
     });
-    noised(now.data, w, 0, 0, shape, x0, eps, bars[t]);
+    charts.snr.frame(full, (c) => {
+      charts.snr.marker(c, t);
+      charts.snr.dot(c, t, decibels[t]);
+    });
+    paintNoised(now, 0, bars[t]);
     now.put();
-    const said = sentence();
-    say(said);
-    now.describe(`The image at ${said}`);
-    charts.beta.describe(`beta over t, rising to ${short(charts.beta.y[1] / 1.05)}. ${said}`);
-    charts.rest.describe(`alpha-bar over t, falling from 1 to ${short(bars[steps])}. ${said}`);
-    charts.snr.describe(`SNR over t in decibels. ${said}`);
+    const text = sentence();
+    say(text);
+    now.describe(`The image at ${text}`);
+    charts.beta.describe(`beta over t, rising to ${short(charts.beta.y[1] / 1.05)}. ${text}`);
+    charts.rest.describe(`alpha-bar over t, falling from 1 to ${short(bars[steps])}. ${text}`);
+    charts.snr.describe(`SNR over t in decibels. ${text}`);
   });
   return () => stage.end();
 }
 
-const widget = { render };
-export { alphaBar, betasOf, crossing, noised };
-export default widget;
+export default { render };

@@ -1,9 +1,9 @@
 """What every explorer is: a widget whose frames are computed in the browser.
 
-An explorer is two parts. The pure part turns tensors into the numbers that the browser needs, and
-its script has pure functions as well, which it exports for the tests. The thin part is the widget.
-The data travels once, as bytes, so an explorer moves at the speed of the browser, while the kernel
-is busy, and in a page that was exported without any kernel.
+Each has two parts. Pure functions turn tensors into the numbers that the browser needs; the script
+has pure functions as well, which it exports for the tests. Around them is a thin widget. The data
+travels once, as bytes, so an explorer moves at the speed of the browser, also while the kernel is
+busy, and in an exported page that has no kernel.
 """
 
 import base64
@@ -23,15 +23,14 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from tutorial_lib import _files, _validate, plots
+from tutorial_lib.explorers.shared import wire
+from tutorial_lib.explorers.shared.bundle import bundle
 from tutorial_lib.schedules import NoiseSchedule
 
 MAX_BYTES = 1_400_000
-"""Data of one explorer at most (bytes): with its state a saved notebook stays below 2 MB."""
+"""The most data that one explorer may send (bytes): a saved notebook then stays below 2 MB."""
 
 RUN_ME = "A still picture. Run this cell in JupyterLab to move the controls."
-EPS_SCALE = 4096
-"""Noise travels as int16 of eps x 4096: from -8 to 8 in steps that no gray level shows."""
-
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -53,53 +52,42 @@ body {{ margin: 2em auto; padding: 0 1em; max-width: 940px; font: 15px/1.5 syste
 <script type="application/json" id="state">{state}</script>
 <script type="module">
 {script}
-
-// In place of a kernel: the values, and who wants to hear of a change.
-const state = JSON.parse(document.getElementById("state").textContent);
-for (const [name, value] of Object.entries(state.bytes)) {{
-  const text = atob(value), bytes = new Uint8Array(text.length);
-  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
-  state.values[name] = new DataView(bytes.buffer);
-}}
-const heard = {{}};
-const model = {{
-  get: (name) => state.values[name],
-  set: (name, value) => {{
-    if (state.values[name] === value) return;
-    state.values[name] = value;
-    for (const handler of heard[`change:${{name}}`] ?? []) handler();
-  }},
-  on: (event, handler) => (heard[event] ??= new Set()).add(handler),
-  off: (event, handler) => heard[event]?.delete(handler),
-  save_changes: () => {{}},
-  send: () => {{}},
-}};
-widget.render({{ model, el: document.getElementById("explorer") }});
 </script>
 </body>
 </html>
 """
 
+_PAGE_SCRIPT = """\
+import {{ modelFrom }} from "./shared/page.js";
+import {{ render }} from "./{script}";
+const model = modelFrom(document.getElementById("state").textContent);
+render({{ model, el: document.getElementById("explorer") }});
+"""
 
-def _read(script: str) -> str:
-    """A file of this package."""
-    return resources.files("tutorial_lib.explorers").joinpath(script).read_text(encoding="utf-8")
+
+def _read(path: str) -> str:
+    """A file of the package of explorers."""
+    return resources.files("tutorial_lib.explorers").joinpath(path).read_text(encoding="utf-8")
 
 
 class Explorer(anywidget.AnyWidget):
     """A picture to drag, with its data inside; see the subclasses.
 
-    A subclass names its script and its title, hands its values to ``super().__init__`` as
-    traits, and draws a still picture for where no widget can be.
+    A subclass names its folder, which holds its script and has a title in ``wire.TITLES``. It
+    passes its values to ``super().__init__`` as traits, and draws a still picture for places that
+    cannot show a widget.
     """
 
     title: ClassVar[str] = ""
     standalone: ClassVar[bool] = True
+    _script: ClassVar[str] = ""
     _css = _read("shared/stage.css")
 
-    def __init_subclass__(cls, script: str | None = None, **options: Any) -> None:
-        if script is not None:
-            cls._esm = _module(script)
+    def __init_subclass__(cls, folder: str | None = None, **options: Any) -> None:
+        if folder is not None:
+            cls.title = wire.TITLES[folder]
+            cls._script = f"{folder}/widget.js"
+            cls._esm = bundle(cls._script, _read)
         super().__init_subclass__(**options)
 
     def __init__(self, **traits: Any) -> None:
@@ -107,31 +95,31 @@ class Explorer(anywidget.AnyWidget):
         if size > MAX_BYTES:
             raise ValueError(
                 f"{type(self).__name__} must send at most {MAX_BYTES:,} bytes to the browser, so "
-                f"that a saved notebook stays small; got {size:,}: give {self._less()}"
+                f"that a saved notebook stays small; got {size:,}: give {self._advice()}"
             )
         super().__init__(**traits)
-        _replace_those_before(self)
+        _close_earlier_run(self)
 
-    def _less(self) -> str:
-        """What to give less of, where there is too much data."""
+    def _advice(self) -> str:
+        """What to give instead where there is too much data."""
         return "fewer or smaller images"
 
     def _still(self) -> Figure:
-        """The explorer as it stands, as a still figure."""
+        """A still figure of the explorer as it is now."""
         raise NotImplementedError
 
-    def _says(self) -> str:
+    def _summary(self) -> str:
         """What the still figure shows, in a sentence or two."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}: {self._says()} Run this cell in JupyterLab to explore."
+        return f"{type(self).__name__}: {self._summary()} Run this cell in JupyterLab to explore."
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict, dict]:
-        """The widget, and a still picture for GitHub, for untrusted notebooks and for print."""
-        bundle = super()._repr_mimebundle_(**options)
-        data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
-        still, about = plots.bundle(self._still(), f"{self._says()} {RUN_ME}", RUN_ME)
+        """The widget, and a still picture for GitHub, untrusted notebooks and print."""
+        widget = super()._repr_mimebundle_(**options)
+        data, metadata = widget if isinstance(widget, tuple) else (widget or {}, {})
+        still, about = plots.bundle(self._still(), f"{self._summary()} {RUN_ME}", RUN_ME)
         return {**data, **still, "text/plain": repr(self)}, {**metadata, **about}
 
     def save_html(self, path: str | PathLike[str]) -> Path:
@@ -141,11 +129,13 @@ class Explorer(anywidget.AnyWidget):
             path: the page, ``.html``; its folder must exist.
 
         Raises:
-            ValueError: this explorer needs a kernel; ``path`` has another ending, or cannot be
-                written.
+            ValueError: this explorer needs a kernel; ``path`` does not end in ``.html`` or cannot
+                be written.
         """
         if not self.standalone:
-            raise ValueError(f"{type(self).__name__} needs a kernel and cannot be a page by itself")
+            raise ValueError(
+                f"{type(self).__name__} needs a kernel and cannot be a page of its own"
+            )
         target = Path(path)
         if target.suffix != ".html":
             raise ValueError(f"path must end in .html, got {target.name!r}")
@@ -154,6 +144,12 @@ class Explorer(anywidget.AnyWidget):
         except OSError as error:
             raise ValueError(f"path cannot be written: {target}: {error.strerror}") from error
         return target
+
+    @classmethod
+    def _page_script(cls) -> str:
+        """The script of an exported page, as one module."""
+        entry = _PAGE_SCRIPT.format(script=cls._script)
+        return bundle("page.js", lambda path: entry if path == "page.js" else _read(path))
 
     def _page(self) -> str:
         names = [name for name in self.keys if not name.startswith("_")]
@@ -170,48 +166,43 @@ class Explorer(anywidget.AnyWidget):
         return _PAGE.format(
             title=html.escape(self.title),
             css=self._css,
-            description=html.escape(self._says()),
+            description=html.escape(self._summary()),
             state=json.dumps(state).replace("<", "\\u003c"),
-            script=str(self._esm).replace("</", "<\\/"),
+            script=self._page_script().replace("</", "<\\/"),
         )
 
 
-_OF_CELL: dict[str, tuple[str, list[Explorer]]] = {}
-"""By notebook cell: which run of it made explorers, and those."""
+_BY_CELL: dict[str, tuple[str, list[Explorer]]] = {}
+"""For each notebook cell the latest run that made explorers, and these explorers."""
 
 
-def _replace_those_before(explorer: Explorer) -> None:
-    """Closes what an earlier run of the same cell made.
+def _close_earlier_run(explorer: Explorer) -> None:
+    """Closes the explorers that an earlier run of the same cell made.
 
-    Widgets live until they are closed: run fifty times, a cell would leave fifty explorers in the
-    kernel, in the page, and in the notebook when it is saved.
+    Widgets live until they are closed: a cell that is run fifty times would leave fifty explorers
+    in the kernel, in the page and in the saved notebook.
     """
-    parent = getattr(get_ipython(), "get_parent", dict)()  # a kernel has it, a terminal has not
+    parent = getattr(get_ipython(), "get_parent", dict)()  # a kernel has one, a terminal does not
     if not parent or not (cell := parent["metadata"].get("cellId")):
         return
     run = parent["header"]["msg_id"]
-    if _OF_CELL.get(cell, ("", []))[0] != run:
-        for old in _OF_CELL.pop(cell, ("", []))[1]:
+    if _BY_CELL.get(cell, ("", []))[0] != run:
+        for old in _BY_CELL.pop(cell, ("", []))[1]:
             old.close()
-        _OF_CELL[cell] = (run, [])
-    _OF_CELL[cell][1].append(explorer)
-
-
-def _module(script: str) -> str:
-    """The common script and an explorer's own, as one module."""
-    return _read("shared/stage.js") + "\n" + _read(script)
+        _BY_CELL[cell] = (run, [])
+    _BY_CELL[cell][1].append(explorer)
 
 
 def gray_bytes(images: Tensor) -> bytes:
-    """Images in [-1, 1] as bytes 0..255, values outside clamped."""
-    grays = (images.detach().cpu().float().clamp(-1, 1) + 1) * 127.5
+    """Images in [-1, 1] as bytes 0..255; values outside are clamped."""
+    grays = (images.detach().cpu().float().clamp(-1, 1) + 1) * wire.GRAYS_PER_UNIT
     return grays.round().to(torch.uint8).numpy().tobytes()
 
 
 def eps_bytes(eps: Tensor) -> bytes:
-    """Noise, or another tensor with values between -8 and 8, as int16; see ``EPS_SCALE``."""
-    scaled = (eps.detach().cpu().float() * EPS_SCALE).round().clamp(-32768, 32767)
-    return scaled.to(torch.int16).numpy().tobytes()
+    """Noise, or another tensor with values between -8 and 8, as int16; see ``wire.EPS_SCALE``."""
+    scaled = (eps.detach().cpu().float() * wire.EPS_SCALE).round()
+    return scaled.clamp(wire.INT16_MIN, wire.INT16_MAX).to(torch.int16).numpy().tobytes()
 
 
 def float_bytes(values: Tensor) -> bytes:
@@ -223,7 +214,7 @@ def check_images(name: str, images: Tensor, *, largest: int = 64) -> Tensor:
     """``images``, (N, C, H, W) with 1 or 3 channels, as float32 on the CPU.
 
     Raises:
-        TypeError, ValueError: another kind of tensor or shape, NaN, sides above ``largest``.
+        TypeError, ValueError: no tensor of numbers, another shape, NaN, or sides above ``largest``.
     """
     tensor = _validate.batch(name, images)
     if tensor.ndim != 4 or tensor.shape[1] not in (1, 3) or not tensor.numel():
@@ -241,8 +232,8 @@ def named_schedules(
     """One schedule or several by name, all of one length, on the CPU.
 
     Raises:
-        TypeError: no schedule, or something else among them.
-        ValueError: none at all, or different ``num_steps``.
+        TypeError: something that is not a schedule.
+        ValueError: an empty dict, or different ``num_steps``.
     """
     found = schedules if isinstance(schedules, Mapping) else {"this schedule": schedules}
     if not found:

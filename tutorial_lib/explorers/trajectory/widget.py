@@ -12,18 +12,28 @@ from torch import Tensor
 from tutorial_lib import _validate, plots
 from tutorial_lib._random import normal_like
 from tutorial_lib._typing import EpsModel, Images
-from tutorial_lib.explorers.shared import base as _base
+from tutorial_lib.explorers.shared import base, wire
 from tutorial_lib.samplers import SampleStep, ddim, ddpm, evenly_spaced, respace
 from tutorial_lib.schedules import NoiseSchedule
 
 Halts = Float[Tensor, "halts batch channels height width"]
 
+# One walk, as the browser is told of it: sampler, number of steps, eta, and where its halts are.
+_WALK = traitlets.Dict(
+    per_key_traits={
+        "name": traitlets.Unicode(),
+        "steps": traitlets.Int(),
+        "eta": traitlets.Float(),
+        "t": traitlets.List(traitlets.Int()),
+    }
+)
+
 
 class Walk(NamedTuple):
-    """The halts of a walk that are kept, from T down to 0.
+    """Some halts of a walk, from T down to 0.
 
     Attributes:
-        t: where they are, falling.
+        t: their steps, falling.
         x_t: the states there.
         x0_hat: the clean images that the model sees in these states; at t = 0 the state itself.
     """
@@ -58,24 +68,24 @@ def settling(walk: Walk) -> Float[Tensor, " halts"]:
     return (walk.x0_hat - walk.x_t[-1]).square().flatten(1).mean(1).sqrt()
 
 
-class TrajectoryExplorer(_base.Explorer, script="trajectory/widget.js"):
+class TrajectoryExplorer(base.Explorer, folder="trajectory"):
     """DDPM and DDIM from the same x_T: drag along their walks and compare.
 
-    All walks are walked when the explorer is made; what moves is only the looking. Beside x_t and
-    x0_hat of both stands how far x0_hat is from the end of its walk.
+    All walks are computed when the explorer is made; dragging only shows them. Beside x_t and
+    x0_hat of both is a curve of how far x0_hat is from the end of its walk.
 
     Args:
-        model: says which noise is in x_t.
+        model: called as ``model(x_t, t)``, predicts the noise in x_t.
         schedule: the schedule that the model was trained for.
         x_T: where all walks start, standard normal noise (N, C, H, W), at most 64 pixels wide and
-            high; or its shape, then it is drawn here.
+            high; or only its shape.
         steps: the numbers of DDIM steps to choose from.
         etas: the values of eta to choose from.
-        ddpm_steps: how many steps DDPM takes, on a shortened schedule where these are not all
-            (see ``samplers.respace``); by default all.
+        ddpm_steps: how many steps DDPM takes, by default all; with fewer it walks on a shortened
+            schedule (see ``samplers.respace``).
         variance: sigma_t^2 of DDPM, "posterior" or "beta".
-        frames: halts to keep of each walk, besides its start.
-        t: where to begin, T to 0; by default half way.
+        frames: how many halts of each walk to keep, besides its start.
+        t: the step to begin with, T to 0; by default halfway.
         seed: of x_T where a shape is given, and of the noise on each walk.
 
     Raises:
@@ -83,15 +93,14 @@ class TrajectoryExplorer(_base.Explorer, script="trajectory/widget.js"):
             notebook should carry.
     """
 
-    title = "Trajectory explorer"
     x_t = traitlets.Bytes().tag(sync=True)
     x0_hat = traitlets.Bytes().tag(sync=True)
     settled = traitlets.Bytes().tag(sync=True)
-    walks = traitlets.List().tag(sync=True)
-    shape = traitlets.List().tag(sync=True)
+    walks = traitlets.List(_WALK).tag(sync=True)
+    shape = traitlets.List(traitlets.Int()).tag(sync=True)
     num_steps = traitlets.Int().tag(sync=True)
-    all_steps = traitlets.List().tag(sync=True)
-    all_etas = traitlets.List().tag(sync=True)
+    all_steps = traitlets.List(traitlets.Int()).tag(sync=True)
+    all_etas = traitlets.List(traitlets.Float()).tag(sync=True)
     steps = traitlets.Int().tag(sync=True)
     eta = traitlets.Float().tag(sync=True)
     t = traitlets.Int(0, min=0).tag(sync=True)
@@ -126,23 +135,23 @@ class TrajectoryExplorer(_base.Explorer, script="trajectory/widget.js"):
         start = _start(x_T, _validate.seed("seed", seed))
         self._check_size(start, [ddpm_steps, *counts * len(dials)], frames)
 
-        def dice() -> torch.Generator:
+        def same_noise() -> torch.Generator:
             return torch.Generator().manual_seed(seed)
 
         halts = evenly_spaced(T, ddpm_steps)
         shorter = respace(model, schedule, halts)
-        walk = ddpm(*shorter, start, variance=variance, generator=dice())
-        self._walks = {("DDPM", ddpm_steps, 1.0): record(walk, start, halts, frames)}
+        walk = ddpm(*shorter, start, variance=variance, generator=same_noise())
+        self._walks = {(wire.DDPM, ddpm_steps, 1.0): record(walk, start, halts, frames)}
         for count in counts:
             halts = evenly_spaced(T, count)
             for eta in dials:
-                walk = ddim(model, schedule, start, halts, eta=eta, generator=dice())
-                self._walks["DDIM", count, eta] = record(walk, start, halts, frames)
+                walk = ddim(model, schedule, start, halts, eta=eta, generator=same_noise())
+                self._walks[wire.DDIM, count, eta] = record(walk, start, halts, frames)
         kept = self._walks.values()
         super().__init__(
-            x_t=_base.gray_bytes(torch.cat([walk.x_t for walk in kept])),
-            x0_hat=_base.gray_bytes(torch.cat([walk.x0_hat for walk in kept])),
-            settled=_base.float_bytes(torch.cat([settling(walk) for walk in kept])),
+            x_t=base.gray_bytes(torch.cat([walk.x_t for walk in kept])),
+            x0_hat=base.gray_bytes(torch.cat([walk.x0_hat for walk in kept])),
+            settled=base.float_bytes(torch.cat([settling(walk) for walk in kept])),
             walks=[
                 {"name": name, "steps": count, "eta": eta, "t": walk.t}
                 for (name, count, eta), walk in self._walks.items()
@@ -158,7 +167,7 @@ class TrajectoryExplorer(_base.Explorer, script="trajectory/widget.js"):
 
     @traitlets.validate("steps", "eta")
     def _precomputed(self, proposal: Any) -> Any:
-        """Only what was walked can be shown."""
+        """Accepts only values for which there is a walk."""
         name, value = proposal["trait"].name, proposal["value"]
         options = {walk[1 if name == "steps" else 2] for walk in list(self._walks)[1:]}
         if value not in options:
@@ -166,24 +175,24 @@ class TrajectoryExplorer(_base.Explorer, script="trajectory/widget.js"):
         return value
 
     def _check_size(self, start: Tensor, counts: list[int], frames: int) -> None:
-        """A ValueError before the sampling, not after it, where the walks are too much to send."""
+        """Raises ValueError before the sampling where the walks would be too much to send."""
         halts = sum(min(frames, count) + 1 for count in counts)
         size = 2 * halts * start.numel()
-        if size > _base.MAX_BYTES:
+        if size > base.MAX_BYTES:
             raise ValueError(
-                f"{type(self).__name__} must send at most {_base.MAX_BYTES:,} bytes to the "
-                f"browser, got {size:,} for {len(start)} x {halts} halts: give {self._less()}"
+                f"{type(self).__name__} must send at most {base.MAX_BYTES:,} bytes to the "
+                f"browser, got {size:,} for {len(start)} x {halts} halts: give {self._advice()}"
             )
 
-    def _less(self) -> str:
+    def _advice(self) -> str:
         return "fewer frames, steps or etas, or fewer or smaller images in x_T"
 
     def _shown(self) -> tuple[Walk, Walk]:
         """The walks that are compared now, DDPM's and DDIM's."""
         walks = list(self._walks.values())
-        return walks[0], self._walks["DDIM", self.steps, self.eta]
+        return walks[0], self._walks[wire.DDIM, self.steps, self.eta]
 
-    def _says(self) -> str:
+    def _summary(self) -> str:
         one, other = self._shown()
         _, count, _ = next(iter(self._walks))
         apart = (one.x_t[-1] - other.x_t[-1]).square().mean().sqrt()
@@ -196,7 +205,7 @@ class TrajectoryExplorer(_base.Explorer, script="trajectory/widget.js"):
     def _still(self) -> Figure:
         times = [round(self.num_steps * i / 8) for i in range(8, -1, -1)]
         rows = {}
-        for name, walk in zip(("DDPM", "DDIM"), self._shown(), strict=True):
+        for name, walk in zip((wire.DDPM, wire.DDIM), self._shown(), strict=True):
             at = [reached(walk.t, t) for t in times]
             rows[f"{name}: x_t"] = walk.x_t[at, 0]
             rows[f"{name}: x0_hat"] = walk.x0_hat[at, 0]
@@ -206,19 +215,19 @@ class TrajectoryExplorer(_base.Explorer, script="trajectory/widget.js"):
 
 
 def reached(halts: Sequence[int], t: int) -> int:
-    """The number of the last halt at ``t`` or before it, as the walk comes down from T."""
+    """The index of the last halt at ``t`` or before it, as the walk comes down from T."""
     return max(i for i, halt in enumerate(halts) if halt >= t)
 
 
 def _start(x_T: Tensor | Sequence[int], seed: int) -> Tensor:
-    """``x_T`` itself, or noise of that shape from the seed; on the device that it is on."""
+    """``x_T`` itself, on its device, or noise of that shape from the seed."""
     if not isinstance(x_T, Tensor):
         if not isinstance(x_T, Sequence) or isinstance(x_T, str) or len(x_T) != 4:
             came = _validate.describe(x_T)
             raise TypeError(f"x_T must be a tensor or a shape (N, C, H, W), got {came}")
         sizes = [_validate.whole_number("an entry of x_T", size, at_least=1) for size in x_T]
         x_T = normal_like(torch.empty(*sizes), torch.Generator().manual_seed(seed))
-    _base.check_images("x_T", x_T)
+    base.check_images("x_T", x_T)
     return x_T
 
 
