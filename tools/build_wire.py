@@ -11,7 +11,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
-from enum import EnumType
+from enum import StrEnum
 from pathlib import Path
 
 import traitlets
@@ -41,7 +41,7 @@ def constants() -> str:
     """wire.js: every public name of wire.py in capitals, and its enumerations."""
     lines = []
     for name, value in vars(wire).items():
-        if isinstance(value, EnumType) and value.__module__ == wire.__name__:
+        if isinstance(value, type) and issubclass(value, StrEnum) and value is not StrEnum:
             members = {member.name: member.value for member in value}
             lines.append(_constant(name.upper(), members))
         elif name.isupper():

@@ -26,7 +26,8 @@ const inner = "widget";
 export function render(x) {
   return [describe(new Shape(x)), half(x), limit, inner];
 }
-export const total = 3, other = 4;
+export const total = 3;
+const other = 4;
 export { half, other };
 export default { render };
 """,

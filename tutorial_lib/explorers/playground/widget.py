@@ -468,7 +468,7 @@ def _decoded(points: bytes) -> Tensor:
     """int16 pairs as points (N, 2) float32."""
     if len(points) % 4:
         raise ValueError(f"points must be pairs of int16, 4 bytes each; got {len(points)} bytes")
-    numbers = np.frombuffer(points, "<i2").astype(np.float32) / base.EPS_SCALE
+    numbers = np.frombuffer(points, "<i2").astype(np.float32) / wire.EPS_SCALE
     return torch.from_numpy(numbers.reshape(-1, 2))
 
 
