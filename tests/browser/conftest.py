@@ -39,10 +39,14 @@ LOAD_SCRIPT = """async (script) => {
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that look at one notebook together run in one process, where there are several."""
+    """Tests that look at one notebook together run in one process, where there are several.
+
+    The longest tests come first, so that no process is left with one while the others are done.
+    """
     for item in items:
         if "open_for_all" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture(scope="session")

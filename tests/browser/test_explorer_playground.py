@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from explorer_cases import SETUP
-from jupyter_lab import KERNEL, RUN_THE_SECOND_CELL, in_time, painted
+from jupyter_lab import KERNEL, RUN_CELL, in_time, painted
 from playwright.sync_api import Locator, Page, expect
 
 from tutorial_lib import explorers
@@ -276,7 +276,7 @@ def test_a_cell_that_is_run_again_while_it_trains_leaves_no_thread(shown):
         choose(root, "for", "30 seconds")
         press(root, "Train")
         expect(root.get_by_role("button", name="Stop", exact=True)).to_be_visible()
-        notebook.page.evaluate(RUN_THE_SECOND_CELL)
+        notebook.page.evaluate(RUN_CELL, 1)
         root = view(notebook.page)
     notebook.page.wait_for_function("() => document.querySelectorAll('.tx').length === 1")
     assert in_time(lambda: no_threads(notebook))

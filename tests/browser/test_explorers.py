@@ -2,19 +2,22 @@
 
 import json
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 
 import nbformat
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from explorer_cases import ALONE, CASES, DRAGGED, SETUP, make
-from jupyter_lab import RUN_THE_SECOND_CELL, in_time, painted
+from jupyter_lab import RUN_CELL, in_time, painted
 from playwright.sync_api import Browser, Locator, Page
 
 RERUNS = {"playground": 50}  # of the explorer with the most to leave behind; 10 of the others
-LARGEST_NOTEBOOK = 2_000_000  # bytes, with the widgets' saved state
+OTHERS = [name for name in CASES if name != "playground"]
+RERUN_TOGETHER = [["playground"], OTHERS[:4], OTHERS[4:]]  # in one notebook each
+LARGEST_NOTEBOOK = 2_000_000  # bytes, with the widget's saved state
 PAINTED = "([root, before]) => +root.dataset.frames > before"
 # Two sums over the pixels of all canvases: any change of a picture changes them.
 PICTURE = """root => [...root.querySelectorAll("canvas")].map((canvas) => {
@@ -244,48 +247,72 @@ def test_of_two_views_of_one_explorer_the_last_that_is_moved_leads(open_cells):
         assert [handle.input_value() for handle in handles] == [last, last]
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_run_again_many_times_saved_and_reloaded(open_cells, lab, name):
-    notebook = open_cells(f"again-{name}", SETUP, CASES[name])
+@pytest.mark.long
+@pytest.mark.parametrize("names", RERUN_TOGETHER, ids=" and ".join)
+def test_run_again_many_times_saved_and_reloaded(open_cells, lab, names):
+    file = f"again-{names[0]}"
+    notebook = open_cells(file, SETUP, *(CASES[name] for name in names))
     notebook.run_all()
-    view(notebook)
-    counts = [listeners_after_a_rerun(notebook) for _ in range(RERUNS.get(name, 10))]
-    # The page itself adds some now and then. What a view leaves behind is there after each.
-    added = [after - before for before, after in pairwise(counts)]
-    assert statistics.median(added) == 0, f"listeners after each run: {counts}"
+    for number, name in enumerate(names):
+        view(notebook, number)
+        counts = [
+            listeners_after_a_rerun(notebook, number + 1, len(names))
+            for _ in range(RERUNS.get(name, 10))
+        ]
+        # The page itself adds some now and then. What a view leaves behind is there after each.
+        added = [after - before for before, after in pairwise(counts)]
+        assert statistics.median(added) == 0, f"{name}: listeners after each run: {counts}"
 
-    page = notebook.page
-    page.evaluate("() => jupyterapp.commands.execute('docmanager:save')")
-    saved = lab.notebooks / f"again-{name}.ipynb"
-    size = saved.stat().st_size
-    states = nbformat.read(saved, as_version=4).metadata.get("widgets", {})
-    assert states, "JupyterLab did not save the widget's state"
-    assert size < LARGEST_NOTEBOOK, f"{size:,} bytes saved"
+    notebook.page.evaluate("() => jupyterapp.commands.execute('docmanager:save')")
+    sizes = bytes_saved(lab.notebooks / f"{file}.ipynb")
+    assert len(sizes) == len(names), "each cell has its one explorer in the notebook"
+    for name, size in zip(names, sizes, strict=True):
+        assert size < LARGEST_NOTEBOOK, f"{name}: {size:,} bytes saved"
 
-    page.reload()
-    root = view(notebook)
-    before = picture(root)
-    assert after_painting(root, lambda: drag(root, name, 0.2, 0.9)) != before
-
+    notebook.page.reload()
+    drag_each(notebook, names, 0.2, 0.9)
     notebook.restart_kernel()
     notebook.run_all()
-    root = view(notebook)
-    before = picture(root)
-    assert after_painting(root, lambda: drag(root, name, 0.9, 0.2)) != before
+    drag_each(notebook, names, 0.9, 0.2)
 
 
-def listeners_after_a_rerun(notebook) -> int:
-    """Runs the second cell again; how many event listeners the page then has."""
+def listeners_after_a_rerun(notebook, cell: int, explorers: int) -> int:
+    """Runs a cell again; how many event listeners the page then has, which shows so many."""
     page = notebook.page
-    page.evaluate(RUN_THE_SECOND_CELL)
-    page.wait_for_function("() => document.querySelectorAll('.tx').length === 1")
-    view(notebook)
+    page.evaluate(RUN_CELL, cell)
+    page.wait_for_function(
+        "count => document.querySelectorAll('.tx').length === count", arg=explorers
+    )
+    view(notebook, cell - 1)
     client = page.context.new_cdp_session(page)
     client.send("Performance.enable")
     client.send("HeapProfiler.collectGarbage")
     metrics = client.send("Performance.getMetrics")["metrics"]
     client.detach()
     return next(int(m["value"]) for m in metrics if m["name"] == "JSEventListeners")
+
+
+def bytes_saved(path: Path) -> list[int]:
+    """How many bytes of a saved notebook are due to each of its explorers: cell and state."""
+    notebook = nbformat.read(path, as_version=4)
+    saved = notebook.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
+    left = {model for model, state in saved.items() if state["model_name"] == "AnyModel"}
+    sizes = []
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if shown := output.get("data", {}).get("application/vnd.jupyter.widget-view+json"):
+                left.remove(shown["model_id"])  # of earlier runs nothing is left
+                sizes.append(len(json.dumps([cell, saved[shown["model_id"]]])))
+    assert not left, f"{len(left)} explorers are saved that no cell shows"
+    return sizes
+
+
+def drag_each(notebook, names: Sequence[str], start: float, end: float) -> None:
+    """Drags the main slider of each; the picture must follow."""
+    for number, name in enumerate(names):
+        root = view(notebook, number)
+        before = picture(root)
+        assert after_painting(root, partial(drag, root, name, start, end)) != before, name
 
 
 @pytest.mark.parametrize("name", ALONE)

@@ -64,8 +64,8 @@ START_ALL_CELLS = """() => {
   window.jupyterapp.commands.execute("notebook:run-all-cells")
     .then(() => { window.allCells = "done"; }, (error) => { window.allCells = String(error); });
 }"""
-RUN_THE_SECOND_CELL = """async () => {
-  jupyterapp.shell.currentWidget.content.activeCellIndex = 1;
+RUN_CELL = """async (index) => {
+  jupyterapp.shell.currentWidget.content.activeCellIndex = index;
   await jupyterapp.commands.execute("notebook:run-cell");
 }"""
 ASK = f"""async (code) => {{
