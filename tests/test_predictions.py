@@ -1,4 +1,4 @@
-"""One denoiser said in several ways: the identities between eps, v and x_0, in float64."""
+"""Prediction targets: the identities between eps, v and x_0, in float64."""
 
 # pyright: reportArgumentType=false
 # (part of this file passes what the annotations forbid)
@@ -15,7 +15,14 @@ from torch.testing import assert_close
 from tests.draws import normal
 from tutorial_lib.forward import diffuse
 from tutorial_lib.oracles import GaussianMixtureOracle
-from tutorial_lib.predictions import clip_x0, eps_from_v, eps_from_x0, velocity
+from tutorial_lib.predictions import (
+    TARGETS,
+    as_eps_model,
+    clip_x0,
+    eps_from_v,
+    eps_from_x0,
+    velocity,
+)
 from tutorial_lib.samplers import ddim, evenly_spaced, last
 from tutorial_lib.schedules import cosine_schedule, linear_schedule
 
@@ -26,15 +33,15 @@ shapes = st.sampled_from([(3,), (3, 2), (3, 2, 4, 4)])
 
 
 def a_batch(schedule, shape, share: float, seed: int):
-    """Data, noise, the noisy data, and t at ``share`` of the way but for two samples."""
+    """Data, noise, t and the noisy data; t is 1, ``share`` of the way to T, and T."""
     T = schedule.num_steps
     t = torch.tensor([1, max(1, round(share * T)), T])
     x0, eps = normal(*shape, seed=seed), normal(*shape, seed=seed + 1)
     return x0, eps, t, diffuse(schedule, x0, t, eps)
 
 
-def test_velocity_in_a_plain_loop():
-    """Salimans & Ho 2022, sec. 4, number by number, alpha_bar from the betas."""
+def test_velocity_equals_a_plain_loop():
+    """Salimans & Ho 2022, sec. 4, number by number, with alpha_bar computed from the betas."""
     x0, eps, t = normal(4, 2, 3, 3), normal(4, 2, 3, 3, seed=1), torch.tensor([0, 1, 400, 1000])
     v = velocity(LINEAR, x0, t, eps)
     for b in range(4):
@@ -45,7 +52,7 @@ def test_velocity_in_a_plain_loop():
         assert_close(v[b].flatten(), torch.tensor(expected, dtype=F64), rtol=1e-9, atol=1e-11)
 
 
-def test_velocity_is_what_diffusers_calls_velocity():
+def test_velocity_equals_that_of_diffusers():
     from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
     x0, eps, t = normal(4, 3), normal(4, 3, seed=1), torch.tensor([1, 300, 700, 1000])
@@ -54,7 +61,7 @@ def test_velocity_is_what_diffusers_calls_velocity():
 
 
 @given(schedules, shapes, st.floats(0, 1), st.integers(0, 2**31))
-def test_velocity_is_the_derivative_of_the_jump_along_its_angle(schedule, shape, share, seed):
+def test_velocity_is_the_derivative_of_x_t_with_respect_to_the_angle(schedule, shape, share, seed):
     """x = cos(a) x_0 + sin(a) eps has dx/da = v: compare with a central difference."""
     x0, eps, t, _ = a_batch(schedule, shape, share, seed)
     angle = torch.acos(schedule.signal_rate[t]).reshape(-1, *[1] * (len(shape) - 1))
@@ -62,25 +69,25 @@ def test_velocity_is_the_derivative_of_the_jump_along_its_angle(schedule, shape,
     ahead = (angle + h).cos() * x0 + (angle + h).sin() * eps
     behind = (angle - h).cos() * x0 + (angle - h).sin() * eps
     v = velocity(schedule, x0, t, eps)
-    # acos is steep near signal_rate = 1, where it loses half of the digits
+    # acos is steep near signal_rate = 1, where half of the digits are lost
     assert_close(v, (ahead - behind) / (2 * h), rtol=0, atol=1e-6)
 
 
 @given(schedules, shapes, st.floats(0, 1), st.integers(0, 2**31))
-def test_a_model_that_knows_v_knows_eps(schedule, shape, share, seed):
+def test_eps_follows_from_v(schedule, shape, share, seed):
     x0, eps, t, x_t = a_batch(schedule, shape, share, seed)
     model = eps_from_v(lambda x, t: velocity(schedule, x0, t, eps), schedule)
     assert_close(model(x_t, t), eps, rtol=0, atol=1e-13)
 
 
 @given(schedules, shapes, st.floats(0, 1), st.integers(0, 2**31))
-def test_a_model_that_knows_x0_knows_eps(schedule, shape, share, seed):
+def test_eps_follows_from_x0(schedule, shape, share, seed):
     x0, eps, t, x_t = a_batch(schedule, shape, share, seed)
     model = eps_from_x0(lambda x, t: x0, schedule)
     assert_close(model(x_t, t), eps, rtol=0, atol=1e-12)  # / noise_rate, at least 0.01 here
 
 
-def test_wrapped_models_are_asked_about_the_very_x_t_and_t():
+def test_wrapped_models_get_x_t_and_t_unchanged():
     _, _, t, x_t = a_batch(LINEAR, (3, 2), 0.5, 0)
     for wrap in (eps_from_v, eps_from_x0, clip_x0):
         asked = []
@@ -91,7 +98,7 @@ def test_wrapped_models_are_asked_about_the_very_x_t_and_t():
 
 
 @pytest.mark.parametrize("t", [1, 500, 1000])
-def test_an_error_in_v_is_signal_rate_times_as_large_in_eps(t):
+def test_an_error_in_v_is_scaled_by_signal_rate_in_eps(t):
     x_t, steps = normal(2, 3), torch.full((2,), t)
     right = eps_from_v(lambda x, t: torch.ones_like(x), LINEAR)(x_t, steps)
     off = eps_from_v(lambda x, t: torch.ones_like(x) + 0.5, LINEAR)(x_t, steps)
@@ -100,8 +107,8 @@ def test_an_error_in_v_is_signal_rate_times_as_large_in_eps(t):
 
 
 @pytest.mark.parametrize("schedule", [LINEAR, COSINE], ids=["linear", "cosine"])
-def test_a_walk_by_a_wrapped_oracle_is_the_oracle_s_walk(schedule):
-    """The oracle retold as v and as x_0 and back: the same 20 steps."""
+def test_a_walk_with_a_wrapped_oracle_equals_the_oracle_s_own(schedule):
+    """The oracle converted to v and to x_0 and back: the same 20 steps."""
     oracle = GaussianMixtureOracle(
         schedule,
         torch.tensor([[1.0, 0.0], [-1.0, 0.5]], dtype=F64),
@@ -123,10 +130,70 @@ def test_a_walk_by_a_wrapped_oracle_is_the_oracle_s_walk(schedule):
         assert_close(last(ddim(model, schedule, x_T, timesteps)), expected, rtol=0, atol=1e-8)
 
 
+# --- targets by name ---------------------------------------------------------------------------
+
+
+def true_predictions(x0, eps, schedule, t):
+    """What a perfect network predicts for each target, from the definitions."""
+    bar = schedule.alpha_bar[t].reshape(-1, *[1] * (x0.ndim - 1))
+    return {"eps": eps, "x0": x0, "v": bar.sqrt() * eps - (1 - bar).sqrt() * x0}
+
+
+def test_each_target_has_a_true_prediction():
+    x0, eps, t, _ = a_batch(LINEAR, (3, 2), 0.5, 0)
+    assert set(TARGETS) == true_predictions(x0, eps, LINEAR, t).keys()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_perfect_network_gives_the_true_eps(target):
+    x0, eps, t, x_t = a_batch(LINEAR, (3, 2), 0.5, 0)
+    prediction = true_predictions(x0, eps, LINEAR, t)[target]
+    model = as_eps_model(lambda x, t: prediction, LINEAR, target)
+    assert_close(model(x_t, t), eps, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("condition", [torch.arange(3), torch.arange(12).reshape(3, 4)])
+def test_a_condition_is_the_network_s_third_argument(target, condition):
+    """A network that reads labels (B,) or words (B, L): it predicts right only if told them all."""
+    x0, eps, t, x_t = a_batch(LINEAR, (3, 2), 0.5, 0)
+    prediction = true_predictions(x0, eps, LINEAR, t)[target]
+    weight = normal(12, seed=5)
+
+    def network(x, t, condition):
+        rows = condition.reshape(len(condition), -1)
+        return prediction + weight[rows].sum(1)[:, None] - expected_shift
+
+    expected_shift = weight[condition.reshape(3, -1)].sum(1)[:, None]
+    assert_close(as_eps_model(network, LINEAR, target, condition)(x_t, t), eps, rtol=0, atol=1e-12)
+    other = as_eps_model(network, LINEAR, target, condition.flip(0))(x_t, t)
+    assert (other - eps)[[0, 2]].abs().min() > 1e-4
+
+
+def test_without_a_condition_the_network_gets_two_arguments():
+    x_t, t, seen = normal(2, 3), torch.tensor([1, 5]), []
+
+    def network(*arguments):
+        seen.append(arguments)
+        return torch.zeros_like(arguments[0])
+
+    for target in TARGETS:
+        as_eps_model(network, LINEAR, target)(x_t, t)
+    assert all(len(arguments) == 2 for arguments in seen)
+    assert len(seen) == len(TARGETS)
+
+
+@pytest.mark.plain_errors
+@pytest.mark.parametrize("target", ["noise", "", None, ["eps"]])
+def test_an_unknown_target_is_named(target):
+    with pytest.raises(ValueError, match=r"^target must be one of eps, v, x0; got "):
+        as_eps_model(zero, LINEAR, target)
+
+
 # --- clipping ----------------------------------------------------------------------------------
 
 
-def test_clipping_changes_nothing_where_x0_lies_inside():
+def test_clipping_changes_nothing_if_x0_is_within_the_limits():
     x0, eps, t, x_t = a_batch(LINEAR, (3, 4), 0.7, 0)
     x0 = x0.clamp(-0.99, 0.99)
     x_t = diffuse(LINEAR, x0, t, eps)
@@ -136,7 +203,7 @@ def test_clipping_changes_nothing_where_x0_lies_inside():
 
 @pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (0.0, 1.0), (-3, 2)])
 @pytest.mark.parametrize("t", [1, 600, 1000])
-def test_clipping_is_clamping_of_the_x0_that_eps_implies(low, high, t):
+def test_clipping_clamps_the_x0_that_eps_implies(low, high, t):
     x_t, eps_hat = 3 * normal(5, 6), normal(5, 6, seed=1)
     bar = math.prod((1 - LINEAR.beta[:t]).tolist())
     s, n = math.sqrt(bar), math.sqrt(1 - bar)
@@ -149,14 +216,14 @@ def test_clipping_is_clamping_of_the_x0_that_eps_implies(low, high, t):
             outside += not low <= x0_hat <= high
             expected = (x_t[b, i].item() - s * min(max(x0_hat, low), high)) / n
             assert answer[b, i].item() == pytest.approx(expected, rel=1e-8, abs=1e-10)
-    assert outside > 0  # else nothing was clipped
+    assert outside > 0, "nothing was clipped"
 
 
-def test_a_walk_with_clipping_is_that_of_diffusers_with_clip_sample():
-    """diffusers clips x0_hat and, told to, derives eps from it anew: 25 DDIM steps in float32."""
+def test_a_walk_with_clipping_equals_that_of_diffusers_with_clip_sample():
+    """diffusers clips x0_hat and, on request, recomputes eps from it: 25 DDIM steps in float32."""
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
-    def model(x, t):  # a denoiser so wrong that most of x0_hat lies outside
+    def model(x, t):  # so wrong a denoiser that most of x0_hat is outside [-1, 1]
         return 0.6 * torch.tanh(x + t[:, None] / 1000)
 
     peer = DDIMScheduler(clip_sample=True, timestep_spacing="trailing")
@@ -183,7 +250,7 @@ def test_the_answer_is_in_the_dtype_of_x_t(dtype):
     assert velocity(LINEAR, x_t, t, x_t.float()).dtype == dtype
 
 
-def test_gradients_reach_the_model_inside():
+def test_gradients_reach_the_wrapped_model():
     for wrap in (eps_from_v, eps_from_x0, clip_x0):
         w = torch.tensor(0.3, dtype=F64, requires_grad=True)
         x_t = 0.1 * normal(2, 3)
@@ -235,7 +302,7 @@ def test_wrong_arguments_are_named(call, error, message):
 @pytest.mark.parametrize(
     ("wrap", "name"), [(eps_from_v, "v_model"), (eps_from_x0, "x0_model"), (clip_x0, "model")]
 )
-def test_a_model_that_answers_wrongly_is_named(wrap, name):
+def test_a_wrong_answer_of_a_model_is_named(wrap, name):
     shape = f"^{name} must answer with the shape of x_t"
     with pytest.raises(ValueError, match=shape + r", \(2, 3\); got \(2, 1\)"):
         wrap(lambda x, t: x[:, :1], LINEAR)(X, T_OK)  # would broadcast
@@ -249,7 +316,7 @@ def test_a_model_that_answers_wrongly_is_named(wrap, name):
 
 @pytest.mark.plain_errors
 @pytest.mark.parametrize("wrap", [eps_from_v, eps_from_x0, clip_x0])
-def test_a_wrapped_model_refuses_a_wrong_question(wrap):
+def test_a_wrapped_model_refuses_wrong_arguments(wrap):
     for t in (torch.tensor([-1, 1]), torch.tensor([1, 1001])):
         with pytest.raises(ValueError, match=r"t must be in [01]\.\.1000"):
             wrap(zero, LINEAR)(X, t)
