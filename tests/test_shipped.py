@@ -1,4 +1,4 @@
-"""The checkpoint that ships: small, described by its card, and able to draw."""
+"""The checkpoint that ships with the course: small, described by its card, able to draw digits."""
 
 import json
 import shlex
@@ -21,27 +21,27 @@ def test_it_is_small_and_holds_numbers_only() -> None:
     assert list(shipped()) == ["mnist"]
 
 
-def test_the_command_on_the_card_asks_for_the_config_on_the_card() -> None:
+def test_the_command_on_the_card_gives_the_config_on_the_card() -> None:
     card = json.loads((SHIPPED / "mnist.json").read_text(encoding="utf-8"))
     program, dash_m, package, verb, *words = shlex.split(card["command"])
     assert (program, dash_m, package, verb) == ("python", "-m", "tutorial_lib", "train")
     parsed = parse([verb, *words], {"train": TrainConfig})
     assert parsed is not None
     config = parsed[1]
-    # through JSON, so that tuples compare as the lists which the card holds
+    # through JSON, so that tuples become lists, as on the card
     asked = json.loads(json.dumps(config.as_dict()))
-    # fields that came after the card was written are at their defaults
+    # fields added since the card was written have their defaults
     assert {name: asked[name] for name in card["config"]} == card["config"]
     assert card["steps"] == config.steps
     assert config.command() == card["command"]
 
 
-def test_it_draws_the_digits_that_are_asked_for() -> None:
+def test_it_draws_the_requested_digits() -> None:
     checkpoint = load_checkpoint("mnist")
     labels = torch.arange(50) % 10
     noise = torch.randn(50, 1, 28, 28, generator=torch.Generator().manual_seed(1))
     model = clip_x0(checkpoint.conditioned(labels), checkpoint.schedule)
     digits = last(ddim(model, checkpoint.schedule, noise, evenly_spaced(1000, 15)))
     judged = load_digit_classifier().probabilities(digits.clamp(-1, 1)).argmax(1)
-    # 95 % of a thousand are right at 50 steps; of 50, 80 % is more than three standard errors less
+    # 95 % of 1,000 are right at 50 steps; for 50 digits, 80 % is over three standard errors lower
     assert (judged == labels).float().mean() >= 0.8
