@@ -1,4 +1,4 @@
-"""Checkpoints: what comes back is what went in, and nothing that happens in between loses one."""
+"""Checkpoints: what is loaded is what was saved, and no failure in between loses one."""
 
 import errno
 import hashlib
@@ -13,9 +13,10 @@ import pytest
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.testing import assert_close
 
 from tests.damage import Code, flip_a_bit
-from tutorial_lib import _sealed, checkpoints, samplers, schedules
+from tutorial_lib import checkpoints, predictions, samplers, schedules
 from tutorial_lib.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from tutorial_lib.networks.unet import TinyUNet, TwoLevelUNet
 from tutorial_lib.predictions import eps_from_v, eps_from_x0
@@ -29,7 +30,7 @@ def network(seed: int = 0, **settings) -> TinyUNet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = TinyUNet(**{"in_channels": 1, "widths": (8, 8), **settings})
-        for parameter in net.parameters():  # no layer may stay at zero, or it would hide mistakes
+        for parameter in net.parameters():  # a layer at zero would hide mistakes
             nn.init.normal_(parameter, std=0.3)
     return net
 
@@ -47,11 +48,11 @@ def noisy(seed: int = 1) -> tuple[Tensor, Tensor]:
     return torch.randn(3, 1, 8, 8, generator=generator), torch.tensor([1, 10, 20])
 
 
-# --- there and back -------------------------------------------------------------------------------
+# --- saving and loading ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("target", ["eps", "v", "x0"])
-def test_what_comes_back_is_what_went_in(tmp_path: Path, target: str) -> None:
+def test_what_is_loaded_is_what_was_saved(tmp_path: Path, target: str) -> None:
     net = network().eval()
     path = save(tmp_path / "net", net, target=target)
     loaded = load_checkpoint(path)
@@ -72,7 +73,7 @@ def test_what_comes_back_is_what_went_in(tmp_path: Path, target: str) -> None:
     assert torch.equal(*drawn)
 
 
-def test_classes_come_back(tmp_path: Path) -> None:
+def test_classes_are_loaded(tmp_path: Path) -> None:
     net = network(num_classes=3).eval()
     save(tmp_path / "net", net)
     loaded = load_checkpoint(tmp_path / "net")
@@ -86,7 +87,57 @@ def test_classes_come_back(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "plain").class_names == ()
 
 
-def test_card_tells_the_truth(tmp_path: Path) -> None:
+class ReadsWords(nn.Module):
+    """A network for images that is told sentences (B, 2) of words 0..4."""
+
+    no_condition = torch.zeros(2, dtype=torch.int64)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.word = nn.Embedding(5, 8)
+
+    def forward(self, x_t: Tensor, t: Tensor, words: Tensor | None = None) -> Tensor:
+        words = self.no_condition.expand(len(x_t), -1) if words is None else words
+        return x_t + self.word(words).sum(1)[:, None, None]  # (B, 2, 8) -> (B, 1, 1, 8)
+
+
+@pytest.mark.parametrize("target", ["eps", "v"])
+def test_a_condition_may_be_words(tmp_path: Path, target: str) -> None:
+    net = ReadsWords()
+    save(tmp_path / "net", net, target=target)
+    loaded = load_checkpoint(tmp_path / "net", network=ReadsWords())
+    assert loaded.class_names == ()
+    (x_t, t), words = noisy(), torch.tensor([[1, 4], [0, 0], [4, 1]])
+    said = x_t + (net.word.weight[words[:, 0]] + net.word.weight[words[:, 1]])[:, None, None]
+    if target == "v":
+        signal, noise = (
+            rate[t][:, None, None, None] for rate in (SCHEDULE.signal_rate, SCHEDULE.noise_rate)
+        )
+        said = (signal * said + noise * x_t).float()
+    with torch.no_grad():
+        assert_close(loaded.conditioned(words)(x_t, t), said)
+        same = loaded.conditioned(words)(x_t, t) == loaded.model(x_t, t)
+    assert same.flatten(1).all(1).tolist() == [False, True, False]  # [0, 0] is "no condition"
+
+
+def test_targets_keep_their_old_import_path() -> None:
+    assert checkpoints.TARGETS is predictions.TARGETS
+    assert checkpoints.as_eps_model is predictions.as_eps_model
+
+
+def test_a_network_that_is_passed_is_filled_in_place(tmp_path: Path) -> None:
+    """An optimizer made before the load still holds the network's parameters."""
+    net, own = network(), network(seed=1)
+    save(tmp_path / "net", net)
+    before = list(own.parameters())
+    loaded = load_checkpoint(tmp_path / "net", network=own)
+    assert loaded.network is own
+    for old, new, saved in zip(before, own.parameters(), net.parameters(), strict=True):
+        assert new is old
+        assert torch.equal(new, saved)
+
+
+def test_the_card_is_correct(tmp_path: Path) -> None:
     net = network()
     path = save(tmp_path / "net", net, target="v")
     card = json.loads((tmp_path / "net.json").read_text())
@@ -112,7 +163,7 @@ def test_global_random_state_is_left_alone(tmp_path: Path) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_every_way_to_name_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_way_to_name_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(tmp_path / "v1.5", network())
     for name in ("v1.5", "v1.5.safetensors", "v1.5.json", ""):  # "" is the folder
         assert load_checkpoint(tmp_path / name).path == path
@@ -132,7 +183,7 @@ def test_newest_of_a_run_folder(tmp_path: Path) -> None:
         load_checkpoint(tmp_path)
 
 
-def test_a_network_of_another_kind_is_handed_in(tmp_path: Path) -> None:
+def test_a_network_of_another_class_is_passed(tmp_path: Path) -> None:
     class Own(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -151,7 +202,7 @@ def test_a_network_of_another_kind_is_handed_in(tmp_path: Path) -> None:
     assert torch.equal(other.layer.weight, net.layer.weight)
 
 
-# --- files that cannot be believed ----------------------------------------------------------------
+# --- damaged and foreign files --------------------------------------------------------------------
 
 
 def edit_card(change: Callable[[dict], object]) -> Callable[[Path], None]:
@@ -161,6 +212,13 @@ def edit_card(change: Callable[[dict], object]) -> Callable[[Path], None]:
         path.with_suffix(".json").write_text(json.dumps(card))
 
     return damage
+
+
+def restate_weights(path: Path) -> None:
+    """Makes the card state the checksum and the size of the weights file as it is now."""
+    content = path.read_bytes()
+    stated = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    edit_card(lambda card: card.update(weights=stated))(path)
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -174,15 +232,15 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "torch.save": (lambda p: torch.save({"a": 1}, p), r"net.safetensors is a pickle"),
     "card cut": (
         lambda p: p.with_suffix(".json").write_text('{"format": 1, "wei'),
-        r"net.json is no checkpoint card: Unterminated string",
+        r"net.json is not the card of net.safetensors: Unterminated string",
     ),
     "card a list": (
         lambda p: p.with_suffix(".json").write_text("[]"),
-        r"net.json is no checkpoint",
+        r"net.json is not the card of net.safetensors: list indices",
     ),
     "card not text": (
         lambda p: p.with_suffix(".json").write_bytes(b"\xff\xfe\x00"),
-        r"net.json is no checkpoint card",
+        r"net.json is not the card of net.safetensors: .*codec can't decode",
     ),
     "card without network": (edit_card(lambda c: c.pop("network")), r"net.json .* lacks 'network'"),
     "card of the future": (edit_card(lambda c: c.update(format=9)), r"net.json has format 9"),
@@ -202,6 +260,23 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "another architecture": (
         edit_card(lambda c: c["network"]["config"].update(widths=[8, 16])),
         r"net.safetensors is for another architecture than this TinyUNet: .* has shape .* more",
+    ),
+    "class a list": (
+        edit_card(lambda c: c["network"].update({"class": ["TinyUNet"]})),
+        r"net.safetensors holds a \['TinyUNet'\], not one of",
+    ),
+    "target a list": (edit_card(lambda c: c.update(target=["eps"])), r"unknown target, \['eps'\]"),
+    "too many classes": (
+        edit_card(lambda c: c["network"]["config"].update(num_classes=10**18)),
+        r"does not describe a TinyUNet",
+    ),
+    "card too deep": (
+        lambda p: p.with_suffix(".json").write_text("[" * 100_000),
+        r"net.json is not the card of net.safetensors: .*recursion",
+    ),
+    "endless weights": (
+        edit_card(lambda c: c["weights"].update(bytes=float("inf"))),
+        r"net.json is not the card of net.safetensors: cannot convert float infinity",
     ),
     "another depth": (
         edit_card(lambda c: c["network"]["config"].update(widths=[8])),
@@ -224,29 +299,36 @@ def test_damaged_files_are_named_and_run_nothing(
     assert not (tmp_path / "pickle-ran").exists()
 
 
-def test_files_of_others_are_refused(tmp_path: Path) -> None:
+def test_foreign_files_are_refused(tmp_path: Path) -> None:
     torch.save({"weight": torch.ones(1)}, tmp_path / "model.pt")
     with pytest.raises(CheckpointError, match=r"model.pt is a pickle, which could run code"):
         load_checkpoint(tmp_path / "model.pt")
-    with pytest.raises(CheckpointError, match=r"no checkpoint at .*nothing; those that come with"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint at .*nothing; those that ship with"):
         load_checkpoint(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match=r"empty holds no checkpoint"):
         load_checkpoint(tmp_path / "empty")
     path = save(tmp_path / "net", TwoLevelUNet(1, 8))
     safetensors.torch.save_file({"network.stem.weight": torch.ones(1)}, path)
-    content = path.read_bytes()
-    edit_card(lambda card: card.update(weights=_sealed.fingerprint(content)))(path)
+    restate_weights(path)
     with pytest.raises(CheckpointError, match=r"lacks 'schedule.alpha_bar'"):
         load_checkpoint(path)
     rising = {"schedule.alpha_bar": torch.tensor([1.0, 0.5, 0.7])}
     safetensors.torch.save_file(rising, path)
-    edit_card(lambda card: card.update(weights=_sealed.fingerprint(path.read_bytes())))(path)
-    with pytest.raises(CheckpointError, match=r"no valid noise schedule: alpha_bar must fall"):
+    restate_weights(path)
+    with pytest.raises(CheckpointError, match=r"hold a valid noise schedule: alpha_bar must fall"):
+        load_checkpoint(path)
+    path = save(tmp_path / "net", network())
+    tensors = safetensors.torch.load_file(path)
+    safetensors.torch.save_file(
+        tensors | {"network.stem.weight": tensors["network.stem.weight"] > 0}, path
+    )
+    restate_weights(path)
+    with pytest.raises(CheckpointError, match=r"stem.weight has dtype torch.bool, expected torch"):
         load_checkpoint(path)
 
 
-def test_a_length_that_looks_like_a_pickle_is_none(tmp_path: Path) -> None:
+def test_a_header_length_that_looks_like_a_pickle_is_not_one(tmp_path: Path) -> None:
     """A safetensors header of 640 bytes makes the file begin with the first bytes of a pickle."""
     for width in range(1, 600):
         net = nn.Module()
@@ -259,11 +341,11 @@ def test_a_length_that_looks_like_a_pickle_is_none(tmp_path: Path) -> None:
     assert load_checkpoint(path, network=net).network is net
 
 
-# --- saving that goes wrong -----------------------------------------------------------------------
+# --- saving that fails ----------------------------------------------------------------------------
 
 
 def replaces(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets ``count`` moves happen, then the lights go out."""
+    """Lets ``count`` moves happen, then interrupts."""
     real, left = os.replace, iter(range(count))
 
     def replace(source, target) -> None:
@@ -276,7 +358,7 @@ def replaces(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("moves", [0, 1])
 @pytest.mark.parametrize("there_before", [True, False])
-def test_cut_off_between_the_moves_leaves_one_whole(
+def test_a_save_interrupted_between_its_moves_leaves_one_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves: int, there_before: bool
 ) -> None:
     old, new, newest = network(1), network(2), network(3)
@@ -293,7 +375,7 @@ def test_cut_off_between_the_moves_leaves_one_whole(
     else:
         loaded = load_checkpoint(tmp_path / "net")
         assert torch.equal(loaded.network.state_dict()["stem.weight"], expected.stem.weight)
-        # even where the next save finds the disk full
+        # even if the next save finds the disk full
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", no_space)
             with pytest.raises(CheckpointError, match="No space left"):
@@ -314,7 +396,7 @@ def no_space(*args: object) -> None:
 def test_no_space_while_saving_keeps_the_checkpoint_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, good_writes: int
 ) -> None:
-    """Without space for the weights, or for the card alone."""
+    """There is no space for the weights, or none for the card."""
     save(tmp_path / "net", network(1))
     before = files_in(tmp_path)
     real, left = os.fsync, iter(range(good_writes))
@@ -331,7 +413,7 @@ def test_no_space_while_saving_keeps_the_checkpoint_before(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 192 KiB, where this machine lets us mount one."""
+    """A real file system of 192 KiB, if this machine allows mounting one."""
     place = tmp_path / "disk"
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=192k", "tmpfs", str(place)]
@@ -339,7 +421,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a small disk needs root")
     done = subprocess.run(mount, capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.skip(f"no small disk here: {done.stderr.strip()}")
+        pytest.skip(f"cannot mount a small disk: {done.stderr.strip()}")
     yield place
     subprocess.run(["umount", str(place)], check=True)
 
@@ -352,7 +434,8 @@ def test_a_full_disk_keeps_the_checkpoint_before(small_disk: Path) -> None:
     save(small_disk / "net", network(1))
     before = files_in(small_disk)
     pages = -(-len(before["net.safetensors"]) // 4096)  # of 4096 bytes, as tmpfs counts
-    for left in (pages, pages // 2, 0):  # room for the weights but no card, for half, for nothing
+    # space for the weights but not the card, for half of the weights, for nothing
+    for left in (pages, pages // 2, 0):
         (small_disk / "filler").write_bytes(bytes(4096 * (free_pages(small_disk) - left)))
         assert free_pages(small_disk) == left
         with pytest.raises(CheckpointError, match="No space left"):
@@ -363,7 +446,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(small_disk: Path) -> None:
     load_checkpoint(small_disk / "net")
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"cannot write .*net.safetensors: No such file"):
         save(tmp_path / "nowhere" / "net", network())
     with pytest.raises(ValueError, match="target must be one of eps, v, x0; got 'noise'"):

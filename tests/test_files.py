@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and together or not at all."""
+"""Files appear whole or not at all, and together or not at all."""
 
 from pathlib import Path
 
@@ -18,8 +18,8 @@ def test_files_are_replaced_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", ["missing/b", "b"])
-def test_a_failure_before_the_first_move_leaves_all_as_it_was(tmp_path: Path, broken: str) -> None:
-    """The second folder is missing; or a folder waits where the second content should wait."""
+def test_a_failure_before_the_first_move_changes_nothing(tmp_path: Path, broken: str) -> None:
+    """The second folder is missing, or a folder has the temporary name of the second file."""
     (tmp_path / "a").write_bytes(b"old")
     (tmp_path / "b.tmp").mkdir()
     with pytest.raises(OSError, match=r"b\.tmp"):
@@ -34,7 +34,7 @@ def test_a_move_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     assert everything_in(tmp_path) == {}
 
 
-def test_after_the_first_move_the_rest_waits(tmp_path: Path) -> None:
+def test_a_failure_after_the_first_move_keeps_the_other_contents(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     with pytest.raises(OSError, match="b"):
         _files.write_all({tmp_path / "a": b"new", tmp_path / "b": b"fresh"})

@@ -20,7 +20,8 @@ from PIL import Image
 from torch import Tensor
 from torch.testing import assert_close
 
-from tutorial_lib import _files, checkpoints, sampling
+from tests.sealed_forms import FORMS, in_form
+from tutorial_lib import _files, _sealed, checkpoints, sampling
 from tutorial_lib._random import Streams, normal_like
 from tutorial_lib.checkpoints import Checkpoint, load_checkpoint
 from tutorial_lib.cli import program as cli
@@ -515,7 +516,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bits(
     assert {k: v for k, v in kept.items() if ".tmp" not in k} == contents(tmp_path / "whole")
 
 
-DAMAGES = ("empty", "cut", "flipped", "longer", "dtype", "shape", "another", "not ours")
+DAMAGES = ("empty", "cut", "flipped", "longer", "dtype", "shape", "another", "not ours", "a state")
 
 
 @pytest.mark.parametrize("how", DAMAGES)
@@ -536,7 +537,19 @@ def test_a_damaged_shard_is_noticed_and_drawn_anew(
     assert contents(folder) == before
 
 
-def test_a_shard_is_known_to_be_damaged_by_any_of_its_bits(checkpoint: Checkpoint, tmp_path: Path):
+@pytest.mark.parametrize("form", FORMS)
+def test_shards_of_earlier_versions_are_read(checkpoint: Checkpoint, tmp_path: Path, form: str):
+    write_shards(checkpoint, QUICK, tmp_path, 8, shard=4)
+    expected = list(read_shards(tmp_path))
+    for path in tmp_path.glob("shard-*.safetensors"):
+        path.write_bytes(in_form(form, path.read_bytes()))
+    for found, shard in zip(read_shards(tmp_path), expected, strict=True):
+        assert found.first == shard.first
+        assert torch.equal(found.images, shard.images)
+    assert write_shards(checkpoint, QUICK, tmp_path, 8, shard=4).drawn == 0
+
+
+def test_damage_anywhere_in_a_shard_is_noticed(checkpoint: Checkpoint, tmp_path: Path):
     """Header, numbers, checksum: each byte with one bit flipped, and each length it is cut to."""
     write_shards(checkpoint, QUICK, tmp_path, 2, shard=2)
     path = tmp_path / "shard-00000.safetensors"
@@ -574,6 +587,8 @@ def damage(path: Path, how: str, content: bytes) -> None:
         path.write_bytes((path.parent / "shard-00000.safetensors").read_bytes())
     elif how == "not ours":
         path.write_bytes(safetensors.torch.save({"weights": torch.zeros(3)}))
+    elif how == "a state":  # sealed, but not a shard
+        _sealed.write(path, {"weights": torch.zeros(3)}, {"format": 1, "step": 4})
     else:
         damaged = {
             "empty": b"",

@@ -1,35 +1,39 @@
-"""Trains the classifier that judges digits, and writes what real digits look like to it.
+"""Trains the classifier that judges digits, and writes its features of real digits.
 
     OMP_NUM_THREADS=1 python tools/train_digit_classifier.py
 
 Needs MNIST (``TUTORIAL_DATA``, else ``data/``). Writes ``data/judge/digit_classifier.*`` and
-``data/judge/digit_reference.*``; on one kind of machine, with one thread, always the same bytes.
+``data/judge/digit_reference.*``; on the same kind of machine, with one thread, always the same
+bytes.
 """
 
 import argparse
-import hashlib
-import json
 import math
 import time
 from pathlib import Path
 
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tutorial_lib import _files, datasets
+from tutorial_lib import _sealed, datasets
 from tutorial_lib.checkpoints import versions
 from tutorial_lib.hardware import describe_device, pick_device
-from tutorial_lib.metrics.digit_features import FOLDER, DigitClassifier, DigitNet, DigitReference
+from tutorial_lib.metrics.digit_features import (
+    CARD_ENTRY,
+    FOLDER,
+    DigitClassifier,
+    DigitNet,
+    DigitReference,
+)
 
 BATCH, LR, SHIFT = 128, 3e-3, 2
 REFERENCE = 5000  # images of each split
 
 
 def shifted(images: Tensor, generator: torch.Generator) -> Tensor:
-    """The batch, moved by up to ``SHIFT`` pixels down and right: samples are not centered as well
-    as MNIST is."""
+    """The batch, moved by up to ``SHIFT`` pixels each way: samples are less well centered than
+    MNIST's images."""
     size = images.shape[-1]
     padded = F.pad(images, [SHIFT] * 4, value=-1.0)
     top, left = torch.randint(2 * SHIFT + 1, (2,), generator=generator).tolist()
@@ -37,7 +41,7 @@ def shifted(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def trained(data: datasets.Dataset, epochs: int, seed: int) -> DigitNet:
-    """A classifier after ``epochs`` of AdamW, with warm-up and a cosine decay of the step size."""
+    """A classifier after ``epochs`` of AdamW; its learning rate warms up, then falls."""
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)  # the network's first weights
     network = DigitNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -62,13 +66,10 @@ def trained(data: datasets.Dataset, epochs: int, seed: int) -> DigitNet:
 
 
 def write(path: Path, tensors: dict[str, Tensor], card: dict) -> None:
-    """The tensors as safetensors, and the card beside them."""
-    content = safetensors.torch.save(tensors)
-    file = {"name": path.name, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-    card = {"file": file, **card, "versions": versions()}
-    _files.write_whole(path, content)
-    _files.write_whole(path.with_suffix(".json"), json.dumps(card, indent=2).encode() + b"\n")
-    print(f"{path}: {len(content):,} bytes")
+    """Writes the tensors and the card beside them."""
+    card = {CARD_ENTRY: {"name": path.name}, **card, "versions": versions()}
+    _sealed.write_with_card(path, tensors, card, CARD_ENTRY)
+    print(f"{path}: {path.stat().st_size:,} bytes")
 
 
 def main() -> None:
@@ -105,7 +106,7 @@ def main() -> None:
     generator = torch.Generator().manual_seed(options.seed)
     held = {}
     for split, data in zip(datasets.SPLITS, (train, test), strict=True):
-        # At random: the first half of MNIST's test images is easier than the second.
+        # random ones: the first half of MNIST's test images is easier than the second.
         chosen = torch.randperm(len(data), generator=generator)[:REFERENCE]
         held[split] = judge.features(data.images[chosen]).half()
         held[f"{split}_labels"] = data.labels[chosen].byte()

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: written beside their place, then moved into it."""
+"""Files that appear whole or not at all: written under a temporary name, then moved into place."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def temporary(path: Path) -> Path:
-    """Where the content of ``path`` waits until it is complete: in the same folder."""
+    """The name, in the same folder, of the content of ``path`` until it is complete."""
     return path.with_name(path.name + ".tmp")
 
 
@@ -15,7 +15,7 @@ def write_whole(path: Path, content: bytes) -> None:
     """Replaces ``path`` by ``content`` in one move: a reader sees the old file or the new one.
 
     Raises:
-        OSError: the folder is missing or not writable, or the disk is full; ``path`` is as it was.
+        OSError: the folder is missing or not writable, or the disk is full; ``path`` is unchanged.
     """
     write_all({path: content})
 
@@ -23,9 +23,9 @@ def write_whole(path: Path, content: bytes) -> None:
 def write_all(contents: Mapping[Path, bytes]) -> None:
     """Replaces files that belong together, in the order given.
 
-    The disk has every content in full before the first file is moved into its place. What fails
-    before that leaves everything as it was; what fails between two moves leaves the contents not
-    yet moved where they wait, see ``temporary``.
+    All contents are on the disk in full before the first file is moved into place. A failure before
+    that leaves everything unchanged. After a failure between two moves, the contents not yet moved
+    stay under their temporary names, see ``temporary``.
 
     Raises:
         OSError: a folder is missing or not writable, or the disk is full.
@@ -47,7 +47,7 @@ def write_all(contents: Mapping[Path, bytes]) -> None:
 
 
 def _write_synced(path: Path, content: bytes) -> None:
-    """Writes ``content`` and waits until the disk has it."""
+    """Writes ``content`` and waits until it is on the disk."""
     with open(path, "wb") as file:
         file.write(content)
         file.flush()
@@ -55,7 +55,7 @@ def _write_synced(path: Path, content: bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Waits until the disk has the names in ``folder``, where the system can do that."""
+    """Waits until the names in ``folder`` are on the disk, on systems that can do that."""
     if os.name != "posix":  # Windows cannot open a folder
         return
     with contextlib.suppress(OSError):  # nor can some network disks; the files are in place

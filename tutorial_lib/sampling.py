@@ -315,8 +315,10 @@ def _look(path: Path, numbers: range) -> tuple[str, dict[str, Tensor]]:
         tensors, facts = _sealed.opened(path, found)
     except _sealed.SealError:
         return "damaged", {}
+    if "images" not in tensors or facts.get("first") != numbers.start:  # not this shard
+        return "damaged", {}
     missing = len(numbers) - len(tensors["images"])
-    if facts["first"] != numbers.start or missing < 0:  # whole, but another's
+    if missing < 0:
         return "damaged", {}
     return ("incomplete" if missing else "whole"), tensors
 

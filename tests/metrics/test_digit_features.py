@@ -1,4 +1,4 @@
-"""The judge of digits: right about real handwriting, robust to noise, reproducible."""
+"""The digit classifier: accurate on real handwriting, robust to noise, reproducible."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def test_its_accuracy_is_what_the_card_states(judge: DigitClassifier):
 
 @real_mnist
 def test_the_reference_holds_the_features_of_real_images(judge: DigitClassifier):
-    """Reference features are found among those of the split they are said to come from."""
+    """Each is found among the features of the split that it comes from."""
     reference = load_digit_reference()
     for split, held, labels in (
         ("train", reference.train, reference.train_labels),
@@ -63,15 +63,13 @@ def test_the_reference_holds_the_features_of_real_images(judge: DigitClassifier)
     ):
         data = datasets.load("mnist", split=split, root=MNIST)
         ones = judge.features(data.images[data.labels == 1])
-        # float16 keeps three digits, so its own image is 0.02 away at most
+        # float16 keeps three digits, so an image is at most 0.02 from itself
         assert float(torch.cdist(held[labels == 1], ones).amin(1).max()) < 0.03
 
 
-def test_it_recognizes_printed_digits_it_was_not_trained_on(
-    judge: DigitClassifier, glyphs: datasets.Dataset
-):
+def test_it_recognizes_printed_digits(judge: DigitClassifier, glyphs: datasets.Dataset):
     right = judge.probabilities(glyphs.images).argmax(1) == glyphs.labels
-    assert float(right.float().mean()) > 0.75  # a guess is right in 0.1
+    assert float(right.float().mean()) > 0.75  # chance is 0.1
 
 
 def test_probabilities_are_probabilities(judge: DigitClassifier, glyphs: datasets.Dataset):
@@ -97,13 +95,13 @@ def test_values_out_of_range_are_clamped(judge: DigitClassifier, glyphs: dataset
     assert torch.equal(judge.features(too_strong), judge.features(images))
 
 
-def test_the_reference_has_both_splits():
+def test_the_reference_covers_both_splits():
     reference = load_digit_reference()
     for features, labels in (reference[:2], reference[2:]):
         assert features.shape == (5000, FEATURES)
         assert features.dtype == torch.float32
         assert labels.dtype == torch.int64
-        # random images: each digit is there about as often as in MNIST, 9 to 11.3 of 100
+        # random images: each digit is about as frequent as in MNIST, 9 to 11.3 of 100
         assert all(400 < int(n) < 650 for n in labels.bincount(minlength=10))
     # normalized over training images that were shifted a little, these are not
     assert_close(reference.train.mean(0), torch.zeros(FEATURES), rtol=0, atol=0.3)
@@ -175,7 +173,12 @@ def test_broken_files_are_named(tmp_path: Path):
     with pytest.raises(CheckpointError, match="must hold train, train_labels, test"):
         load_digit_reference(weights)
     reference.write_bytes(content[:-100])
-    with pytest.raises(CheckpointError, match=r"digit_reference\.safetensors is corrupt"):
+    with pytest.raises(CheckpointError, match=r"digit_reference\.safetensors is truncated: \d+ of"):
+        load_digit_reference(reference)
+    reference.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(
+        CheckpointError, match=r"digit_reference\.safetensors is corrupt: its check"
+    ):
         load_digit_reference(reference)
     reference.with_suffix(".json").write_text(json.dumps({"file": {}}))
     with pytest.raises(

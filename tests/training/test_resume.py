@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from training_cases import Net, left_behind
 
 from tests.damage import Code, flip_a_bit
+from tests.sealed_forms import FORMS, in_form
 from tutorial_lib import _files, datasets, hardware
 from tutorial_lib.checkpoints import CheckpointError, load_checkpoint
 from tutorial_lib.cli import program as cli
@@ -204,6 +205,24 @@ def test_a_stop_on_several_machines_says_what_each_has_to_start(
         train(config_of(tmp_path / "run"))
 
 
+# --- states of earlier versions -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_run_of_an_earlier_version_is_resumed(
+    tmp_path: Path, discs: Dataset, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    train(config_of(tmp_path / "whole"), data=discs, model=net())
+    with monkeypatch.context() as patch:
+        stop_at(7, patch)
+        with pytest.raises(Interrupted):
+            train(config_of(tmp_path / "run"), data=discs, model=net())
+    (path,) = (tmp_path / "run" / "state").iterdir()
+    path.write_bytes(in_form(form, path.read_bytes()))
+    training.resume(tmp_path / "run", data=discs, model=net())
+    assert left_behind(tmp_path / "run") == left_behind(tmp_path / "whole")
+
+
 # --- damage ---------------------------------------------------------------------------------------
 
 
@@ -247,7 +266,7 @@ def test_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
     assert state.facts == {"format": 1, "step": 3, "seconds": 1.25}
     assert all(torch.equal(state.tensors[name], value) for name, value in tensors.items())
     for place in range(len(whole)):
-        for bit in (0, 5, 7):
+        for bit in range(8):
             torn = bytearray(whole)
             torn[place] ^= 1 << bit
             path.write_bytes(torn)

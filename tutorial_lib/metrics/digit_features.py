@@ -5,7 +5,6 @@ which digit an image shows; its features, one layer earlier, are close for image
 ``metrics`` has distances between sets of features.
 """
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +20,8 @@ from tutorial_lib.checkpoints import SHIPPED, CheckpointError
 
 FOLDER = SHIPPED / "judge"
 """Classifier and reference are in a folder of their own, apart from checkpoints of denoisers."""
+CARD_ENTRY = "file"
+"""The entry of a card that states the checksum of the file beside it."""
 FEATURES = 64
 SIZE = 28
 CLASSES = 10
@@ -154,19 +155,8 @@ def load_digit_reference(
 
 def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:
     """The card and the tensors of a file, if its checksum is the one on the card."""
-    card_path = path.with_suffix(".json")
     try:
-        content, card_content = _sealed.read_bytes(path), _sealed.read_bytes(card_path)
+        tensors, card, _ = _sealed.read_with_card(path, CARD_ENTRY)
     except _sealed.SealError as error:
         raise CheckpointError(str(error)) from error
-    try:
-        card = json.loads(card_content)
-        stated = card["file"]["sha256"]
-    except (ValueError, LookupError, TypeError) as error:
-        raise CheckpointError(f"{card_path} is not the card of {path.name}: {error}") from error
-    if _sealed.fingerprint(content)["sha256"] != stated:
-        raise CheckpointError(f"{path} is corrupt: its checksum is not what its card says")
-    try:
-        return card, _sealed.plain_tensors(path, content)
-    except _sealed.SealError as error:
-        raise CheckpointError(str(error)) from error
+    return card, tensors

@@ -1,8 +1,8 @@
-"""The state of a run: all that the next training step depends on, in one file that checks itself.
+"""The state of a run: everything the next training step depends on, in one sealed file.
 
-``state/step-NNNNNNNN.safetensors`` in the run folder is a sealed file, see ``_sealed``. It is
-written beside its place, then moved into it: a crash at any moment leaves the states before it
-whole. The newest two are kept, so damage to one costs the steps since the one before, and no more.
+``state/step-NNNNNNNN.safetensors`` in the run folder carries its own checksum, see ``_sealed``, and
+appears whole or not at all: a crash at any moment leaves the states before it whole. The newest two
+are kept, so damage to one costs only the steps since the one before.
 """
 
 import contextlib
@@ -62,12 +62,12 @@ def save_state(
 
 
 def newest_state(run: Path) -> State | None:
-    """The newest state of the run in folder ``run`` that is whole; None where there is none at all.
+    """The newest whole state of the run in folder ``run``; None if there are no states at all.
 
-    Warns of each that is damaged, naming it.
+    Warns of each newer state; the message says how it is damaged.
 
     Raises:
-        CheckpointError: there are states, and every one is damaged.
+        CheckpointError: there are states, but all are damaged.
     """
     damage = []
     for path in reversed(RunFolder(run).state_files()):
@@ -88,7 +88,7 @@ def read_state(path: Path) -> State:
     """The state in one file, if it is whole.
 
     Raises:
-        CheckpointError: it cannot be read, is no state, or not what was written.
+        CheckpointError: it cannot be read, is not a state, or is not what was written.
     """
     try:
         tensors, facts = _sealed.read(path)
@@ -101,7 +101,7 @@ def read_state(path: Path) -> State:
 
 
 def optimizer_tensors(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
-    """What the optimizers remember of each parameter, by name."""
+    """What the optimizers remember about each parameter, by name."""
     return {
         f"optimizer.{i}.{number}.{key}": torch.as_tensor(value)
         for i, optimizer in enumerate(optimizers)
@@ -124,7 +124,7 @@ def fill_optimizers(
         optimizer.load_state_dict({"state": memory, "param_groups": groups})
         for parameter, entries in optimizer.state.items():
             for key, value in entries.items():
-                if value.shape == parameter.shape:  # laid out in memory as it was: same kernels
+                if value.shape == parameter.shape:  # strides as before, so the same kernels
                     entries[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
