@@ -19,7 +19,7 @@ NOTEBOOKS ?= notebooks
 # One thread a process: tests and notebooks run side by side.
 quiet_threads := OMP_NUM_THREADS=1
 
-.PHONY: help lab test check fix browser-test notebooks clean
+.PHONY: help lab test check check-types check-all-else fix browser-test notebooks clean
 
 help:
 	@echo "make lab            set up what is missing, open the course in JupyterLab"
@@ -42,13 +42,18 @@ test: $(READY)
 		-n $(WORKERS) --dist loadfile $(NOTEBOOKS)
 
 check: $(READY) $(SCRIPT_TOOLS)
+	@$(MAKE) --no-print-directory -j 2 check-types check-all-else
+
+check-types:
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+	$(typescript) --project tools/javascript/tsconfig.json
+
+check-all-else:
 	$(BIN)/ruff check --quiet --output-format=concise .
 	$(BIN)/ruff format --quiet --check .
 	$(BIN)/lint-imports --no-logo
-	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 	$(BIN)/python tools/build_notebooks.py --check
 	$(BIN)/python tools/build_wire.py --check
-	$(typescript) --project tools/javascript/tsconfig.json
 	$(biome) check $(biome_options)
 	$(BIN)/codespell
 

@@ -9,6 +9,7 @@ python tools/build_wire.py --check    change nothing, exit 1 if one is stale
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Mapping
 from enum import StrEnum
@@ -56,6 +57,8 @@ def _constant(name: str, value: object) -> str:
         value_text = "Object.freeze({\n" + "".join(f"  {entry},\n" for entry in entries) + "})"
     elif isinstance(value, tuple):
         value_text = f"Object.freeze({json.dumps(list(value))})"
+    elif isinstance(value, float):
+        value_text = re.sub(r"e\+?(-?)0*", r"e\1", json.dumps(value))  # 1e-5, not 1e-05
     else:
         value_text = json.dumps(value)
     line = f"export const {name} = {value_text};"

@@ -129,6 +129,14 @@ def test_a_trait_without_a_type_for_scripts_is_refused():
             build_wire.typescript(kind)
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1e-5, "1e-5"), (1e-60, "1e-60"), (2e20, "2e20"), (0.008, "0.008"), (-3, "-3")],
+)
+def test_numbers_are_written_as_the_formatter_writes_them(value: float, text: str):
+    assert build_wire._constant("X", value) == f"export const X = {text};"
+
+
 def test_a_constant_that_is_too_long_for_a_line_is_refused():
     with pytest.raises(ValueError, match="LONG does not fit"):
         build_wire._constant("LONG", tuple(range(100)))
