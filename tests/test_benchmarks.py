@@ -47,6 +47,7 @@ def run(script: str, out: Path) -> subprocess.CompletedProcess[str]:
     return done
 
 
+@pytest.mark.long("each is a program that loads torch; some start others")
 @pytest.mark.parametrize("script", KNOWN)
 def test_a_benchmark_runs_and_states_its_conditions(script: str, tmp_path: Path):
     if script == "train_speed" and MISSING:

@@ -110,6 +110,7 @@ def test_it_draws_digits_in_any_folder(installed: Run) -> None:
         assert picture.size == (2 * 30 - 2, 2 * 30 - 2)
 
 
+@pytest.mark.long("a kernel runs a whole lesson")
 def test_lesson_0_runs_in_any_folder(installed: Run) -> None:
     """As a plain program: what its cells show in a notebook is printed or left out."""
     path = ROOT / "notebooks" / "solutions" / "00_start_here.ipynb"

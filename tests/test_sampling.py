@@ -848,6 +848,7 @@ def test_what_cannot_be_drawn_leaves_no_folder(
     assert cli.main([*ask, "--no-progress", "--label", "blue", "--steps", "2"]) == 0
 
 
+@pytest.mark.long("torchrun starts processes that load torch")
 def test_torchrun_shares_the_shards_out(run: Path, checkpoint: Checkpoint, tmp_path: Path):
     words = ["sample", str(run), "--count", "3000", "--steps", "1", "--batch", "256"]
     words += ["--device", "cpu", "--precision", "fp32", "--shards", str(tmp_path / "two")]

@@ -247,7 +247,7 @@ def test_of_two_views_of_one_explorer_the_last_that_is_moved_leads(open_cells):
         assert [handle.input_value() for handle in handles] == [last, last]
 
 
-@pytest.mark.long
+@pytest.mark.long("explorers are run again 50 or 40 times")
 @pytest.mark.parametrize("names", RERUN_TOGETHER, ids=" and ".join)
 def test_run_again_many_times_saved_and_reloaded(open_cells, lab, names):
     file = f"again-{names[0]}"

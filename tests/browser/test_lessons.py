@@ -10,7 +10,7 @@ from build_notebooks import ROOT, lessons
 NAMES = [lesson.learner.name for lesson in lessons(ROOT)]
 
 
-@pytest.mark.long
+@pytest.mark.long("a whole lesson in JupyterLab")
 @pytest.mark.parametrize("name", NAMES)
 def test_runs_to_the_end_and_describes_its_pictures(open_notebook, name: str):
     lesson = open_notebook(name)

@@ -34,6 +34,7 @@ def config_of(out: Path | None, **settings) -> TrainConfig:
     return TrainConfig(**{**quick, "widths": (8,), "progress": False, "out": out, **settings})
 
 
+@pytest.mark.long("two processes train in three ways, one after the other")
 @needs_fork
 def test_two_processes_train_as_one(tmp_path: Path, forked: Forked) -> None:
     """40 steps each; fp32 differs by the rounding of sums, fp16 by its own rounding too.
@@ -89,6 +90,7 @@ def test_processes_start_from_the_same_state(tmp_path: Path, forked: Forked) -> 
     assert "ValueError: lr, data must be the same in all proc" in found["agreement"]["log"]
 
 
+@pytest.mark.long("torchrun starts processes that load torch")
 def test_torchrun_from_the_command_line(tmp_path: Path, program: Callable[..., str]) -> None:
     torchrun = shutil.which("torchrun", path=str(Path(sys.executable).parent)) or "torchrun"
     words = ["--size", "8", "--widths", "8", "--steps", "3", "--device", "cpu", "--no-progress"]

@@ -293,6 +293,7 @@ def test_other_attention_is_left_to_torch(
     assert (ours.double() - exact).abs().max() < 0.03
 
 
+@pytest.mark.long("the compiler is slow")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, while it loads itself
 @pytest.mark.plain_errors  # the compiler cannot see through the shape checker
 def test_compile_trains_alike(tmp_path: Path, discs: Dataset) -> None:

@@ -26,6 +26,7 @@ def _files(folder: Path) -> dict[Path, tuple[int, int]]:
     return {path: (status.st_size, status.st_mtime_ns) for path, status in found.items()}
 
 
+@pytest.mark.long("a kernel runs a whole lesson, twice")
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.source.stem)
 def test_a_lesson_runs_twice_in_a_folder_that_is_not_writable(lesson: Lesson, tmp_path: Path):
     folder = tmp_path / "my course"

@@ -105,6 +105,7 @@ def test_stopped_and_resumed_is_the_run_unstopped(
     assert len(run.losses) == 11
 
 
+@pytest.mark.long("twenty runs, each killed and then finished")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_at_random_moments_it_resumes_to_the_same_bits(
     tmp_path: Path, forked: Callable[[str, Path], dict]
@@ -113,6 +114,7 @@ def test_killed_at_random_moments_it_resumes_to_the_same_bits(
     assert found == {"killed": 20, "same": [True] * 20}
 
 
+@pytest.mark.long("a run for each change of a file, over forty")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_at_every_change_of_a_file_it_resumes_to_the_same_bits(
     tmp_path: Path, forked: Callable[[str, Path], dict]
