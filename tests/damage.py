@@ -1,6 +1,8 @@
 """Damage to files, as disks, downloads and attackers do it."""
 
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -8,6 +10,18 @@ def flip_a_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
+
+
+def edit_card(change: Callable[[dict], object]) -> Callable[[Path], None]:
+    """What changes the card beside a file, so that it is still JSON."""
+
+    def damage(path: Path) -> None:
+        card_path = path.with_suffix(".json")
+        card = json.loads(card_path.read_bytes())
+        change(card)
+        card_path.write_text(json.dumps(card))
+
+    return damage
 
 
 class Code:

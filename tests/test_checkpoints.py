@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from tests.damage import Code, flip_a_bit
+from tests.damage import Code, edit_card, flip_a_bit
 from tutorial_lib import checkpoints, predictions, samplers, schedules
 from tutorial_lib.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from tutorial_lib.networks.unet import TinyUNet, TwoLevelUNet
@@ -203,15 +203,6 @@ def test_a_network_of_another_class_is_passed(tmp_path: Path) -> None:
 
 
 # --- damaged and foreign files --------------------------------------------------------------------
-
-
-def edit_card(change: Callable[[dict], object]) -> Callable[[Path], None]:
-    def damage(path: Path) -> None:
-        card = json.loads(path.with_suffix(".json").read_text())
-        change(card)
-        path.with_suffix(".json").write_text(json.dumps(card))
-
-    return damage
 
 
 def restate_weights(path: Path) -> None:

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from tests.damage import Code
+from tests.damage import Code, edit_card
 from tests.sealed_forms import FORMS, ZEROS, put_together, with_checksum
 from tutorial_lib import _files, _sealed
 from tutorial_lib._sealed import SealError
@@ -312,15 +312,6 @@ def test_a_flipped_bit_of_a_card_is_noticed_except_in_its_other_entries(tmp_path
     assert unnoticed <= not_covered
 
 
-def change_card(change: Callable[[dict], object]) -> Callable[[Path], None]:
-    def damage(path: Path) -> None:
-        card = json.loads(path.with_suffix(".json").read_bytes())
-        change(card)
-        path.with_suffix(".json").write_text(json.dumps(card))
-
-    return damage
-
-
 CARDS: dict[str, tuple[Callable[[Path], object], str]] = {
     "file missing": (lambda p: p.unlink(), r"cannot read .*net\.v2\.safetensors: No such file"),
     "card missing": (
@@ -331,25 +322,25 @@ CARDS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda p: p.write_bytes(p.read_bytes()[:-1]),
         r"net\.v2\.safetensors is truncated: \d+ of \d+ bytes",
     ),
-    "no entry": (change_card(lambda c: c.pop("file")), r"is not the card of .* lacks 'file'"),
+    "no entry": (edit_card(lambda c: c.pop("file")), r"is not the card of .* lacks 'file'"),
     "no checksum": (
-        change_card(lambda c: c["file"].pop("sha256")),
+        edit_card(lambda c: c["file"].pop("sha256")),
         r"is not the card of .* lacks 'sha256'",
     ),
     "size a word": (
-        change_card(lambda c: c["file"].update(bytes="many")),
+        edit_card(lambda c: c["file"].update(bytes="many")),
         r"is not the card of .* invalid literal",
     ),
     "size too small": (
-        change_card(lambda c: c["file"].update(bytes=c["file"]["bytes"] - 1)),
+        edit_card(lambda c: c["file"].update(bytes=c["file"]["bytes"] - 1)),
         r"net\.v2\.json is damaged: it states \d+ bytes; net\.v2\.safetensors has \d+, and",
     ),
     "size too large": (
-        change_card(lambda c: c["file"].update(bytes=c["file"]["bytes"] + 1)),
+        edit_card(lambda c: c["file"].update(bytes=c["file"]["bytes"] + 1)),
         r"net\.v2\.json is damaged: it states \d+ bytes; net\.v2\.safetensors has \d+, and",
     ),
     "another's checksum": (
-        change_card(lambda c: c["file"].update(sha256="0" * 64)),
+        edit_card(lambda c: c["file"].update(sha256="0" * 64)),
         r"net\.v2\.safetensors is corrupt: its checksum is not what its card says",
     ),
     "card a pickle": (
