@@ -7,6 +7,7 @@ busy, and in an exported page that has no kernel.
 """
 
 import base64
+import functools
 import html
 import json
 from collections.abc import Mapping
@@ -65,6 +66,7 @@ render({{ model, el: document.getElementById("explorer") }});
 """
 
 
+@functools.cache
 def _read(path: str) -> str:
     """A file of the package of explorers."""
     return resources.files("tutorial_lib.explorers").joinpath(path).read_text(encoding="utf-8")
