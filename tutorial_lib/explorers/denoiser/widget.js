@@ -131,16 +131,12 @@ export function render({ model, el }) {
   const all = count * shape.reduce((x, y) => x * y, 1);
   const compared = model.get("floors").byteLength > 0;
 
-  stage.slider({
-    label: "timestep t",
+  stage.timestep({
     name: "place",
-    min: 0,
-    max: last,
-    wide: true,
+    range: () => [0, last],
     text: () => String(steps[at()]),
     spoken: () => sentence(),
   });
-  stage.play({ name: "place", range: () => [0, last] });
   const row = stage.row();
   if (images && count > 1) {
     /** @type {[number, string][]} */

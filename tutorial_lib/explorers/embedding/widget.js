@@ -56,16 +56,7 @@ export function render({ model, el }) {
   const stage = new Stage({ model, el }, TITLES.embedding);
   const T = model.get("num_steps");
 
-  stage.slider({
-    label: "timestep t",
-    name: "t",
-    min: 0,
-    max: T,
-    wide: true,
-    text: String,
-    spoken: () => sentence(),
-  });
-  stage.play({ name: "t", range: () => [0, T], seconds: 12 });
+  stage.timestep({ name: "t", range: () => [0, T], seconds: 12, spoken: () => sentence() });
   const row = stage.row();
   stage.slider({
     label: "dim",

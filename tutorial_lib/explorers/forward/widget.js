@@ -75,16 +75,7 @@ export function render({ model, el }) {
   let eps = given;
   let drawn = 0;
 
-  stage.slider({
-    label: "timestep t",
-    name: "t",
-    min: 0,
-    max: T,
-    wide: true,
-    text: String,
-    spoken: () => sentence(),
-  });
-  stage.play({ name: "t", range: () => [0, T] });
+  stage.timestep({ name: "t", range: () => [0, T], spoken: () => sentence() });
   const row = stage.row();
   if (names.length > 1) {
     const options = names.map((name) => /** @type {const} */ ([name, name]));

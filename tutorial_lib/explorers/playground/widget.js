@@ -402,22 +402,13 @@ export function render({ model, el }) {
   stage.toggle({ label: `paths of ${PATHS}`, name: "paths", place: work });
 
   const time = stage.row();
-  stage.slider({
-    label: "timestep t",
-    name: "t",
-    min: 0,
-    max: T,
-    wide: true,
-    place: time,
-    text: String,
-    spoken: () => shares,
-  });
-  const play = stage.play({
+  const { button: play } = stage.timestep({
     name: "t",
     range: () => [0, T],
     backwards: true,
     seconds: 6,
     place: time,
+    spoken: () => shares,
   });
   const showStatus = stage.line({ role: "status" });
   const say = (/** @type {string} */ text) => {

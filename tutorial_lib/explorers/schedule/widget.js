@@ -110,17 +110,13 @@ export function render({ model, el }) {
     stage.slider({ label: "first β", name: "beta_start", place: betaRow, ...logarithmic }),
     stage.slider({ label: "last β", name: "beta_end", place: betaRow, ...logarithmic }),
   ];
-  const slider = stage.slider({
-    label: "timestep t",
+  let steps = stage.get("num_steps"); // of the schedule that is shown
+  const { slider } = stage.timestep({
     name: "t",
-    min: 0,
-    max: 1000,
-    wide: true,
+    range: () => [0, steps],
     place: row,
-    text: String,
     spoken: () => sentence(),
   });
-  stage.play({ name: "t", range: () => [0, steps], place: row });
   const say = stage.line();
 
   const box = stage.panels();
@@ -158,7 +154,6 @@ export function render({ model, el }) {
     caption: "from t = 0 to T in equal steps",
   });
 
-  let steps = 1;
   let bars = new Float64Array(0);
   let betas = bars;
   let decibels = bars;

@@ -367,6 +367,19 @@ export class Stage {
     return button;
   }
 
+  /**
+   * The wide slider of the timestep, and beside it the button that plays it; options as for both.
+   * @param {Omit<Parameters<Stage<T>["slider"]>[0], "label" | "min" | "max"> &
+   *   Omit<Parameters<Stage<T>["play"]>[0], "name" | "place">} options
+   */
+  timestep({ range, seconds, backwards, ...options }) {
+    const [min, max] = range();
+    const shown = { label: "timestep t", min, max, wide: true, text: String, ...options };
+    const { name, place } = options;
+    const slider = this.slider(shown);
+    return { slider, button: this.play({ name, range, seconds, backwards, place }) };
+  }
+
   /** A line of text below what is drawn so far; returns the function that sets it. */
   line(attributes = {}) {
     const line = element("p", { class: "tx-line", ...attributes });

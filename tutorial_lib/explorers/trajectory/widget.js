@@ -71,18 +71,14 @@ export function render({ model, el }) {
     first = end;
   }
 
-  stage.slider({
-    label: "timestep t",
+  stage.timestep({
     name: "t",
-    min: 0,
-    max: T,
-    wide: true,
+    range: () => [0, T],
+    backwards: true,
     toValue: (x) => T - x,
     toPosition: (t) => T - t,
-    text: String,
     spoken: () => sentence(),
   });
-  stage.play({ name: "t", range: () => [0, T], backwards: true });
   const row = stage.row();
   stage.choice({
     label: "DDIM steps",
