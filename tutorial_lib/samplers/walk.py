@@ -5,8 +5,8 @@ step it takes: the step just reached, the state there, and what the model predic
 Plots, explorers and progress bars read that one stream; ``last`` runs it to its end.
 
 A sampler's file holds a function ``step(x_t, t, s)``, which is the algorithm, and hands it to
-``walk``. The arithmetic below reuses the memory of results nobody else holds: allocating large
-tensors is most of what a step costs beyond the network.
+``walk``. The arithmetic below makes as few passes over memory as it can and reuses results nobody
+else holds: that is most of what a step costs beyond the network.
 """
 
 import inspect
@@ -118,17 +118,17 @@ def ask(model: EpsModel, x_t: Tensor, t: int) -> Tensor:
 
 def take_out(amount: float, eps: Tensor, x: Tensor, scale: float) -> Tensor:
     """(x - amount eps) / scale, a new tensor."""
-    return (x - amount * eps).div_(scale)
+    return torch.sub(x, eps, alpha=amount).div_(scale)
 
 
 def mix(a: float, x: Tensor, b: float, y: Tensor) -> Tensor:
     """a x + b y, a new tensor."""
-    return (a * x).add_(b * y)
+    return (a * x).add_(y, alpha=b)
 
 
 def add_noise(x: Tensor, sigma: float, generator: torch.Generator | Streams | None) -> Tensor:
     """x + sigma z with z standard normal, in the memory of ``x``; draws nothing if sigma is 0."""
-    return x.add_(sigma * normal_like(x, generator)) if sigma > 0 else x
+    return x.add_(normal_like(x, generator), alpha=sigma) if sigma > 0 else x
 
 
 def check_start(x_T: object, name: str = "x_T") -> None:
