@@ -142,6 +142,9 @@ def test_the_card_is_correct(tmp_path: Path) -> None:
     path = save(tmp_path / "net", net, target="v")
     card = json.loads((tmp_path / "net.json").read_text())
     content = path.read_bytes()
+    own = card["weights"].pop("card_sha256")
+    text = json.dumps(card, sort_keys=True, separators=(",", ":"))
+    assert own == hashlib.sha256(text.encode()).hexdigest()
     assert card["weights"] == {
         "file": "net.safetensors",
         "sha256": hashlib.sha256(content).hexdigest(),
@@ -209,7 +212,7 @@ def restate_weights(path: Path) -> None:
     """Makes the card state the checksum and the size of the weights file as it is now."""
     content = path.read_bytes()
     stated = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-    edit_card(lambda card: card.update(weights=stated))(path)
+    edit_card(lambda card: card["weights"].update(stated))(path)
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {

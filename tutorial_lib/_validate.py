@@ -3,10 +3,16 @@
 import difflib
 import math
 import numbers
+import os
 from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+
+T = TypeVar("T")
 
 
 class UserError(Exception):
@@ -51,7 +57,10 @@ def number(name: str, value: object, *, low: float, high: float) -> float:
     """``value`` as a finite float in [low, high]; TypeError unless a number, else ValueError."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise InvalidTypeError(f"{name} must be a number, got {describe(value)}")
-    value = float(value)
+    try:
+        value = float(value)
+    except OverflowError:  # an int of more than 308 digits
+        value = math.inf if value > 0 else -math.inf
     # NaN compares false with everything, so it is rejected too
     if not low <= value <= high or math.isinf(value):
         span = f"finite and at least {low:g}" if math.isinf(high) else f"in [{low:g}, {high:g}]"
@@ -73,6 +82,36 @@ def text(name: str, value: object) -> str:
     return value
 
 
+def instance(name: str, value: object, kind: type[T]) -> T:
+    """``value`` if it is an instance of ``kind``; else a TypeError."""
+    if not isinstance(value, kind):
+        raise InvalidTypeError(f"{name} must be a {kind.__name__}, got {describe(value)}")
+    return value
+
+
+def function(name: str, value: object) -> None:
+    """TypeError unless ``value`` can be called."""
+    if not callable(value):
+        raise InvalidTypeError(f"{name} must be a function or a module, got {describe(value)}")
+
+
+def path(name: str, value: object) -> Path:
+    """``value`` as a path; TypeError unless it is a str or a path."""
+    if not isinstance(value, (str, os.PathLike)) or not isinstance(os.fspath(value), str):
+        raise InvalidTypeError(f"{name} must be a path or a str, got {describe(value)}")
+    return Path(value)
+
+
+def device(name: str, value: object) -> torch.device:
+    """``value`` as a device of torch; else a TypeError or ValueError."""
+    if not isinstance(value, (str, torch.device)):
+        raise InvalidTypeError(f"{name} must be a device or its name, got {describe(value)}")
+    try:
+        return torch.device(value)
+    except RuntimeError as error:
+        raise InvalidValueError(f"{name} must name a device, got {value!r:.60}") from error
+
+
 def one_of(name: str, value: object, options: Iterable[str]) -> str:
     """``value`` if it is one of ``options``; else a ValueError that suggests the nearest one."""
     options = list(options)
@@ -87,9 +126,22 @@ def floating(name: str, value: object) -> Tensor:
     """``value`` if it is a tensor of floating-point numbers; else a TypeError."""
     if not isinstance(value, Tensor):
         raise InvalidTypeError(f"{name} must be a tensor, got {describe(value)}")
-    if not value.is_floating_point():
+    if value.dtype not in FLOATS:
         raise InvalidTypeError(f"{name} must hold floating-point numbers, got {value.dtype}")
-    return value
+    return held(name, value)
+
+
+FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+"""The kinds of floating-point numbers that torch can compute with; the 8-bit ones are for storage."""
+
+
+def held(name: str, tensor: Tensor) -> Tensor:
+    """``tensor`` if its numbers are in memory, one place for each; else a TypeError."""
+    if tensor.is_meta:
+        raise InvalidTypeError(f"{name} must hold numbers, got a tensor of the meta device")
+    if tensor.layout != torch.strided:
+        raise InvalidTypeError(f"{name} must be dense, got a tensor of layout {tensor.layout}")
+    return tensor
 
 
 def batch(name: str, value: object) -> Tensor:
@@ -132,12 +184,18 @@ def same_shape(name: str, value: object, like_name: str, like: Tensor) -> Tensor
 
 
 def answer(name: str, value: object, like: Tensor) -> Tensor:
-    """``value``, which ``name`` returned for ``like``, if it is a tensor of that shape."""
+    """``value``, which ``name`` returned for ``like``, if it holds floating-point numbers in that
+    shape; else an error."""
     if not isinstance(value, Tensor):
         raise InvalidTypeError(f"{name} must answer with a tensor, got {describe(value)}")
+    if value.dtype not in FLOATS:  # a complex answer would lose its imaginary part
+        numbers = "floating-point numbers"
+        raise InvalidTypeError(f"{name} must answer with {numbers}, got {value.dtype}")
     if value.shape != like.shape:  # broadcasting would give wrong numbers silently
         got, expected = tuple(value.shape), tuple(like.shape)
         raise InvalidValueError(f"{name} must answer with the shape of x_t, {expected}; got {got}")
+    if value.is_meta != like.is_meta or value.layout != like.layout:
+        held(f"the answer of {name}", value)
     return value
 
 
@@ -152,6 +210,7 @@ def steps(name: str, t: object, *, batch: int, low: int, high: int) -> Tensor:
         raise InvalidTypeError(f"{name} must be an int64 tensor, {one_each}; got {describe(t)}")
     if t.dtype != torch.int64:
         raise InvalidTypeError(f"{name} must be int64, got {t.dtype}")
+    held(name, t)
     if t.shape != (batch,):
         shape = tuple(t.shape)
         raise InvalidValueError(
@@ -165,6 +224,9 @@ def steps(name: str, t: object, *, batch: int, low: int, high: int) -> Tensor:
 
 def describe(value: object) -> str:
     """A value as an error message names it: its type, and its repr if that is short."""
-    text = repr(value)
     kind = type(value).__name__
-    return f"{kind} {text}" if len(text) <= 40 else kind
+    try:
+        text = repr(value)
+    except Exception:  # whatever a foreign class does there, its name says enough
+        return kind
+    return f"{kind} {text}" if len(text) <= 40 and text.isprintable() else kind
