@@ -35,8 +35,7 @@ def flips_believed(card_path: Path, content: bytes, entry: str) -> int:
     for place, flipped in flips(content):
         try:
             found = _sealed.opened_card(card_path, flipped, entry)
-        except _sealed.SealError as error:
-            assert card_path.name in str(error)
+        except _sealed.SealError:
             continue
         assert repr(found) == repr(card), f"byte {place} can change"  # not ==: 1 == 1.0 == True
         believed += 1

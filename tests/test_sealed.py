@@ -372,23 +372,23 @@ CARDS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "size a word": (
         edit_card(lambda c: c["file"].update(bytes="many")),
-        r"is not the card of .* it states 'many' bytes",
+        r"is not the card of .* it states bytes: str 'many'",
     ),
     "size below 0": (
         edit_card(lambda c: c["file"].update(bytes=-1)),
-        r"is not the card of .* it states -1 bytes",
+        r"is not the card of .* it states bytes: int -1",
     ),
     "size infinite": (
         edit_card(lambda c: c["file"].update(bytes=float("inf"))),
-        r"is not the card of .* it states inf bytes",
+        r"is not the card of .* it states bytes: float inf",
     ),
     "size a fraction": (
         edit_card(lambda c: c["file"].update(bytes=float(c["file"]["bytes"]))),
-        r"is not the card of .* it states \d+\.0 bytes",
+        r"is not the card of .* it states bytes: float \d+\.0",
     ),
     "checksum a list": (
         edit_card(lambda c: c["file"].update(sha256=["0"])),
-        r"is not the card of .* with the checksum \['0'\]",
+        r"is not the card of .* sha256: list \['0'\]",
     ),
     "changed by a disk": (
         edit_card(lambda c: c.update(what="number"), sealed=False),

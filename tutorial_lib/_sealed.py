@@ -29,7 +29,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from tutorial_lib import _files
+from tutorial_lib import _files, _validate
 from tutorial_lib._validate import InvalidValueError, UserError
 
 _ZEROS = "0" * 64  # in place of the checksum while it is computed
@@ -231,7 +231,8 @@ def opened_card(card_path: Path, text: bytes, entry: str) -> dict[str, Any]:
     if stated.get(_CARD_CHECKSUM, own) != own:
         raise SealError(f"{card_path} is damaged: its own checksum is not what it says")
     if not isinstance(checksum, str) or type(size) is not int or size < 0:
-        raise SealError(f"{wrong}: it states {size!r:.60} bytes with the checksum {checksum!r:.60}")
+        states = f"bytes: {_validate.describe(size)}, sha256: {_validate.describe(checksum)}"
+        raise SealError(f"{wrong}: it states {states}")
     return card
 
 

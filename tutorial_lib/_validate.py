@@ -4,15 +4,17 @@ import difflib
 import math
 import numbers
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-
 T = TypeVar("T")
+
+FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+"""The floating-point numbers that torch can compute with; those of 8 bits are for storage."""
 
 
 class UserError(Exception):
@@ -59,8 +61,8 @@ def number(name: str, value: object, *, low: float, high: float) -> float:
         raise InvalidTypeError(f"{name} must be a number, got {describe(value)}")
     try:
         value = float(value)
-    except OverflowError:  # an int of more than 308 digits
-        value = math.inf if value > 0 else -math.inf
+    except OverflowError as error:  # an int of more than 308 digits
+        raise InvalidValueError(f"{name} must fit into a float, got a larger int") from error
     # NaN compares false with everything, so it is rejected too
     if not low <= value <= high or math.isinf(value):
         span = f"finite and at least {low:g}" if math.isinf(high) else f"in [{low:g}, {high:g}]"
@@ -112,6 +114,20 @@ def device(name: str, value: object) -> torch.device:
         raise InvalidValueError(f"{name} must name a device, got {value!r:.60}") from error
 
 
+def names(name: str, value: object) -> tuple[str, ...]:
+    """``value`` as a tuple, if it is a sequence of str that differ; else an error."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise InvalidTypeError(f"{name} must be a sequence of str, got {describe(value)}")
+    seen = set()
+    for entry in value:
+        if not isinstance(entry, str):
+            raise InvalidTypeError(f"{name} must be a sequence of str, got {describe(entry)} in it")
+        if entry in seen:
+            raise InvalidValueError(f"{name} must differ from each other, got {entry!r:.60} twice")
+        seen.add(entry)
+    return tuple(value)
+
+
 def one_of(name: str, value: object, options: Iterable[str]) -> str:
     """``value`` if it is one of ``options``; else a ValueError that suggests the nearest one."""
     options = list(options)
@@ -129,10 +145,6 @@ def floating(name: str, value: object) -> Tensor:
     if value.dtype not in FLOATS:
         raise InvalidTypeError(f"{name} must hold floating-point numbers, got {value.dtype}")
     return held(name, value)
-
-
-FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-"""The kinds of floating-point numbers that torch can compute with; the 8-bit ones are for storage."""
 
 
 def held(name: str, tensor: Tensor) -> Tensor:

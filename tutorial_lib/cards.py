@@ -5,7 +5,7 @@ kind and a size, and what both the card and the weights say is compared.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -44,20 +44,7 @@ def check_card(card: Mapping[str, Any]) -> None:
     if len(shape) > 8 or math.prod(shape) > LARGEST_EXAMPLE:
         got = _validate.describe(shape)
         raise InvalidValueError(f"image_shape must hold at most {LARGEST_EXAMPLE} numbers: {got}")
-    check_class_names(_entry(card, "dataset", "class_names", (list, tuple)))
-
-
-def check_class_names(names: object) -> tuple[str, ...]:
-    """``names`` as a tuple, if they are names that differ; else TypeError or ValueError."""
-    if isinstance(names, str) or not isinstance(names, Sequence):
-        got = _validate.describe(names)
-        raise _validate.InvalidTypeError(f"class_names must be a sequence of str, got {got}")
-    for name in names:
-        _validate.text("an entry of class_names", name)
-    if len(set(names)) < len(names):
-        twice = next(name for place, name in enumerate(names) if name in names[:place])
-        raise InvalidValueError(f"class_names must differ, got {twice!r:.60} twice")
-    return tuple(names)
+    _validate.names("class_names", _entry(card, "dataset", "class_names", (list, tuple)))
 
 
 def check_fits(card: Mapping[str, Any], network: nn.Module, num_steps: int) -> None:

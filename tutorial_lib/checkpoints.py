@@ -177,8 +177,7 @@ def load_checkpoint(
         raise CheckpointError(str(error)) from error
     with _card_errors(card_path):
         if type(card["format"]) is not int or card["format"] != FORMAT:
-            found = _validate.describe(card["format"])
-            message = f"{card_path} has format {found}; this version reads {FORMAT}"
+            message = f"{card_path} has format {card['format']!r:.40}; this version reads {FORMAT}"
             raise CheckpointError(message)
         cards.check_card(card)
     schedule = _schedule(weights_path, tensors)
@@ -322,9 +321,9 @@ def _described_network(
     """The network that a card describes, without memory for its weights, which the file brings."""
     name = described["class"]
     if name not in NETWORKS:
-        known, shown = ", ".join(NETWORKS), " ".join(f"{name:.60}".split())
+        known, shown = ", ".join(NETWORKS), name if name.isprintable() else repr(name)
         hint = "build it and pass it, load_checkpoint(path, network=...)"
-        raise CheckpointError(f"{path} holds a {shown}, not one of {known}: {hint}")
+        raise CheckpointError(f"{path} holds a {shown:.60}, not one of {known}: {hint}")
     try:
         return cards.build_network(described, weights)
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:

@@ -61,12 +61,19 @@ def epsilon_losses(
 
     Raises:
         TypeError, ValueError: a tensor of the wrong type or shape or not finite, t out of 1..T, or
-            a model whose answer has another shape than ``x0``.
+            a model whose answer does not hold floating-point numbers in the shape of ``x0``. On a
+            CPU also an answer that is not finite, and numbers too large to square.
     """
+    _validate.function("model", model)
     batch = len(_validate.batch("x0", x0))
     _validate.steps("t", t, batch=batch, low=1, high=schedule.num_steps)
     eps_hat = _validate.answer("model", model(diffuse(schedule, x0, t, eps), t), x0)
-    return (eps_hat - eps).square().flatten(1).mean(1)  # (B, ...) -> (B,)
+    losses = (eps_hat - eps).square().flatten(1).mean(1)  # (B, ...) -> (B,)
+    if not _validate.seems_finite(losses.detach()):
+        _validate.finite("the answer of model", eps_hat)
+        what = f"x0 or the answer of model is too large for a loss in {losses.dtype}"
+        raise InvalidValueError(f"{what}: it overflows")
+    return losses
 
 
 def epsilon_loss(
@@ -95,22 +102,29 @@ def epsilon_loss(
 
     Raises:
         TypeError, ValueError: ``x0`` is not a finite floating-point batch or is empty; the model's
-            answer has another shape; ``weight`` or ``sampler`` does not give one number per
-            sample.
+            answer has another shape, or is not finite (seen on a CPU only: on an accelerator the
+            check would make every step wait); ``weight`` or ``sampler`` does not give one number
+            per sample.
     """
+    _validate.instance("schedule", schedule, NoiseSchedule)
     if not len(_validate.batch("x0", x0)):
         raise InvalidValueError("x0 must hold at least one sample, got an empty batch")
     sampler = sampler or UniformSteps(schedule.num_steps)
     t, correction = sampler.draw(len(x0), generator=generator, device=x0.device)
     losses = epsilon_losses(model, schedule, x0, t, normal_like(x0, generator))
     if weight is not None:
+        _validate.function("weight", weight)
         losses = _one_each("weight", weight(schedule, t), losses) * losses
     sampler.update(t, losses.detach())
-    return (_one_each("the factors of sampler", correction, losses) * losses).mean()
+    loss = (_one_each("the factors of sampler", correction, losses) * losses).mean()
+    if not _validate.seems_finite(loss.detach()):
+        raise InvalidValueError("weight must be smaller: the loss overflows")
+    return loss
 
 
 def _one_each(name: str, factors: Tensor, losses: PerSample) -> PerSample:
     """``factors`` in the dtype of ``losses`` (B,); (B, 1) would broadcast to a wrong mean."""
+    _validate.finite(name, _validate.floating(name, factors))
     if factors.shape != losses.shape:
         got, expected = tuple(factors.shape), tuple(losses.shape)
         raise InvalidValueError(

@@ -24,6 +24,12 @@ def unwrapped(network: nn.Module) -> nn.Module:
     return network
 
 
+def is_compiled(network: nn.Module) -> bool:
+    """Whether ``torch.compile`` made ``network`` out of one that has no other wrapper."""
+    inside = network._modules.get(_COMPILED)
+    return inside is not None and _name_inside(inside) is None
+
+
 def plain_names(network: nn.Module) -> dict[str, str]:
     """The name of each tensor in ``network.state_dict()``: without its wrappers, and as it is.
 
