@@ -59,10 +59,7 @@ def number(name: str, value: object, *, low: float, high: float) -> float:
     """``value`` as a finite float in [low, high]; TypeError unless a number, else ValueError."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise InvalidTypeError(f"{name} must be a number, got {describe(value)}")
-    try:
-        value = float(value)
-    except OverflowError as error:  # an int of more than 308 digits
-        raise InvalidValueError(f"{name} must fit into a float, got a larger int") from error
+    value = float(value)
     # NaN compares false with everything, so it is rejected too
     if not low <= value <= high or math.isinf(value):
         span = f"finite and at least {low:g}" if math.isinf(high) else f"in [{low:g}, {high:g}]"
@@ -95,6 +92,12 @@ def function(name: str, value: object) -> None:
     """TypeError unless ``value`` can be called."""
     if not callable(value):
         raise InvalidTypeError(f"{name} must be a function or a module, got {describe(value)}")
+
+
+def generator(name: str, value: object) -> None:
+    """TypeError unless ``value`` is a generator of torch's or None."""
+    if value is not None and not isinstance(value, torch.Generator):
+        raise InvalidTypeError(f"{name} must be a torch.Generator or None, got {describe(value)}")
 
 
 def path(name: str, value: object) -> Path:
@@ -133,9 +136,10 @@ def one_of(name: str, value: object, options: Iterable[str]) -> str:
     options = list(options)
     if isinstance(value, str) and value in options:
         return value
-    near = difflib.get_close_matches(str(value), options, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(value, options, 1, 0.5) if isinstance(value, str) else []
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise InvalidValueError(f"{name} must be one of {', '.join(options)}; got {value!r}{hint}")
+    got = repr(value) if isinstance(value, str) else describe(value)
+    raise InvalidValueError(f"{name} must be one of {', '.join(options)}; got {got}{hint}")
 
 
 def floating(name: str, value: object) -> Tensor:
@@ -211,9 +215,10 @@ def answer(name: str, value: object, like: Tensor) -> Tensor:
     return value
 
 
-def steps(name: str, t: object, *, batch: int, low: int, high: int) -> Tensor:
+def steps(name: str, t: object, *, batch: int, low: int, high: int, of: str = "") -> Tensor:
     """``t`` if it is int64 of shape (batch,) with values in low..high; else an error.
 
+    ``of`` is the name of the batch, for the message.
     Values are checked on the CPU only: on an accelerator the check would make every step of a
     training run wait for the device, and indexing there rejects numbers out of range anyway.
     """
@@ -226,7 +231,7 @@ def steps(name: str, t: object, *, batch: int, low: int, high: int) -> Tensor:
     if t.shape != (batch,):
         shape = tuple(t.shape)
         raise InvalidValueError(
-            f"{name} must have shape ({batch},), one step a sample; got {shape}"
+            f"{name} must have shape ({batch},), one step a sample{of and f' of {of}'}; got {shape}"
         )
     if t.device.type == "cpu" and t.numel() and (t.min() < low or t.max() > high):
         worst = int(t.min()) if t.min() < low else int(t.max())

@@ -65,8 +65,9 @@ def epsilon_losses(
             CPU also an answer that is not finite, and numbers too large to square.
     """
     _validate.function("model", model)
+    _validate.instance("schedule", schedule, NoiseSchedule)
     batch = len(_validate.batch("x0", x0))
-    _validate.steps("t", t, batch=batch, low=1, high=schedule.num_steps)
+    _validate.steps("t", t, batch=batch, low=1, high=schedule.num_steps, of="x0")
     eps_hat = _validate.answer("model", model(diffuse(schedule, x0, t, eps), t), x0)
     losses = (eps_hat - eps).square().flatten(1).mean(1)  # (B, ...) -> (B,)
     if not _validate.seems_finite(losses.detach()):
@@ -109,7 +110,10 @@ def epsilon_loss(
     _validate.instance("schedule", schedule, NoiseSchedule)
     if not len(_validate.batch("x0", x0)):
         raise InvalidValueError("x0 must hold at least one sample, got an empty batch")
-    sampler = sampler or UniformSteps(schedule.num_steps)
+    _validate.generator("generator", generator)
+    if sampler is None:
+        sampler = UniformSteps(schedule.num_steps)
+    _validate.instance("sampler", sampler, StepSampler)
     t, correction = sampler.draw(len(x0), generator=generator, device=x0.device)
     losses = epsilon_losses(model, schedule, x0, t, normal_like(x0, generator))
     if weight is not None:
@@ -288,12 +292,12 @@ def v_weight(schedule: NoiseSchedule, t: Steps) -> PerSample:
 
     An error of d in v is an error of sqrt(alpha_bar_t) d in eps (Salimans & Ho 2022, sec. 4).
     """
-    return 1 / _look_up(schedule, schedule.alpha_bar, t)
+    return 1 / _look_up(schedule, "alpha_bar", t)
 
 
 def x0_weight(schedule: NoiseSchedule, t: Steps) -> PerSample:
     """1 / SNR: makes the eps loss the squared error of x_0, which follows from ``predict_x0``."""
-    return 1 / _look_up(schedule, schedule.snr, t)
+    return 1 / _look_up(schedule, "snr", t)
 
 
 def min_snr_weight(schedule: NoiseSchedule, t: Steps, *, gamma: float = 5.0) -> PerSample:
@@ -305,7 +309,7 @@ def min_snr_weight(schedule: NoiseSchedule, t: Steps, *, gamma: float = 5.0) -> 
     gamma = _validate.number("gamma", gamma, low=0.0, high=float("inf"))
     if gamma == 0:
         raise InvalidValueError("gamma must be above 0, got 0: every weight would be 0")
-    snr = _look_up(schedule, schedule.snr, t)
+    snr = _look_up(schedule, "snr", t)
     return snr.clamp(max=gamma) / snr
 
 
@@ -320,11 +324,12 @@ def p2_weight(
     """
     k = _validate.number("k", k, low=0.0, high=float("inf"))
     gamma = _validate.number("gamma", gamma, low=0.0, high=float("inf"))
-    return 1 / (k + _look_up(schedule, schedule.snr, t)) ** gamma
+    return 1 / (k + _look_up(schedule, "snr", t)) ** gamma
 
 
-def _look_up(schedule: NoiseSchedule, values: Tensor, t: Steps) -> PerSample:
-    """``values[t]`` for steps ``t`` (B,), each in 1..T."""
+def _look_up(schedule: NoiseSchedule, name: str, t: Steps) -> PerSample:
+    """The entries of ``schedule.name`` at steps ``t`` (B,), each in 1..T."""
+    _validate.instance("schedule", schedule, NoiseSchedule)
     batch = t.numel() if isinstance(t, Tensor) else 1
     _validate.steps("t", t, batch=batch, low=1, high=schedule.num_steps)
-    return on_device(values, t.device)[t]
+    return on_device(getattr(schedule, name), t.device)[t]
