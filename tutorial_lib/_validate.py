@@ -138,7 +138,7 @@ def one_of(name: str, value: object, options: Iterable[str]) -> str:
         return value
     near = difflib.get_close_matches(value, options, 1, 0.5) if isinstance(value, str) else []
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    got = repr(value) if isinstance(value, str) else describe(value)
+    got = describe(value).removeprefix(f"{type(value).__name__} ")
     raise InvalidValueError(f"{name} must be one of {', '.join(options)}; got {got}{hint}")
 
 
