@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch.testing import assert_close
 
 from tutorial_lib.samplers import ddim, evenly_spaced, last
@@ -64,7 +64,7 @@ def test_their_stride_is_whole_where_their_steps_are_not(names: dict, count: int
     for t in walk[:-1]:
         with torch.no_grad():
             asked = checkpoint.network(theirs, torch.full((8,), t))
-        theirs = scheduler.step(asked, t - 1, theirs).prev_sample
+        theirs = scheduler.step(asked, t - 1, theirs, return_dict=False)[0]
         goes_to.append(t - stride)
     # a walk of ours that asks at the same steps, and goes where they go
     ours = x_T

@@ -14,6 +14,7 @@ from tutorial_lib.checkpoints import load_checkpoint
 from tutorial_lib.datasets import Dataset
 from tutorial_lib.networks import TinyUNet
 from tutorial_lib.training import resume, train
+from tutorial_lib.training.state import State, fill_module
 
 pytestmark = pytest.mark.plain_errors
 X = torch.rand(12, 3, 8, 8, generator=seeded()) * 2 - 1
@@ -230,6 +231,16 @@ def test_a_compiled_network_is_trained_compiled_and_saved_plain(tmp_path: Path) 
     loaded = load_checkpoint(run.path)
     assert type(loaded.network) is TinyUNet
     assert same_bits(loaded.network, run.ema_network)
+
+
+def test_a_state_with_the_names_of_a_compiler_is_still_read(tmp_path: Path) -> None:
+    """As earlier versions wrote them."""
+    tensors = {f"network._orig_mod.{name}": value for name, value in unet().state_dict().items()}
+    other = unet()
+    for weight in other.parameters():
+        nn.init.ones_(weight)
+    fill_module(State(tmp_path / "state", tensors, {}), "network.", other)
+    assert same_bits(other, unet())
 
 
 @pytest.mark.parametrize("wrap", [nn.DataParallel, lambda net: torch.compile(net, backend="eager")])

@@ -99,8 +99,11 @@ def train(
             ``config.conditional``.
         model: a network to train in place of a ``TinyUNet``, called as ``model(x_t, t)``, or
             ``model(x_t, t, condition)`` where ``config.conditional``. It is trained in place, moved
-            to the device, and its kernels are laid out in memory as is fastest there. In bf16
-            on a CPU that multiplies bf16 natively, its attention of few tokens is computed as
+            to the device, and its kernels are laid out in memory as is fastest there. Its weights
+            are float32, whatever ``config.precision`` computes in. One that ``torch.compile`` made
+            is trained compiled; the run holds and saves the network inside, as it does for
+            ``DataParallel``. If ``model.config`` has ``num_classes``, they must be the data's. In
+            bf16 on a CPU that multiplies bf16 natively, its attention of few tokens is computed as
             ``hardware.FewTokenAttention`` does. ``model.no_condition``, int64 () or (L,), is the
             row that means "no condition"; without it, labels of a ``Dataset`` have
             ``len(class_names)`` for that.
