@@ -126,7 +126,8 @@ def _fail(error: BaseException, *, code: int) -> int:
     """Says what is wrong in one line and returns the exit code."""
     if os.environ.get("TUTORIAL_DEBUG"):
         raise error
-    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    words = [str(error), *getattr(error, "__notes__", ())]
+    print("error:", " ".join(". ".join(words).split()), file=sys.stderr)
     return code
 
 

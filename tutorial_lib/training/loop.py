@@ -187,7 +187,7 @@ def _run(
         saver.resume()
     read_every = _read_every(trainer.device)
     # torchrun passes on a signal that the terminal has already sent, so a second one means nothing
-    with Interrupts(patient=ranks.count > 1) as interrupts, journal:
+    with Interrupts(patient=ranks.count > 1) as interrupts, journal, saver.saving_on_errors():
         while trainer.fraction_done() < 1:
             journal.note(trainer.step(), trainer.lr)
             if saver.is_anything_due() or journal.unread >= read_every:
