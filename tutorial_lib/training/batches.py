@@ -1,6 +1,8 @@
 """What a run trains on, which examples a step gets, and how they reach the device."""
 
+import functools
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,20 +58,29 @@ class Examples:
             _check_condition(condition, len(x))
         return cls(x, condition)
 
+    @functools.cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """Enough of the data to notice other data: shapes, class names, checksums of 256 examples
-        and of every condition."""
+        """What tells these data from others: shapes, class names, checksums of all values.
+
+        ``crc32`` is that of 256 examples: all that earlier versions have saved in states.
+        """
         every = max(1, len(self.x) // 256)
-        some = self.x[::every].contiguous().cpu().numpy()
-        conditions = b""
-        if self.condition is not None:
-            conditions = self.condition.contiguous().cpu().numpy().tobytes()
+        conditions = [] if self.condition is None else [self.condition]
         return {
             "images": list(self.x.shape),
             "class_names": list(self.class_names),
-            "crc32": zlib.crc32(some.tobytes()),
-            "labels_crc32": zlib.crc32(conditions),
+            "crc32": _checksum([self.x[::every]]),
+            "crc32_of_all": _checksum(self.x.split(4096)),
+            "labels_crc32": _checksum(conditions),
         }
+
+
+def _checksum(parts: Iterable[Tensor]) -> int:
+    """The checksum of the values of tensors, one after the other."""
+    found = 0
+    for part in parts:
+        found = zlib.crc32(part.detach().contiguous().cpu().numpy().tobytes(), found)
+    return found
 
 
 def _check_condition(condition: object, count: int) -> None:

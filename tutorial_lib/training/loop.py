@@ -13,6 +13,7 @@ To follow one training step, read four files: ``TrainConfig`` in ``config``; ``t
 builds a ``Trainer`` and calls its ``step``; ``trainer``; and the loss in ``losses``.
 """
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -131,8 +132,9 @@ def train(
             network = model if model is not None else new_network(config, examples)
             seed_dropout(config.seed + ranks.rank, ranks.device)
             trainer = Trainer(config, network, examples, ranks.device, precision, ranks)
-            folder = Path(ranks.first_does(lambda: str(open_run_folder(config).path)))
-            return _run(trainer, examples, RunFolder(folder), passed_in, decode, clock)
+            with contextlib.ExitStack() as held:  # by the first process, which writes there
+                path = ranks.first_does(lambda: _opened(held, config))
+                return _run(trainer, examples, RunFolder(Path(path)), passed_in, decode, clock)
 
 
 def resume(
@@ -214,6 +216,10 @@ def _run(
     )
 
 
+def _opened(held: contextlib.ExitStack, config: TrainConfig) -> str:
+    return str(held.enter_context(open_run_folder(config)).path)
+
+
 def _load(config: TrainConfig, ranks: Ranks) -> Dataset:
     """The data set; one that has to be downloaded is downloaded once on each machine."""
 
@@ -234,7 +240,7 @@ def _check_agreement(config: TrainConfig, data: Examples, ranks: Ranks) -> None:
     """Raises ValueError, on all ranks, where they are about to train different things."""
     fields = config.as_dict().items()
     decides = {k: v for k, v in fields if k not in MAY_DIFFER_BETWEEN_PROCESSES}
-    text = json.dumps({**decides, "data": data.fingerprint()})
+    text = json.dumps({**decides, "data": data.fingerprint})
     own, first = json.loads(text), json.loads(ranks.first_does(lambda: text))
     different = [name for name, value in own.items() if first[name] != value]
     if not ranks.all(not different):

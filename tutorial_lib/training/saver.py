@@ -67,7 +67,7 @@ class RunSaver:
         self.config, self.ranks = trainer.config, trainer.ranks
         self.stopped_by = 0
         self._saved_at, self._saved_step = clock(), 0
-        self._fingerprint = data.fingerprint()
+        self._fingerprint = data.fingerprint
 
     def is_anything_due(self) -> bool:
         """Whether a line, a checkpoint or a grid is due after this step."""
@@ -323,6 +323,9 @@ def _check_same_run(trainer: Trainer, data: Mapping[str, Any], state: State) -> 
         if data[name] != value:
             message = f"data must be the same as in the run to resume: {name} was {value}"
             raise InvalidValueError(f"{message}, is {data[name]}")
+    if "crc32_of_all" not in facts["data"]:
+        message = "an earlier version has saved this run: only 256 of its examples can be compared"
+        warnings.warn(message, stacklevel=2)
     steps, done = trainer.config.steps, facts["steps"]
     if steps is not None and steps < done:
         raise InvalidValueError(
