@@ -213,7 +213,13 @@ def _writer_in(folder: RunFolder) -> str:
     try:
         words = json.loads(folder.writer.read_bytes())
         return f"process {words['process']} on {words['host']}, since {words['since']},"
-    except (OSError, ValueError, LookupError, TypeError):  # it may be about to write it
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        RecursionError,
+    ):  # it may be about to write it
         return "another process"
 
 

@@ -120,7 +120,7 @@ class RunSaver:
             raise
 
     def _save_after(self, error: BaseException) -> None:
-        """Saves the state, and tells in a note on ``error`` what came of it."""
+        """Saves the state, and adds a note to ``error`` that says so."""
         if self.trainer.steps_done == self._saved_step:
             return
         try:
