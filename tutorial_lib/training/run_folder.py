@@ -213,13 +213,7 @@ def _writer_in(folder: RunFolder) -> str:
     try:
         words = json.loads(folder.writer.read_bytes())
         return f"process {words['process']} on {words['host']}, since {words['since']},"
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        RecursionError,
-    ):  # it may be about to write it
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):  # just begun, or damaged
         return "another process"
 
 
