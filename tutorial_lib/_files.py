@@ -40,6 +40,33 @@ def write_whole(path: Path, content: bytes) -> None:
     write_all({path: content})
 
 
+def write_new(path: Path, content: bytes) -> bool:
+    """Writes ``content`` at ``path`` unless something is there; of several writers one succeeds.
+
+    Returns:
+        Whether it was written: False where something is there already, which stays.
+
+    Raises:
+        OSError: the folder is missing or not writable, or the disk is full; nothing is left behind.
+    """
+    draft = _Draft(path, content, None)
+    try:
+        with _naming(path):
+            draft.prepare()
+            try:
+                os.link(draft.waiting, draft.target)
+            except FileExistsError:
+                return False
+            except OSError:  # a disk without hard links, where the moment in between is not safe
+                if draft.target.exists():
+                    return False
+                draft.place()
+    finally:
+        draft.discard()
+    draft.tidy()
+    return True
+
+
 def write_all(contents: Mapping[Path, bytes]) -> None:
     """Replaces files that belong together, in the order given.
 
