@@ -360,7 +360,7 @@ def _try_file(path: Path) -> None:
 
 def _try_draft(target: Path) -> None:
     if not target.parent.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, f"{target.parent} is not a folder")
+        raise FileNotFoundError(errno.ENOENT, "its folder does not exist")
     draft = _Draft(target, b"\0", None)
     try:
         draft.prepare()

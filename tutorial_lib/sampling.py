@@ -235,7 +235,7 @@ def _class_name(checkpoint: Checkpoint, recipe: Recipe) -> str | None:
         return label
     if not names:
         raise InvalidValueError(f"label: {checkpoint.path.name} was trained without classes")
-    if label not in names and label.isdecimal() and int(label) < len(names):
+    if label not in names and label.isdecimal() and len(label) < 10 and int(label) < len(names):
         return names[int(label)]
     return _validate.one_of("label", label, [*names, "none"])
 

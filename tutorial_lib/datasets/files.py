@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tutorial_lib import _validate
+from tutorial_lib import _files, _validate
 from tutorial_lib._validate import InvalidValueError, MissingFileError
 from tutorial_lib.datasets.dataset import DIGITS, Dataset
 from tutorial_lib.datasets.downloads import Download, fetch
@@ -82,10 +82,13 @@ def data_root(root: str | os.PathLike | None = None) -> Path:
     """The folder for downloaded data: ``root``, or TUTORIAL_DATA from the environment, or `data/`.
 
     `data/` is in the repository if the library is used from there, else in the current folder.
+
+    Raises:
+        TypeError, ValueError: not a path, or "~" with a user who has no home here.
     """
     chosen = root if root is not None else os.environ.get("TUTORIAL_DATA")
-    if chosen:
-        return Path(chosen).expanduser()
+    if chosen is not None and chosen != "":
+        return _files.expanded("root", chosen)
     repository = Path(__file__).resolve().parents[2]
     return (repository if (repository / "pyproject.toml").is_file() else Path.cwd()) / "data"
 
@@ -153,7 +156,7 @@ class _Downloaded:
         return Dataset(_resize(from_bytes(pixels), size), labels, class_names)
 
     def is_here(self, root: Path) -> bool:
-        return all((root / self.folder / file).is_file() for file in self.files)
+        return all(os.path.isfile(root / self.folder / file) for file in self.files)
 
     def _missing(self, root: Path, here: bool, error: Exception) -> str:
         """What was tried, and what to do."""
@@ -238,8 +241,8 @@ def _resize(images: Tensor, size: int | None) -> Tensor:
 
 def _load_folder(path: str, size: int, split: str) -> Dataset:
     """All images below the folder ``path``, see ``load``."""
-    folder = Path(path).expanduser()
-    if not path or not folder.is_dir():
+    folder = _files.expanded("data set name", path)
+    if not path or not os.path.isdir(folder):  # False also for a path that cannot be
         raise InvalidValueError(
             f"data set name must be folder:PATH with a folder that exists, got PATH {path!r}"
         )

@@ -167,9 +167,10 @@ class TrainConfig:
                 continue
             if isinstance(value, bool):
                 words.append(f"--{flag}" if value else f"--no-{flag}")
+            elif isinstance(value, tuple):
+                words += [f"--{flag}", *map(str, value)]
             else:
-                values = value if isinstance(value, tuple) else (value,)
-                words += [f"--{flag}", *map(str, values)]
+                words += _option(flag, value)
         return shlex.join(words)
 
     def as_dict(self) -> dict[str, Any]:
@@ -190,6 +191,15 @@ class TrainConfig:
         paths = {name: Path(fields[name]) for name in ("root", "out") if fields.get(name)}
         widths = {"widths": tuple(fields["widths"])} if "widths" in fields else {}
         return cls(**{**fields, **paths, **widths})
+
+
+def _option(flag: str, value: object) -> list[str]:
+    """The words that give an option this value, whatever the value looks like."""
+    word = str(value)
+    # "None" is the word for no path at all, and argparse takes away a lone "--"
+    if isinstance(value, Path) and (word == "None" or word.startswith("-")):
+        word = f".{os.sep}{word}"
+    return [f"--{flag}={word}"] if word.startswith("-") else [f"--{flag}", word]
 
 
 def weight_of(config: TrainConfig) -> losses.Weight | None:
