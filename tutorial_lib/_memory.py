@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from tutorial_lib._validate import InvalidValueError, shown
+from tutorial_lib._validate import InvalidValueError, describe, shown
 
 UNKNOWN = 2**40
 """What is taken for the memory of a system that does not say."""
@@ -26,7 +26,7 @@ def total(device: torch.device | None = None) -> int:
 
 
 def check_fits(
-    name: str, value: int, needed: int, what: str, device: torch.device | None = None
+    name: str, value: object, needed: int, what: str, device: torch.device | None = None
 ) -> None:
     """Raises unless ``needed`` bytes are at most all the memory of ``device``.
 
@@ -42,8 +42,9 @@ def check_fits(
     """
     there = total(device)
     if needed > there:
+        got = shown(value) if isinstance(value, int) else describe(value)
         raise InvalidValueError(
-            f"{name} must fit in memory, got {shown(value)}: {what} takes {words(needed)} or more, "
+            f"{name} must fit in memory, got {got}: {what} takes {words(needed)} or more, "
             f"of {words(there)}"
         )
 

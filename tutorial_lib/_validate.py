@@ -50,10 +50,9 @@ def whole_number(
 
 def shown(value: int) -> str:
     """An int as messages show it: those of many digits by their size."""
-    if abs(value) < 10**20:
+    if abs(value) < 10**40:
         return str(value)
-    power = int((abs(value).bit_length() - 1) * math.log10(2))
-    return f"about {'-' if value < 0 else ''}10^{power}"
+    return f"about {'-' if value < 0 else ''}10^{math.log10(abs(value)):.0f}"
 
 
 def seed(name: str, value: object) -> int:
@@ -98,9 +97,15 @@ def one_of(name: str, value: object, options: Iterable[str]) -> str:
     options = list(options)
     if isinstance(value, str) and value in options:
         return value
-    near = difflib.get_close_matches(str(value), options, n=1, cutoff=0.5)
+    try:
+        got = shown(value) if isinstance(value, int) else repr(value)
+    except Exception:  # whatever a foreign class does there, its name says enough
+        got = type(value).__name__
+    got = got if len(got) <= 80 else f"{got[:80]}..."
+    wanted = value[:80] if isinstance(value, str) else got
+    near = difflib.get_close_matches(wanted, options, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise InvalidValueError(f"{name} must be one of {', '.join(options)}; got {value!r}{hint}")
+    raise InvalidValueError(f"{name} must be one of {', '.join(options)}; got {got}{hint}")
 
 
 def floating(name: str, value: object) -> Tensor:

@@ -3,7 +3,6 @@
 import io
 import math
 import os
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,8 +17,9 @@ GAP_GRAY = 128  # between the pictures of a grid: visible beside black and white
 _GAP = 2
 LARGEST_SIDE = 2**31 - 1
 """Of a PNG, in pixels."""
-LARGEST_FILE = 2**27
-"""Pixels of an image file that is read, 134 million; more is likely a decompression bomb."""
+LARGEST_FILE = 2**26
+"""Most pixels of an image file that is read, 67 million: a file of a few kilobytes can hold any
+number, and in memory each takes up to 16 bytes. JPEGs, which can be read smaller, may have more."""
 
 
 def to_pil(images: Tensor, columns: int | None = None, *, enlarge: int = 1) -> Image.Image:
@@ -134,11 +134,11 @@ def read_square(path: str | os.PathLike, size: int) -> Tensor:
         ValueError, OSError: the file cannot be read as an image, or has more pixels than
             ``LARGEST_FILE``. Decoders of broken files may raise other exceptions too.
     """
-    with _opened(path) as file:
+    with Image.open(path) as file:
+        file.draft(None, (2 * size, 2 * size))  # reads a large JPEG at a fraction of its size
         if math.prod(file.size) > LARGEST_FILE:  # known from its header
             pixels = f"{file.width} x {file.height} pixels"
             raise InvalidValueError(f"{pixels} are more than the {LARGEST_FILE:,} that are read")
-        file.draft(None, (2 * size, 2 * size))  # reads a large JPEG at a fraction of its size
         image = ImageOps.exif_transpose(file)
     if image.mode in ("I", "F"):
         raise InvalidValueError(f"images of mode {image.mode} have no known range of pixel values")
@@ -151,11 +151,3 @@ def read_square(path: str | os.PathLike, size: int) -> Tensor:
     image = ImageOps.fit(image.convert("L" if gray else "RGB"), (size, size))
     pixels = torch.from_numpy(np.array(image))
     return pixels[None] if gray else pixels.permute(2, 0, 1)
-
-
-def _opened(path: str | os.PathLike) -> Image.Image:
-    """The image file, of which no more than the header has been read, and no warning of Pillow's
-    about its size: it has a limit of its own here."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(path)

@@ -16,7 +16,7 @@ from tutorial_lib import _files, _validate
 from tutorial_lib._validate import InvalidValueError, MissingFileError
 from tutorial_lib.datasets.dataset import DIGITS, Dataset
 from tutorial_lib.datasets.downloads import Download, fetch
-from tutorial_lib.datasets.drawn import draw_circles, draw_glyphs
+from tutorial_lib.datasets.drawn import check_size, draw_circles, draw_glyphs
 from tutorial_lib.images import from_bytes, read_square
 
 SPLITS = ("train", "test")
@@ -75,6 +75,8 @@ def load(
     if isinstance(name, str) and name.startswith("folder:"):
         return _load_folder(name.removeprefix("folder:"), size or FOLDER_SIZE, split)
     _validate.one_of("data set name", name, [*DATASETS, "folder:PATH"])
+    if size is not None:
+        check_size(DRAWN_COUNT[split], size)  # the downloaded sets are larger
     return DATASETS[name](size=size, split=split, root=data_root(root), seed=seed)
 
 
@@ -153,6 +155,8 @@ class _Downloaded:
                 _remove_empty(root / self.folder)
             raise MissingFileError(self._missing(root, here, error)) from error
         pixels, labels, class_names = self.tensors(found)
+        if size is not None:
+            check_size(len(pixels), size)
         return Dataset(_resize(from_bytes(pixels), size), labels, class_names)
 
     def is_here(self, root: Path) -> bool:
@@ -261,6 +265,7 @@ def _load_folder(path: str, size: int, split: str) -> Dataset:
             f"the folder {folder} holds {len(files)} images; every tenth is for testing, so a "
             "test split takes at least 10"
         )
+    check_size(len(chosen), size)
     pixels, labels, failures = [], [], []
     for i in chosen:
         try:
