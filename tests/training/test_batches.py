@@ -1,5 +1,6 @@
 """Batches: which examples a step gets, and how they reach the device."""
 
+import pytest
 import torch
 from training_cases import CPU
 
@@ -49,3 +50,24 @@ def test_every_value_of_the_data_counts_in_the_fingerprint() -> None:
         assert Examples.of((x, retold)).fingerprint["labels_crc32"] != whole["labels_crc32"]
     swapped = x[torch.arange(5000).roll(1)]
     assert Examples.of((swapped, words)).fingerprint["crc32_of_all"] != whole["crc32_of_all"]
+
+
+@pytest.mark.parametrize("counts", [(3, 25, 1), (1,), (64, 64), (7,) * 9])
+def test_shuffled_is_one_order_after_another(counts: tuple[int, ...]) -> None:
+    """However many are taken at once."""
+    order = batches.Shuffled(10, torch.Generator().manual_seed(0))
+    taken = torch.cat([order.take(count) for count in counts])
+    again = torch.Generator().manual_seed(0)
+    rounds = [torch.randperm(10, generator=again) for _ in range(len(taken) // 10 + 1)]
+    assert torch.equal(taken, torch.cat(rounds)[: len(taken)])
+    assert torch.equal(order.rest, torch.cat(rounds)[len(taken) :][: len(order.rest)])
+
+
+@pytest.mark.plain_errors
+def test_batches_that_cannot_be_are_refused() -> None:
+    examples = batches.Examples.of(torch.zeros(4, 2))
+    batches.check_batch_size(4 * 2**16, examples, CPU)
+    with pytest.raises(ValueError, match=r"^batch_size must be at most 262144, got 262145: each"):
+        batches.check_batch_size(4 * 2**16 + 1, examples, CPU)
+    with pytest.raises(ValueError, match=r"^batch_size must fit in memory, got 1000000000000: a"):
+        batches.check_batch_size(10**12, examples, CPU)

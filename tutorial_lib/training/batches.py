@@ -1,6 +1,7 @@
 """What a run trains on, which examples a step gets, and how they reach the device."""
 
 import functools
+import math
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,10 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tutorial_lib import _validate
+from tutorial_lib import _memory, _validate
 from tutorial_lib._typing import Condition, States
 from tutorial_lib._validate import InvalidTypeError, InvalidValueError
 from tutorial_lib.datasets import Dataset
+
+MOST_REPEATS = 2**16
+"""How often an example may be in a batch; each time takes a new order of all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +101,21 @@ def _check_condition(condition: object, count: int) -> None:
         raise InvalidValueError("the condition in data must be 0 or more everywhere")
 
 
+def check_batch_size(batch_size: int, examples: Examples, device: torch.device) -> None:
+    """Raises unless a batch of so many of the examples can be trained on.
+
+    Raises:
+        ValueError: it does not fit in the memory of ``device``, or would hold each example more
+            than ``MOST_REPEATS`` times.
+    """
+    # x_0, eps, x_t and the network's answer
+    needed = 4 * 4 * batch_size * examples.x[0].numel()
+    _memory.check_fits("batch_size", batch_size, needed, "a batch of so many examples", device)
+    most = MOST_REPEATS * len(examples.x)
+    why = f"each example would be in a batch more than {MOST_REPEATS} times"
+    _validate.whole_number("batch_size", batch_size, at_least=1, at_most=most, why=why)
+
+
 class Shuffled:
     """The numbers 0..count-1 in a new random order, again and again.
 
@@ -111,11 +130,14 @@ class Shuffled:
 
     def take(self, count: int) -> Tensor:
         """The next ``count`` numbers, int64 (count,)."""
-        while len(self.order) - self.position < count:
-            where = self.generator.device
-            fresh = torch.randperm(self.count, generator=self.generator, device=where)
-            self.order = torch.cat([self.order[self.position :], fresh])
-            self.position = 0
+        there, where = len(self.order) - self.position, self.generator.device
+        if there < count:
+            orders = math.ceil((count - there) / self.count)
+            fresh = [
+                torch.randperm(self.count, generator=self.generator, device=where)
+                for _ in range(orders)
+            ]
+            self.order, self.position = torch.cat([self.rest, *fresh]), 0
         self.position += count
         return self.order[self.position - count : self.position]
 

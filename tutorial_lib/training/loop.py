@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tutorial_lib import datasets, hardware
+from tutorial_lib import _files, datasets, hardware
 from tutorial_lib._typing import EpsModel
 from tutorial_lib._validate import InvalidValueError
 from tutorial_lib.datasets import Dataset
@@ -120,6 +120,8 @@ def train(
     """
     if config.tensorboard:
         check_tensorboard()
+    if config.out is not None and parallel.is_first():  # known before minutes of work
+        _files.check_output_folder("out", config.out)
     device = hardware.pick_device(config.device)
     arguments = (("data", data), ("model", model), ("decode", decode))
     passed_in = [name for name, value in arguments if value is not None]

@@ -175,8 +175,8 @@ def _check_free(folder: RunFolder, config: TrainConfig) -> None:
     # what a run leaves that was cut off before it had begun
     cut_off = {folder.lock, folder.writer}
     if config.resume:
-        cut_off.add(_files.temporary(folder.config))
-    if set(folder.path.iterdir()) - cut_off:
+        cut_off.update(_files.leftovers(folder.config))
+    if {path.name for path in folder.path.iterdir()} - {path.name for path in cut_off}:
         raise InvalidValueError(f"out must be a new or an empty folder, got {folder.path}")
 
 

@@ -18,7 +18,7 @@ from tutorial_lib.hardware.parallel import ONE_PROCESS, Ranks
 from tutorial_lib.networks.unet import TinyUNet
 from tutorial_lib.predictions import as_eps_model
 from tutorial_lib.training import state as states
-from tutorial_lib.training.batches import DataStore, Examples, Shuffled
+from tutorial_lib.training.batches import DataStore, Examples, Shuffled, check_batch_size
 from tutorial_lib.training.config import DECAYS, SCHEDULES, STEP_SAMPLERS, TrainConfig, weight_of
 from tutorial_lib.training.journal import TrainingError
 from tutorial_lib.training.optimizers import OPTIMIZERS, AllOrNone, Groups, Rates
@@ -85,6 +85,7 @@ class Trainer:
             parts = f"{config.accumulate} parts in {ranks.count} processes"
             raise InvalidValueError(f"batch_size must divide into {parts}, got {config.batch_size}")
         examples = Examples.of(data)
+        check_batch_size(config.batch_size, examples, device)
         self.network = hardware.laid_out(network, device)
         self.schedule = SCHEDULES[config.schedule](config.num_steps).to(device)
         self.step_sampler = STEP_SAMPLERS[config.step_sampler](config.num_steps)
