@@ -72,7 +72,7 @@ def test_nothing_is_written_where_the_run_cannot_start(tmp_path: Path, discs: Da
         def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
             return super().forward(x_t, t)[:, :, :4]
 
-    with pytest.raises(ValueError, match=r"shape of x_t, \(1, 3, 8, 8\); got \(1, 3, 4, 8\)"):
+    with pytest.raises(ValueError, match=r"shape of x_t, \(3, 3, 8, 8\); got \(3, 3, 4, 8\)"):
         train(tiny(tmp_path / "run"), data=discs, model=Wrong())
     gray = training.new_network(tiny(None), datasets.circles(4, size=8, channels=1))
     with pytest.raises(ValueError, match=r"\(batch, 1, height, width\), got \(1, 3, 8, 8\)"):

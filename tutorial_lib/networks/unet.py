@@ -87,6 +87,11 @@ class TwoLevelUNet(nn.Module):
         self.merge = nn.Conv2d(2 * width, width, 3, padding=1)
         self.head = nn.Conv2d(width, in_channels, 3, padding=1)
 
+    @staticmethod
+    def fewest_tensors(in_channels: int, width: int = 64) -> int:
+        """How many tensors the weights of a network of these arguments are at least."""
+        return 14
+
     def forward(self, x: Images, t: Steps) -> Images:
         """The answer for images x (B, C, H, W), any H and W, at the steps t (B,) int64."""
         _check_inputs(x, t, self.config["in_channels"])
@@ -98,6 +103,10 @@ class TwoLevelUNet(nn.Module):
         h = F.relu(self.up(h))  # (B, w, H, W)
         h = F.relu(self.merge(torch.cat([h, skip], dim=1)))  # (B, 2w, H, W) -> (B, w, H, W)
         return self.head(h)
+
+
+_TENSORS_A_BLOCK = 10
+"""Weights and biases of a residual block's two norms, two convolutions and linear layer."""
 
 
 class ResBlock(nn.Module):
@@ -246,6 +255,26 @@ class TinyUNet(nn.Module):
         self.levels = _levels(widths, blocks, bottom_blocks, time_width)
         self.norm = _group_norm(first)
         self.head = _zeroed(nn.Conv2d(first, in_channels * patch**2, 3, padding=1))
+
+    @staticmethod
+    def fewest_tensors(
+        in_channels: int,
+        widths: Sequence[int] = (32, 64),
+        blocks: int = 1,
+        patch: int = 2,
+        num_classes: int | None = None,
+        bottom_blocks: int | None = None,
+    ) -> int:
+        """How many tensors the weights of a network of these arguments are at least.
+
+        Counted before anything is built: a file of fewer tensors does not hold such a network.
+
+        Raises:
+            TypeError, ValueError: as for the network.
+        """
+        _checked_config(in_channels, widths, blocks, patch, num_classes, bottom_blocks)
+        bottom_blocks = blocks if bottom_blocks is None else bottom_blocks
+        return _TENSORS_A_BLOCK * (2 * blocks * (len(widths) - 1) + 1 + bottom_blocks)
 
     def forward(self, x: Images, t: Steps, labels: Steps | None = None) -> Images:
         """The answer for images x (B, C, H, W), any H and W, at the steps t (B,) int64.

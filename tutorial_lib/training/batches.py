@@ -35,7 +35,7 @@ class Examples:
 
     @classmethod
     def of(cls, data: object) -> "Examples":
-        """``data`` as examples; nothing is copied.
+        """``data`` as examples; nothing is copied, and no gradient reaches them.
 
         Args:
             data: a ``Dataset``, a float32 tensor (N, ...), or a pair of that and its condition.
@@ -46,13 +46,14 @@ class Examples:
         if isinstance(data, Examples):
             return data
         if isinstance(data, Dataset):
-            return cls(data.images, data.labels, data.class_names)
+            return cls(data.images.detach(), data.labels, data.class_names)
         x, condition = data if isinstance(data, tuple) and len(data) == 2 else (data, None)
         if not isinstance(x, Tensor):
             kinds = "a Dataset, a tensor (N, ...) or a pair of a tensor and its condition"
             raise InvalidTypeError(f"data must be {kinds}, got {_validate.describe(data)}")
         if x.dtype != torch.float32:
             raise InvalidTypeError(f"data must be float32, got {x.dtype}")
+        x = _validate.held("data", x).detach()
         if x.ndim < 2 or not x.numel():
             shape = tuple(x.shape)
             raise InvalidValueError(f"data must have shape (N, ...), N >= 1; got {shape}")
@@ -93,6 +94,7 @@ def _check_condition(condition: object, count: int) -> None:
         if isinstance(condition, Tensor):
             got = str(condition.dtype)
         raise InvalidTypeError(f"the condition in data must be an int64 tensor, got {got}")
+    _validate.held("the condition in data", condition)
     if condition.ndim not in (1, 2) or len(condition) != count:
         expected = f"({count},) or ({count}, L), a row for each example"
         shape = tuple(condition.shape)

@@ -264,7 +264,8 @@ class RunSaver:
         trainer = self.trainer
         schedule, network = trainer.schedule, trainer.ema.module.eval()
         seeded = torch.Generator().manual_seed(self.config.seed)
-        x_T = torch.randn(GRID, *self.data.x.shape[1:], generator=seeded).to(trainer.device)
+        shape, kind = (GRID, *self.data.x.shape[1:]), self.data.x.dtype
+        x_T = torch.randn(shape, generator=seeded, dtype=kind).to(trainer.device)
         condition = trainer.conditions_for(GRID)
         model = as_eps_model(network, schedule, self.config.target, condition)
         model = hardware.in_precision(model, trainer.device, trainer.precision)
