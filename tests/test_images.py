@@ -1,5 +1,6 @@
 """Tensors to picture files and back."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -114,3 +115,46 @@ def test_pixels_without_a_known_range_are_rejected(tmp_path: Path):
     Image.fromarray(np.zeros((8, 8), np.float32)).save(tmp_path / "float.tiff")
     with pytest.raises(ValueError, match="images of mode F have no known range"):
         images.read_square(tmp_path / "float.tiff", 8)
+
+
+def test_a_decompression_bomb_is_refused_by_its_header(tmp_path: Path):
+    """A few kilobytes that would take gigabytes; nothing is decoded."""
+    side = 8200
+    Image.new("1", (side, side)).save(tmp_path / "bomb.png")
+    assert (tmp_path / "bomb.png").stat().st_size < 20_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="8200 x 8200 pixels are more than the 67,108,864"):
+            images.read_square(tmp_path / "bomb.png", 32)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+GRIDS = [
+    ({"enlarge": 10**5}, r"^enlarge must fit in memory, got 100000: the picture takes"),
+    ({"enlarge": 10**12}, r"^enlarge gives a picture of 28000000000002 x 28000000000002 pixels"),
+    ({"enlarge": 10**400}, r"^enlarge gives a picture of about 10\^401 x about"),
+    ({"count": 10**12}, r"^count must fit in memory, got 1000000000000: the picture takes"),
+    ({"count": 10**8, "columns": 1}, r"^count gives a picture of 30 x 3000000000 pixels, .* side"),
+]
+
+
+@pytest.mark.plain_errors
+@pytest.mark.parametrize(("given", "message"), GRIDS)
+def test_a_picture_that_is_too_large_is_refused_before_it_is_drawn(given: dict, message: str):
+    arguments = {"count": 1, "shape": (1, 28, 28), "columns": None, "enlarge": 1, **given}
+    with pytest.raises(ValueError, match=message):
+        images.check_grid(**arguments)
+
+
+@pytest.mark.plain_errors
+def test_a_grid_too_large_is_refused_where_it_is_made():
+    with pytest.raises(ValueError, match=r"^enlarge must fit in memory"):
+        images.to_pil(torch.zeros(1, 1, 8, 8), enlarge=10**6)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 5, 9, 10, 4096])
+def test_a_square_grid_has_the_least_columns_that_make_it_square(count: int):
+    columns = images._columns(count, None)
+    assert (columns - 1) ** 2 < count <= columns**2

@@ -5,10 +5,13 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import tracemalloc
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +78,21 @@ def images_in(folder: Path) -> Tensor:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def as_earlier_versions_wrote(folder: Path, left_out: tuple[str, ...] = ()) -> None:
+    """Makes of samples what earlier versions wrote: no checksum in samples.json, no recipe in the
+    shards."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    del manifest["sha256"]
+    for name in left_out:
+        del manifest[name]
+        manifest["decides"].remove(name)
+    (folder / MANIFEST).write_text(json.dumps({**manifest, "format": 2}))
+    for path in folder.glob("shard-*.safetensors"):
+        tensors, facts = _sealed.read(path)
+        del facts["recipe"]
+        _sealed.write(path, tensors, facts)
 
 
 # --- the noise ------------------------------------------------------------------------------------
@@ -311,13 +329,13 @@ def test_shards_of_another_guidance_are_refused(checkpoint: Checkpoint, tmp_path
 
 def test_a_manifest_without_guidance_means_none(checkpoint: Checkpoint, tmp_path: Path):
     write_shards(checkpoint, QUICK, tmp_path, 4, shard=4)
-    manifest = json.loads((tmp_path / MANIFEST).read_text())
-    for name in ("guidance", "condition"):  # as older versions have written it
-        del manifest[name]
-        manifest["decides"].remove(name)
-    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
-    assert write_shards(checkpoint, QUICK, tmp_path, 4, shard=4).found == 1
-    with pytest.raises(ValueError, match=r"^guidance: .* begun with 1.0, now it is 2.0"):
+    as_earlier_versions_wrote(tmp_path, left_out=("guidance", "condition"))
+    with pytest.warns(UserWarning, match="of an earlier version"):
+        assert write_shards(checkpoint, QUICK, tmp_path, 4, shard=4).found == 1
+    with (
+        pytest.warns(UserWarning, match=r"samples.json is of an earlier version"),
+        pytest.raises(ValueError, match=r"^guidance: .* begun with 1.0, now it is 2.0"),
+    ):
         write_shards(checkpoint, dataclasses.replace(QUICK, guidance=2.0), tmp_path, 4, shard=4)
 
 
@@ -417,7 +435,7 @@ def test_shards_of_words_are_resumed_and_refused_for_other_words(
             write_shards(reader, recipe, folder, 10, condition=other, shard=4)
     with pytest.raises(ValueError, match=r"^guidance must be 1, got 2: no class is asked for"):
         write_shards(reader, recipe, folder, 10, shard=4)
-    with pytest.raises(ValueError, match=r"^count may only grow: .* are 10, now it is 9"):
+    with pytest.raises(ValueError, match=r"^count must be at least 10, .* got 9; for fewer"):
         write_shards(reader, recipe, folder, 9, condition=SENTENCES[:9], shard=4)
     assert contents(folder) == before
     write_shards(reader, QUICK, tmp_path / "plain", 6, condition=SENTENCES[:6], shard=4)
@@ -554,15 +572,15 @@ def test_damage_anywhere_in_a_shard_is_noticed(checkpoint: Checkpoint, tmp_path:
     write_shards(checkpoint, QUICK, tmp_path, 2, shard=2)
     path = tmp_path / "shard-00000.safetensors"
     content = path.read_bytes()
-    assert sampling._look(path, range(2))[0] == "whole"
+    assert sampling._look(path, range(2)).state == "whole"
     header = 8 + int.from_bytes(content[:8], "little")
     places = [*range(header), *range(header, len(content), 29), len(content) - 1]
     for place in places:
         flipped = content[place] ^ (1 << place % 8)
         path.write_bytes(content[:place] + bytes([flipped]) + content[place + 1 :])
-        assert sampling._look(path, range(2)) == ("damaged", {}), f"byte {place}"
+        assert sampling._look(path, range(2)) == ("damaged", {}, None), f"byte {place}"
         path.write_bytes(content[:place])
-        assert sampling._look(path, range(2)) == ("damaged", {}), f"cut to {place}"
+        assert sampling._look(path, range(2)) == ("damaged", {}, None), f"cut to {place}"
 
 
 def test_a_shard_that_is_missing_or_incomplete_is_drawn_without_a_warning(
@@ -572,7 +590,8 @@ def test_a_shard_that_is_missing_or_incomplete_is_drawn_without_a_warning(
     folder = tmp_path / "s"
     write_shards(checkpoint, QUICK, folder, 6, shard=4)
     manifest = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps({**manifest, "count": 8}, indent=2) + "\n")
+    del manifest["sha256"]
+    (folder / MANIFEST).write_bytes(sampling._sealed_manifest({**manifest, "count": 8}))
     with pytest.raises(ValueError, match=r"shard-00001.safetensors is incomplete; draw it with"):
         list(read_shards(folder))
     (folder / "shard-00000.safetensors").unlink()
@@ -638,7 +657,7 @@ def test_another_checkpoint_shard_or_count_is_refused(
     write_shards(checkpoint, QUICK, folder, 8, shard=4)
     with pytest.raises(ValueError, match=r"^shard: .* begun with 4, now it is 2"):
         write_shards(checkpoint, QUICK, folder, 8, shard=2)
-    with pytest.raises(ValueError, match=r"^count may only grow: .* are 8, now it is 7"):
+    with pytest.raises(ValueError, match=r"^count must be at least 8, .* got 7; for fewer remove"):
         write_shards(checkpoint, QUICK, folder, 7, shard=4)
     with torch.no_grad():
         next(checkpoint.network.parameters()).mul_(1.01)
@@ -673,7 +692,7 @@ def test_a_damaged_manifest_is_named(checkpoint: Checkpoint, tmp_path: Path, tex
     with pytest.raises(ValueError, match=r"samples.json is damaged"):
         write_shards(checkpoint, QUICK, tmp_path, 4)
     (tmp_path / MANIFEST).write_text(json.dumps({"format": 1, "count": 4}))
-    with pytest.raises(ValueError, match="has format 1, this library reads 2"):
+    with pytest.raises(ValueError, match="has format 1, this library reads 2 and 3"):
         write_shards(checkpoint, QUICK, tmp_path, 4)
 
 
@@ -747,6 +766,202 @@ def test_a_shard_that_cannot_be_written_is_named_and_those_before_it_stay(
     monkeypatch.undo()
     done = write_shards(checkpoint, QUICK, tmp_path / "s", 12, shard=4)
     assert (done.found, done.drawn) == (1, 8)
+
+
+# --- what shards say about themselves ------------------------------------------------------------
+
+
+OTHERS = [*REFUSED, "checkpoint", "shard"]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("manifest", ["deleted", "there"])
+def test_shards_of_other_samples_are_refused_by_name(
+    checkpoint: Checkpoint, tmp_path: Path, name: str, manifest: str
+):
+    """A shard of other samples is copied into a folder, or samples.json is deleted and the folder
+    resumed with another recipe."""
+    folder, other = tmp_path / "s", tmp_path / "other"
+    shard = 2 if name == "shard" else 4
+    strange = checkpoint
+    if name == "checkpoint":
+        card = {**checkpoint.card, "weights": {"sha256": "f" * 64}}
+        strange = dataclasses.replace(checkpoint, card=card)
+    write_shards(checkpoint, QUICK, folder, 8, shard=4)
+    write_shards(strange, REFUSED.get(name, QUICK), other, 4, shard=shard)
+    if manifest == "deleted":
+        (folder / MANIFEST).unlink()
+    else:
+        shutil.copy(folder / MANIFEST, other / MANIFEST)
+        with pytest.raises(ValueError, match=rf"{'incomplete' if shard == 2 else name}"):
+            list(read_shards(other))
+    (folder / "shard-00001.safetensors").unlink()
+    shutil.copy(other / "shard-00000.safetensors", folder)
+    before = contents(folder)
+    with pytest.raises(ValueError, match=rf"^{name}: .*shard-00000.safetensors was drawn with"):
+        write_shards(checkpoint, QUICK, folder, 8, shard=4)
+    assert contents(folder) == before
+
+
+def test_shards_of_other_words_are_refused_without_samples_json(reader: Checkpoint, tmp_path: Path):
+    write_shards(reader, QUICK, tmp_path, 10, condition=SENTENCES, shard=4)
+    (tmp_path / MANIFEST).unlink()
+    before = contents(tmp_path)
+    for other in ((SENTENCES + 1) % 7, None):
+        with pytest.raises(ValueError, match=r"^condition: .*shard-.* for other labels or"):
+            write_shards(reader, QUICK, tmp_path, 10, condition=other, shard=4)
+        assert contents(tmp_path) == before
+
+
+def test_samples_json_is_written_again_from_the_same_command(
+    checkpoint: Checkpoint, tmp_path: Path
+):
+    write_shards(checkpoint, QUICK, tmp_path, 8, shard=4)
+    before = contents(tmp_path)
+    (tmp_path / MANIFEST).unlink()
+    assert write_shards(checkpoint, QUICK, tmp_path, 8, shard=4).found == 2
+    assert contents(tmp_path) == before
+
+
+def test_of_two_recipes_that_begin_a_folder_at_once_one_is_refused(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The other one writes samples.json just before this one does."""
+    real = _files.write_new
+
+    def too_late(path: Path, content: bytes) -> bool:
+        monkeypatch.setattr(_files, "write_new", real)
+        write_shards(checkpoint, REFUSED["seed"], tmp_path / "s", 4, shard=4)
+        return real(path, content)
+
+    monkeypatch.setattr(_files, "write_new", too_late)
+    with pytest.raises(ValueError, match=r"^seed: .* were begun with 1, now it is 0"):
+        write_shards(checkpoint, QUICK, tmp_path / "s", 4, shard=4)
+    assert [shard.first for shard in read_shards(tmp_path / "s")] == [0]
+
+
+def test_a_flipped_bit_of_samples_json_is_noticed(checkpoint: Checkpoint, tmp_path: Path):
+    write_shards(checkpoint, QUICK, tmp_path, 4, shard=4)
+    path = tmp_path / MANIFEST
+    content = path.read_bytes()
+    for place in range(len(content)):
+        flipped = content[place] ^ (1 << place % 8)
+        path.write_bytes(content[:place] + bytes([flipped]) + content[place + 1 :])
+        with pytest.raises(ValueError, match=MANIFEST):
+            sampling._read_manifest(tmp_path)
+
+
+def test_samples_of_earlier_versions_load_with_a_word(checkpoint: Checkpoint, tmp_path: Path):
+    write_shards(checkpoint, QUICK, tmp_path, 8, shard=4)
+    expected = images_in(tmp_path)
+    as_earlier_versions_wrote(tmp_path)
+    for read in (
+        lambda: images_in(tmp_path),
+        lambda: write_shards(checkpoint, QUICK, tmp_path, 8, shard=4) and images_in(tmp_path),
+    ):
+        with warnings.catch_warnings(record=True) as words:
+            warnings.simplefilter("always")
+            assert torch.equal(read(), expected)
+        first, second = [str(word.message) for word in words][:2]
+        assert re.search(r"samples.json is of an earlier version and cannot be verified", first)
+        assert re.search(r"2 shards in .* do not say which seed and checkpoint they are of", second)
+
+
+# --- how many -------------------------------------------------------------------------------------
+
+
+def test_a_count_that_was_too_large_can_be_taken_back(checkpoint: Checkpoint, tmp_path: Path):
+    """Down to what has been drawn; for less, the message says which files to remove."""
+    condition = torch.arange(40) % 6
+    write_shards(checkpoint, QUICK, tmp_path / "whole", 9, condition=condition[:9], shard=4)
+    folder = tmp_path / "s"
+    write_shards(checkpoint, QUICK, folder, 40, condition=condition, shard=4)
+    for place in range(3, 10):
+        (folder / f"shard-{place:05d}.safetensors").unlink()
+    message = (
+        r"^count must be at least 12, the images that are in .*, got 9; for fewer remove "
+        r"shard-00002.safetensors$"
+    )
+    with pytest.raises(ValueError, match=message):
+        write_shards(checkpoint, QUICK, folder, 9, condition=condition[:9], shard=4)
+    (folder / "shard-00002.safetensors").unlink()
+    done = write_shards(checkpoint, QUICK, folder, 9, condition=condition[:9], shard=4)
+    assert (done.found, done.drawn) == (2, 1)
+    assert contents(folder) == contents(tmp_path / "whole")
+
+
+def test_memory_does_not_depend_on_the_count(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class EnoughError(Exception):
+        pass
+
+    def stop(*_: object) -> None:
+        raise EnoughError
+
+    monkeypatch.setattr(sampling, "_check_disk", lambda *_: None)
+    monkeypatch.setattr(sampling, "_write_shard", stop)
+    tracemalloc.start()
+    try:
+        with pytest.raises(EnoughError):
+            write_shards(checkpoint, QUICK, tmp_path / "s", 10**18)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 7])
+def test_the_shares_of_all_processes_are_all_images(processes: int):
+    for count in (1, 3, 4, 5, 16, 17, 10**18 + 1):
+        shares = [sampling._share_of(count, 4, rank, processes) for rank in range(processes)]
+        assert sum(shares) == count
+    places = [numbers for _, numbers in sampling._places(Path(), 17, 4)]
+    shares = [sum(map(len, places[rank::processes])) for rank in range(processes)]
+    assert shares == [sampling._share_of(17, 4, rank, processes) for rank in range(processes)]
+
+
+TOO_LARGE: list[tuple[dict[str, Any], str]] = [
+    ({"count": 10**18}, r"count must fit on the disk, got 1000000000000000000: .* of images"),
+    ({"count": 10**5000}, r"count must be at most 18446744073709551616, got about 10\^"),
+    ({"recipe": Recipe(steps=4, batch=10**7)}, "batch must be at most 1024, got 10000000: more"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), TOO_LARGE)
+def test_what_cannot_work_is_refused_before_anything_is_written(
+    checkpoint: Checkpoint, tmp_path: Path, given: dict[str, Any], message: str
+):
+    arguments = {"recipe": QUICK, "count": 4, **given}
+    with pytest.raises(ValueError, match=f"^{message}"):
+        write_shards(checkpoint, folder=tmp_path / "s", **arguments)
+    assert not (tmp_path / "s").exists()
+
+
+WRONG_NUMBERS: list[tuple[Any, str]] = [
+    ([-1], "each of numbers must be at least 0, got -1"),
+    ([0, 2**64], "each of numbers must be at most 18446744073709551615"),
+    (range(2**64 - 1, 2**64 + 1), "each of numbers must be at most"),
+    (range(10**13), r"numbers must fit in memory, got 10000000000000: a batch of so many images"),
+    ([0.5], "each of numbers must be an int, got float 0.5"),
+    (None, "numbers must be a sequence of ints, got NoneType None"),
+    ("012", "numbers must be a sequence of ints, got str '012'"),
+]
+
+
+@pytest.mark.parametrize(("numbers", "message"), WRONG_NUMBERS)
+def test_wrong_numbers_of_images_are_named(checkpoint: Checkpoint, numbers: Any, message: str):
+    with pytest.raises((ValueError, TypeError), match=f"^{message}"):
+        draw(checkpoint, QUICK, numbers)
+
+
+@pytest.mark.parametrize("recipe", [None, "x", {}])
+def test_what_is_no_recipe_is_named(checkpoint: Checkpoint, tmp_path: Path, recipe: Any):
+    for work in (
+        lambda: draw(checkpoint, recipe, [0]),
+        lambda: write_shards(checkpoint, recipe, tmp_path / "s", 1),
+    ):
+        with pytest.raises(TypeError, match=r"^recipe must be a Recipe, got"):
+            work()
 
 
 # --- the command line -----------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from hypothesis import example, given, settings
 from torch.testing import assert_close
 
 from tutorial_lib.schedules import (
+    LARGEST_NUM_STEPS,
     NoiseSchedule,
     cosine_schedule,
     from_betas,
@@ -336,3 +337,28 @@ WRONG = [
 def test_wrong_arguments_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+LARGE = [2**24 + 1, 10**10, 2**40, 10**400]
+
+
+@pytest.mark.plain_errors
+@pytest.mark.parametrize("num_steps", LARGE)
+@pytest.mark.parametrize("schedule", [linear_schedule, quadratic_schedule, cosine_schedule])
+def test_more_steps_than_float32_tells_apart_are_refused(schedule, num_steps):
+    with pytest.raises(ValueError, match=r"^num_steps must be at most 16777216, got"):
+        schedule(num_steps)
+
+
+def test_float32_tells_all_steps_apart_up_to_the_limit():
+    last = torch.tensor([LARGEST_NUM_STEPS - 1, LARGEST_NUM_STEPS, LARGEST_NUM_STEPS + 1]).float()
+    assert last[0] != last[1]
+    assert last[1] == last[2]
+
+
+@pytest.mark.plain_errors
+def test_numbers_that_no_float_can_hold_are_refused_by_name():
+    with pytest.raises(TypeError, match=r"^beta must be a sequence of T numbers"):
+        from_betas([10**400])
+    with pytest.raises(ValueError, match=r"^offset must be in .* got inf"):
+        cosine_schedule(10, offset=10**400)

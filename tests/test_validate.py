@@ -214,3 +214,38 @@ def test_mistakes_of_the_caller_have_a_class_of_their_own():
         assert isinstance(caught.value, builtin)
     assert issubclass(_validate.FileError, OSError)
     assert not issubclass(ValueError, _validate.UserError)
+
+
+def test_whole_number_has_an_upper_bound_where_one_is_given():
+    assert _validate.whole_number("n", 5, at_least=1, at_most=5) == 5
+    with pytest.raises(ValueError, match=r"^n must be at most 5, got 6: because$"):
+        _validate.whole_number("n", 6, at_least=1, at_most=5, why="because")
+
+
+@pytest.mark.parametrize("power", [400, 5000])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_ints_of_many_digits_are_refused_in_short_words(sign, power):
+    value = sign * 10**power
+    for check in (
+        lambda: _validate.whole_number("n", value, at_least=0, at_most=9),
+        lambda: _validate.seed("n", value),
+        lambda: _validate.number("n", value, low=0.0, high=1.0),
+        lambda: _validate.number("n", value, low=0.0, high=math.inf),
+        lambda: _validate.text("n", value),
+        lambda: _validate.boolean("n", (value,)),
+    ):
+        with pytest.raises((ValueError, TypeError), match=r"^n must be ") as caught:
+            check()
+        assert len(str(caught.value)) < 80
+
+
+@given(st.integers())
+def test_an_int_is_shown_by_its_digits_or_its_size(value):
+    for number in (value, value * 10**40):
+        shown = _validate.shown(number)
+        if len(str(abs(number))) <= 40:
+            assert shown == str(number)
+        else:
+            power = int(shown.rpartition("^")[2])
+            assert 10 ** (power - 1) < abs(number) < 10 ** (power + 1)
+            assert ("-" in shown) == (number < 0)

@@ -5,7 +5,10 @@ import sys
 if __name__ == "__main__":
     try:
         from tutorial_lib.cli import main  # loads torch, which takes seconds
+        from tutorial_lib.cli.output import drop_what_cannot_be_printed
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         sys.exit(130)
-    sys.exit(main())
+    code = main()
+    drop_what_cannot_be_printed()
+    sys.exit(code)

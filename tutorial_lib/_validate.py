@@ -38,20 +38,36 @@ class MissingFileError(FileError, FileNotFoundError):
     """A file or folder that does not exist."""
 
 
-def whole_number(name: str, value: object, *, at_least: int) -> int:
-    """``value`` as an int; TypeError unless it is one, ValueError below ``at_least``."""
+def whole_number(
+    name: str, value: object, *, at_least: int, at_most: int | None = None, why: str = ""
+) -> int:
+    """``value`` as an int; TypeError unless it is one, ValueError outside the limits.
+
+    ``why`` says, behind the message, where the upper limit comes from.
+    """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):  # NumPy's ints are fine
         raise InvalidTypeError(f"{name} must be an int, got {describe(value)}")
+    value = int(value)
     if value < at_least:
-        raise InvalidValueError(f"{name} must be at least {at_least}, got {value}")
-    return int(value)
+        raise InvalidValueError(f"{name} must be at least {at_least}, got {shown(value)}")
+    if at_most is not None and value > at_most:
+        reason = f": {why}" if why else ""
+        raise InvalidValueError(f"{name} must be at most {at_most}, got {shown(value)}{reason}")
+    return value
+
+
+def shown(value: int) -> str:
+    """An int as messages show it: those of many digits by their size."""
+    if abs(value) < 10**40:
+        return str(value)
+    return f"about {'-' if value < 0 else ''}10^{math.log10(abs(value)):.0f}"
 
 
 def seed(name: str, value: object) -> int:
     """``value`` as an int that torch accepts as a seed, 0 to 2^63 - 1; else an error."""
     seed = whole_number(name, value, at_least=0)
     if seed >= 2**63:
-        raise InvalidValueError(f"{name} must be below 2^63, got {seed}")
+        raise InvalidValueError(f"{name} must be below 2^63, got {shown(seed)}")
     return seed
 
 
@@ -59,7 +75,10 @@ def number(name: str, value: object, *, low: float, high: float) -> float:
     """``value`` as a finite float in [low, high]; TypeError unless a number, else ValueError."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise InvalidTypeError(f"{name} must be a number, got {describe(value)}")
-    value = float(value)
+    try:
+        value = float(value)
+    except OverflowError:  # an int of more than 308 digits
+        value = math.inf if value > 0 else -math.inf  # pyright: ignore[reportOperatorIssue]
     # NaN compares false with everything, so it is rejected too
     if not low <= value <= high or math.isinf(value):
         span = f"finite and at least {low:g}" if math.isinf(high) else f"in [{low:g}, {high:g}]"
@@ -136,9 +155,14 @@ def one_of(name: str, value: object, options: Iterable[str]) -> str:
     options = list(options)
     if isinstance(value, str) and value in options:
         return value
-    near = difflib.get_close_matches(value, options, 1, 0.5) if isinstance(value, str) else []
+    try:
+        got = shown(value) if isinstance(value, int) else repr(value)
+    except Exception:  # whatever a foreign class does there, its name says enough
+        got = type(value).__name__
+    got = got if len(got) <= 80 else f"{got[:80]}..."
+    wanted = value[:80] if isinstance(value, str) else got
+    near = difflib.get_close_matches(wanted, options, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    got = describe(value).removeprefix(f"{type(value).__name__} ")
     raise InvalidValueError(f"{name} must be one of {', '.join(options)}; got {got}{hint}")
 
 

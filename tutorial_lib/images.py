@@ -3,17 +3,23 @@
 import io
 import math
 import os
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from tutorial_lib import _files, _validate
+from tutorial_lib import _files, _memory, _validate
 from tutorial_lib._validate import InvalidValueError
 
 GAP_GRAY = 128  # between the pictures of a grid: visible beside black and white
+_GAP = 2
+LARGEST_SIDE = 2**31 - 1
+"""Of a PNG, in pixels."""
+LARGEST_FILE = 2**26
+"""Most pixels of an image file that is read, 67 million: a file of a few kilobytes can hold any
+number, and in memory each takes up to 16 bytes. JPEGs, which can be read smaller, may have more."""
 
 
 def to_pil(images: Tensor, columns: int | None = None, *, enlarge: int = 1) -> Image.Image:
@@ -34,13 +40,11 @@ def to_pil(images: Tensor, columns: int | None = None, *, enlarge: int = 1) -> I
             ``columns`` or ``enlarge`` below 1.
     """
     pixels = to_bytes(images)  # (N, H, W, C)
-    columns = math.ceil(math.sqrt(len(pixels))) if columns is None else columns
-    _validate.whole_number("columns", columns, at_least=1)
-    _validate.whole_number("enlarge", enlarge, at_least=1)
+    check_grid(len(images), images.shape[1:], columns, enlarge)
+    columns = _columns(len(pixels), columns)
     pixels = pixels.repeat(enlarge, axis=1).repeat(enlarge, axis=2)
     count, height, width, channels = pixels.shape
-    columns = min(columns, count)
-    gap = 2 if count > 1 else 0
+    gap = _GAP if count > 1 else 0
     down, right = height + gap, width + gap
     rows = math.ceil(count / columns)
     grid = np.full((rows * down - gap, columns * right - gap, channels), GAP_GRAY, np.uint8)
@@ -48,6 +52,33 @@ def to_pil(images: Tensor, columns: int | None = None, *, enlarge: int = 1) -> I
         top, left = i // columns * down, i % columns * right
         grid[top : top + height, left : left + width] = picture
     return Image.fromarray(grid[:, :, 0] if channels == 1 else grid)
+
+
+def check_grid(count: int, shape: Sequence[int], columns: int | None, enlarge: int) -> None:
+    """Raises unless ``to_pil`` can make a grid of ``count`` images of this shape (C, H, W).
+
+    Raises:
+        TypeError, ValueError: ``columns`` or ``enlarge`` is no int or below 1, or the picture would
+            be more than a PNG can hold or than fits in memory.
+    """
+    if columns is not None:
+        _validate.whole_number("columns", columns, at_least=1)
+    _validate.whole_number("enlarge", enlarge, at_least=1)
+    channels, height, width = shape
+    across = _columns(count, columns)
+    rows = -(-count // across)  # rounded up
+    sides = (rows * (height * enlarge + _GAP), across * (width * enlarge + _GAP))
+    name, value = ("count", count) if enlarge == 1 else ("enlarge", enlarge)
+    if max(sides) > LARGEST_SIDE:
+        picture = f"a picture of {_validate.shown(sides[1])} x {_validate.shown(sides[0])} pixels"
+        limit = f"no side may be over {LARGEST_SIDE:,}"
+        raise InvalidValueError(f"{name} gives {picture}, got {_validate.shown(value)}: {limit}")
+    _memory.check_fits(name, value, 3 * channels * math.prod(sides), "the picture")
+
+
+def _columns(count: int, columns: int | None) -> int:
+    """Images in a row of a grid, at most as many as there are."""
+    return min(max(count, 1), math.isqrt(count - 1) + 1 if columns is None else columns)
 
 
 def png_bytes(images: Tensor, columns: int | None = None, *, enlarge: int = 1) -> bytes:
@@ -66,7 +97,7 @@ def save_grid(
         TypeError, ValueError: as ``to_pil``; ``path`` does not end in .png.
         OSError: the folder is missing or not writable, or the disk is full.
     """
-    path = Path(path)
+    path = _files.as_path("path", path)
     if path.suffix.lower() != ".png":
         raise InvalidValueError(f"path must end in .png, got {path}")
     _files.write_whole(path, png_bytes(images, columns, enlarge=enlarge))
@@ -100,11 +131,14 @@ def read_square(path: str | os.PathLike, size: int) -> Tensor:
     what is transparent becomes white, and of an animation the first picture is taken.
 
     Raises:
-        ValueError, OSError: the file cannot be read as an image. Decoders of broken files may
-            raise other exceptions too.
+        ValueError, OSError: the file cannot be read as an image, or has more pixels than
+            ``LARGEST_FILE``. Decoders of broken files may raise other exceptions too.
     """
     with Image.open(path) as file:
         file.draft(None, (2 * size, 2 * size))  # reads a large JPEG at a fraction of its size
+        if math.prod(file.size) > LARGEST_FILE:  # known from its header
+            pixels = f"{file.width} x {file.height} pixels"
+            raise InvalidValueError(f"{pixels} are more than the {LARGEST_FILE:,} that are read")
         image = ImageOps.exif_transpose(file)
     if image.mode in ("I", "F"):
         raise InvalidValueError(f"images of mode {image.mode} have no known range of pixel values")

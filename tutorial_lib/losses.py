@@ -6,12 +6,12 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from tutorial_lib import _validate
+from tutorial_lib import _memory, _validate
 from tutorial_lib._random import normal_like, uniform
 from tutorial_lib._typing import EpsModel, PerSample, States, Steps
 from tutorial_lib._validate import InvalidValueError
 from tutorial_lib.forward import diffuse
-from tutorial_lib.schedules import NoiseSchedule, on_device
+from tutorial_lib.schedules import NoiseSchedule, check_num_steps, on_device
 
 Weight = Callable[[NoiseSchedule, Steps], PerSample]
 """How much the squared error at each t counts: (B,) weights for steps ``t`` (B,)."""
@@ -143,7 +143,7 @@ class _FixedSteps:
     learns = False
 
     def __init__(self, num_steps: int) -> None:
-        self.num_steps = _validate.whole_number("num_steps", num_steps, at_least=1)
+        self.num_steps = check_num_steps(num_steps)
 
     def update(self, t: Steps, losses: PerSample) -> None:
         """Learns nothing: the distribution of t stays as it is."""
@@ -212,10 +212,12 @@ class ImportanceSteps:
     learns = True
 
     def __init__(self, num_steps: int, *, history: int = 10, uniform_share: float = 0.001) -> None:
-        self.num_steps = _validate.whole_number("num_steps", num_steps, at_least=1)
+        self.num_steps = check_num_steps(num_steps)
         self.history = _validate.whole_number("history", history, at_least=1)
         self.uniform_share = _validate.number("uniform_share", uniform_share, low=0.0, high=1.0)
         # One more place than losses, for those that newer ones of the same batch replace.
+        needed = 8 * self.num_steps * self.history
+        _memory.check_fits("history", self.history, needed, "so many losses of each step")
         self._losses = torch.zeros(self.num_steps * self.history + 1, dtype=torch.float64)
         self._seen = torch.zeros(self.num_steps, dtype=torch.int64)
 

@@ -2,10 +2,13 @@
 
 ``write_shards`` leaves a folder:
 
-    samples.json                  what determines the images, see ``Recipe``, and the checkpoint
+    samples.json                  what determines the images, see ``Recipe``, and the checkpoint;
+                                  with a checksum of all entries
     shard-00000.safetensors, ...  ``images`` uint8 (N, C, H, W) as in a PNG, 0 for -1 and 255 for
                                   1, and ``labels`` int64, what the network was told, a row an
-                                  image; in the header a checksum of the whole file
+                                  image; in the header a checksum of the whole file, and what
+                                  determines the images, so that shards of other samples are
+                                  recognized without samples.json
 
 Image i is determined by the recipe and by i. All its noise, at the start and on the way, comes from
 the stream (seed, i), so the noise is the same to the bit however the images are divided among
@@ -17,21 +20,24 @@ the number of processes and the interruptions.
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
+import os
 import re
+import shutil
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from tutorial_lib import _files, _sealed, _validate, hardware, samplers
+from tutorial_lib import _files, _memory, _sealed, _validate, hardware, samplers
+from tutorial_lib._extras import ProgressBar
 from tutorial_lib._random import Streams, normal_like
 from tutorial_lib._typing import Condition, EpsModel
 from tutorial_lib._validate import FileError, InvalidTypeError, InvalidValueError
@@ -47,7 +53,13 @@ DEFAULT_STEPS = 50
 MANIFEST = "samples.json"
 SHARD = 1024
 """Images in a shard: a megabyte of digits, 12 of 64 x 64 RGB. No more are held in memory."""
-_FORMAT = 2
+MOST = 2**64
+"""Most images: the stream of noise of each is found by its number, which has 64 bits."""
+_FORMAT = 3
+_FORMATS = (2, 3)
+"""Those that are read; 2 had no checksum."""
+Labels = Callable[[range], Tensor | None]
+"""What the network is told about the images of these numbers."""
 _ONCE_IMPLIED = {"guidance": 1.0}
 """What the manifests of older folders leave out."""
 
@@ -146,12 +158,12 @@ def draw(
         (len(numbers), C, H, W) float32 in [-1, 1], on the CPU.
 
     Raises:
-        ValueError: no numbers, a label the network does not know, guidance without a class or a
-            condition, more steps than T, a condition beside a label or without a row per image.
-        TypeError: ``condition`` is not an int64 tensor.
+        ValueError: no numbers, more than fit in memory, or one out of range; a label the network
+            does not know, guidance without a class or a condition, more steps than T, a condition
+            beside a label or without a row per image.
+        TypeError: ``condition`` is not an int64 tensor, a number is not an int.
     """
-    if not len(numbers):
-        raise InvalidValueError("numbers must hold at least one image's number, got none")
+    numbers = _checked_numbers(checkpoint, recipe, numbers)
     device = checkpoint.schedule.alpha_bar.device
     streams = Streams(recipe.seed, numbers)
     shape = (len(numbers), *checkpoint.image_shape)
@@ -164,6 +176,38 @@ def draw(
     model = _model(checkpoint, recipe, None if condition is None else condition.to(device))
     x0 = samplers.last(_walk(model, checkpoint, recipe, x_T, streams))
     return x0.clamp(-1, 1).cpu()
+
+
+def _check_recipe(recipe: object) -> None:
+    if not isinstance(recipe, Recipe):
+        raise InvalidTypeError(f"recipe must be a Recipe, got {_validate.describe(recipe)}")
+
+
+def _checked_numbers(
+    checkpoint: Checkpoint, recipe: Recipe, numbers: Sequence[int]
+) -> Sequence[int]:
+    """``numbers`` if there are any, no more than fit in memory, and each is an image's."""
+    _check_recipe(recipe)
+    if not hasattr(numbers, "__len__") or isinstance(numbers, str | bytes | dict):
+        got = _validate.describe(numbers)
+        raise InvalidTypeError(f"numbers must be a sequence of ints, got {got}")
+    if not len(numbers):
+        raise InvalidValueError("numbers must hold at least one image's number, got none")
+    check_batch("numbers", len(numbers), checkpoint)
+    ends = (numbers[0], numbers[-1]) if isinstance(numbers, range) else numbers
+    for number in ends:
+        _validate.whole_number("each of numbers", number, at_least=0, at_most=MOST - 1)
+    return numbers
+
+
+def check_batch(name: str, count: int, checkpoint: Checkpoint) -> None:
+    """Raises ValueError, naming the argument ``name``, if a batch of images cannot fit in memory.
+
+    Counted are x_t, the network's answer, the noise and the clean image that it predicts.
+    """
+    needed = 4 * 4 * count * math.prod(checkpoint.image_shape)
+    device = checkpoint.schedule.alpha_bar.device
+    _memory.check_fits(name, count, needed, "a batch of so many images", device)
 
 
 def labels_of(checkpoint: Checkpoint, recipe: Recipe, numbers: Sequence[int]) -> Tensor | None:
@@ -191,7 +235,7 @@ def _class_name(checkpoint: Checkpoint, recipe: Recipe) -> str | None:
         return label
     if not names:
         raise InvalidValueError(f"label: {checkpoint.path.name} was trained without classes")
-    if label not in names and label.isdecimal() and int(label) < len(names):
+    if label not in names and label.isdecimal() and len(label) < 10 and int(label) < len(names):
         return names[int(label)]
     return _validate.one_of("label", label, [*names, "none"])
 
@@ -210,9 +254,10 @@ def write_shards(
 
     No more than one shard is held in memory. A shard appears whole or not at all, so the same call
     resumes a run that was stopped in any way, and at most one shard is lost. A shard that has been
-    damaged since, in any of its bytes, is drawn again, with a warning. ``count`` may grow. Under
-    ``torchrun`` each process draws every WORLD_SIZE-th shard; the processes need not communicate.
-    What cannot be drawn is refused before anything is written.
+    damaged since, in any of its bytes, is drawn again, with a warning. ``count`` may grow, and
+    shrink as long as no image beyond it is there. Under ``torchrun`` each process draws every
+    WORLD_SIZE-th shard; the processes need not communicate. What cannot be drawn is refused before
+    anything is written.
 
     Args:
         checkpoint: from ``load_checkpoint``; its device is where the images are drawn.
@@ -220,54 +265,81 @@ def write_shards(
         count: how many images there should be.
         condition: what the network is told about each image, in place of the recipe's label: int64
             with a row an image, labels (count,) or words (count, L).
-        shard: images per shard; a multiple of ``recipe.batch`` wastes least.
+        shard: images per shard, at least ``recipe.batch``; a multiple of that wastes least.
         progress: whether to show a progress bar (in the first process).
 
     Raises:
-        ValueError: the folder holds something else (the message names what differs), or whatever
-            ``draw`` refuses.
+        ValueError: the folder holds something else (the message names what differs), the images
+            would not fit on the disk, or whatever ``draw`` refuses.
         OSError: the folder or a shard cannot be written; the shards before it are complete.
     """
-    count = _validate.whole_number("count", count, at_least=1)
+    _check_recipe(recipe)
+    count = _validate.whole_number("count", count, at_least=1, at_most=MOST)
     shard = _validate.whole_number("shard", shard, at_least=1)
     rank, processes = parallel.launched()
-    folder, start = Path(folder), time.perf_counter()
+    folder, start = _files.as_path("shards", folder), time.perf_counter()
+    largest = max(shard, SHARD)
+    why = "more images would be drawn and thrown away than a shard holds"
+    _validate.whole_number("batch", recipe.batch, at_least=1, at_most=largest, why=why)
+    _check_disk(checkpoint, folder, count)
     if condition is not None:
         _check_condition(condition, count, recipe)
     manifest = _manifest(checkpoint, recipe, condition, count, shard)
-    _begin(folder, manifest, condition, write=rank == 0)
-    mine = list(_places(folder, count, shard))[rank::processes]
-    missing = []
-    for path, numbers in mine:
-        state, _ = _look(path, numbers)
-        if state == "damaged":
-            warnings.warn(f"{path} is damaged and is drawn again", stacklevel=2)
-        if state != "whole":
-            missing.append((path, numbers))
-    todo = sum(len(numbers) for _, numbers in missing)
-    with tqdm(total=todo, unit=" images", disable=not progress or rank > 0) as bar:
-        for path, numbers in missing:
-            _write_shard(path, checkpoint, recipe, numbers, condition, bar)
-    seconds = time.perf_counter() - start
-    return Written(todo, len(missing), len(mine) - len(missing), seconds)
+    decides = _decides(manifest)
+
+    def labels(numbers: range) -> Tensor | None:
+        return _labels(checkpoint, recipe, condition, numbers)
+
+    _begin(folder, manifest, condition, labels, write=rank == 0)
+    drawn = written = found = unverified = 0
+    mine = _share_of(count, shard, rank, processes)
+    bar = ProgressBar(total=mine, unit=" images", shown=progress and rank == 0)
+    with bar:
+        places = itertools.islice(_places(folder, count, shard), rank, None, processes)
+        for path, numbers in places:
+            there = _look(path, numbers)
+            if there.state == "damaged":
+                warnings.warn(f"{path} is damaged and is drawn again", stacklevel=2)
+            elif there.state != "missing":
+                _check_belongs(path, there, decides, "now it is")
+                _check_labels(path, there, labels(numbers))
+            if there.state == "whole":
+                found += 1
+                unverified += there.recipe is None
+                bar.update(len(numbers))
+                continue
+            _write_shard(path, checkpoint, recipe, numbers, condition, decides, bar)
+            drawn, written = drawn + len(numbers), written + 1
+    if unverified:
+        _warn_unverified(folder, unverified)
+    return Written(drawn, written, found, time.perf_counter() - start)
 
 
 def read_shards(folder: Path | str) -> Iterator[Shard]:
     """The shards of a folder, in order, one at a time.
 
+    Warns where shards or samples.json are of an earlier version and cannot be verified.
+
     Raises:
-        ValueError: the folder holds no samples, or a shard is missing, incomplete or damaged.
+        ValueError: the folder holds no samples, or a shard is missing, incomplete, damaged or of
+            other samples.
     """
-    folder = Path(folder)
+    folder = _files.as_path("folder", folder)
     manifest = _read_manifest(folder)
     if manifest is None:
         raise InvalidValueError(f"folder must hold samples, got {folder} without {MANIFEST}")
+    decides, unverified = _decides(manifest), 0
     for path, numbers in _places(folder, manifest["count"], manifest["shard"]):
-        state, tensors = _look(path, numbers)
-        if state != "whole":
+        there = _look(path, numbers)
+        if there.state != "whole":
             redraw = "draw it with the command that began the folder"
-            raise InvalidValueError(f"{path} is {state}; {redraw}")
-        yield Shard(numbers.start, from_bytes(tensors["images"]), tensors.get("labels"))
+            raise InvalidValueError(f"{path} is {there.state}; {redraw}")
+        _check_belongs(path, there, decides, f"{MANIFEST} says")
+        unverified += there.recipe is None
+        labels = there.tensors.get("labels")
+        yield Shard(numbers.start, from_bytes(there.tensors["images"]), labels)
+    if unverified:
+        _warn_unverified(folder, unverified)
 
 
 def _write_shard(
@@ -276,7 +348,8 @@ def _write_shard(
     recipe: Recipe,
     numbers: range,
     condition: Condition | None,
-    bar: tqdm,
+    decides: dict[str, Any],
+    bar: ProgressBar,
 ) -> None:
     """Draws the images of one shard and writes it."""
     parts = []
@@ -290,43 +363,119 @@ def _write_shard(
         parts.append(torch.from_numpy(to_bytes(images)).permute(0, 3, 1, 2))
         bar.update(size)
     tensors = {"images": torch.cat(parts).contiguous()}
-    if condition is not None:
-        tensors["labels"] = condition[numbers.start : numbers.stop].cpu().contiguous()
-    elif (labels := labels_of(checkpoint, recipe, numbers)) is not None:
+    if (labels := _labels(checkpoint, recipe, condition, numbers)) is not None:
         tensors["labels"] = labels
     device = hardware.describe_device(checkpoint.schedule.alpha_bar.device)
-    facts = {"first": numbers.start, "batch": recipe.batch, "device": device}
+    facts = {"first": numbers.start, "batch": recipe.batch, "device": device, "recipe": decides}
     try:
         _sealed.write(path, tensors, facts)
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror}; resume when it can be") from error
 
 
-def _look(path: Path, numbers: range) -> tuple[str, dict[str, Tensor]]:
-    """Whether a shard is whole, incomplete, damaged or missing; if whole, what it holds.
+def _labels(
+    checkpoint: Checkpoint, recipe: Recipe, condition: Condition | None, numbers: range
+) -> Tensor | None:
+    """What the network is told about these images; None for nothing."""
+    if condition is None:
+        return labels_of(checkpoint, recipe, numbers)
+    return condition[numbers.start : numbers.stop].cpu().contiguous()
 
-    An incomplete one was whole for a smaller ``count``.
+
+class _Found(NamedTuple):
+    """What is in the place of a shard.
+
+    Attributes:
+        state: "whole", "incomplete" (it was whole for a smaller ``count``), "damaged", "missing".
+        tensors: what it holds, if whole or incomplete.
+        recipe: what decided its images; None where it does not say, as in earlier versions.
     """
+
+    state: str
+    tensors: dict[str, Tensor] = {}  # noqa: RUF012  (never changed)
+    recipe: dict[str, Any] | None = None
+
+
+def _look(path: Path, numbers: range) -> _Found:
+    """What is in the place of the shard of these images."""
     try:
-        found = path.read_bytes()
+        content = path.read_bytes()
     except FileNotFoundError:
-        return "missing", {}
+        return _Found("missing")
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror}") from error
     try:
-        tensors, facts = _sealed.opened(path, found)
+        tensors, facts = _sealed.opened(path, content)
     except _sealed.SealError:
-        return "damaged", {}
-    if "images" not in tensors or facts.get("first") != numbers.start:  # not this shard
-        return "damaged", {}
-    missing = len(numbers) - len(tensors["images"])
+        return _Found("damaged")
+    images, recipe = tensors.get("images"), facts.get("recipe")
+    if images is None or facts.get("first") != numbers.start:  # not this shard
+        return _Found("damaged")
+    missing = len(numbers) - len(images)
     if missing < 0:
-        return "damaged", {}
-    return ("incomplete" if missing else "whole"), tensors
+        return _Found("damaged")
+    state = "incomplete" if missing else "whole"
+    return _Found(state, tensors, recipe if isinstance(recipe, dict) else None)
+
+
+def _check_belongs(path: Path, found: _Found, decides: dict[str, Any], now: str) -> None:
+    """Raises ValueError if a shard says that it is of other samples."""
+    for name, value in (found.recipe or {}).items():
+        if decides.get(name, value) != value:
+            raise InvalidValueError(
+                f"{name}: {path} was drawn with {value}, {now} {decides[name]}; take another "
+                "folder, or remove the file to have it drawn again"
+            )
+
+
+def _check_labels(path: Path, found: _Found, expected: Tensor | None) -> None:
+    """Raises ValueError if a shard was drawn for other labels or words."""
+    there = found.tensors.get("labels")
+    if there is None or expected is None:
+        same = there is expected
+    else:
+        same = torch.equal(there, expected[: len(there)])
+    if not same:
+        raise InvalidValueError(
+            f"condition: {path} was drawn for other labels or words; take another folder, or "
+            "remove the file to have it drawn again"
+        )
+
+
+def _warn_unverified(folder: Path, count: int) -> None:
+    warnings.warn(
+        f"{count} shards in {folder} are of an earlier version: they are whole, but do not say "
+        "which seed and checkpoint they are of",
+        stacklevel=3,
+    )
 
 
 def _places(folder: Path, count: int, shard: int) -> Iterator[tuple[Path, range]]:
     """The shards of a folder, each with the numbers of its images."""
     for place, first in enumerate(range(0, count, shard)):
-        yield folder / f"shard-{place:05d}.safetensors", range(first, min(first + shard, count))
+        yield _place(folder, place), range(first, min(first + shard, count))
+
+
+def _place(folder: Path, place: int) -> Path:
+    return folder / f"shard-{place:05d}.safetensors"
+
+
+def _share_of(count: int, shard: int, rank: int, processes: int) -> int:
+    """How many of the images are in every ``processes``-th shard, from shard ``rank`` on."""
+    shards = -(-count // shard)  # rounded up
+    mine = len(range(rank, shards, processes))
+    has_last = mine > 0 and (shards - 1 - rank) % processes == 0
+    return mine * shard - (shards * shard - count if has_last else 0)
+
+
+def _shards_in(folder: Path) -> Iterator[tuple[int, Path]]:
+    """The shards that are in a folder, each with its place, in any order."""
+    if not folder.is_dir():
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if match := re.fullmatch(r"shard-(\d{5,20})\.safetensors", entry.name):
+                yield int(match[1]), Path(entry.path)
 
 
 def _manifest(
@@ -352,7 +501,7 @@ def _manifest(
     options = {name for sampler in SAMPLERS.values() for name in samplers.options_of(sampler)}
     for name in {"batch", *options} - _options(recipe).keys():
         decides.pop(name, None)
-    return {
+    manifest = {
         "format": _FORMAT,
         "count": count,
         **decides,
@@ -362,10 +511,24 @@ def _manifest(
         "versions": versions(),
         "decides": list(decides),
     }
+    text = json.dumps(manifest, default=lambda number: number.item())  # NumPy's
+    return json.loads(text)
+
+
+def _decides(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What determines the images of each shard of a folder, by what its manifest says."""
+    names = manifest.get("decides", [])
+    # A condition is compared row by row.
+    return {name: manifest[name] for name in names if name in manifest and name != "condition"}
 
 
 def _begin(
-    folder: Path, manifest: dict[str, Any], condition: Condition | None, *, write: bool
+    folder: Path,
+    manifest: dict[str, Any],
+    condition: Condition | None,
+    labels: Labels,
+    *,
+    write: bool,
 ) -> None:
     """Makes sure that the folder may hold these images, and writes its manifest.
 
@@ -373,37 +536,84 @@ def _begin(
         ValueError: it holds other images, or something else.
         OSError: it cannot be written.
     """
-    before = _read_manifest(folder)
-    if before is None and folder.exists() and any(map(_is_foreign, folder.iterdir())):
-        raise InvalidValueError(f"shards must be a new or an empty folder, got {folder}")
-    if before:
-        _check_same(folder, before, manifest, condition)
-    text = json.dumps(manifest, indent=2, default=lambda number: number.item())  # NumPy's
     try:
+        before = _read_manifest(folder)
+        if before is None and folder.exists() and any(map(_is_foreign, folder.iterdir())):
+            raise InvalidValueError(f"shards must be a new or an empty folder, got {folder}")
+        if before:
+            _check_same(folder, before, manifest, condition)
+        # Whatever else is to be known of shards stands in samples.json.
+        _check_shards(folder, manifest, None if before else labels)
         folder.mkdir(parents=True, exist_ok=True)
-        if write and (before is None or before["count"] < manifest["count"]):
-            _files.write_whole(folder / MANIFEST, text.encode() + b"\n")
+        if not write:
+            return
+        path, content = folder / MANIFEST, _sealed_manifest(manifest)
+        if before is None and not _files.write_new(path, content):  # another process was faster
+            _check_same(folder, _read_manifest(folder) or {}, manifest, condition)
+        elif before is not None and before["count"] != manifest["count"]:
+            _files.write_whole(path, content)
     except OSError as error:
+        if isinstance(error, FileError):
+            raise
         raise FileError(f"cannot write {folder / MANIFEST}: {error.strerror}") from error
 
 
 def _check_same(
     folder: Path, before: dict[str, Any], manifest: dict[str, Any], condition: Condition | None
 ) -> None:
-    """Raises if a folder's samples were drawn from another recipe, or are more than asked for."""
+    """Raises if a folder's samples were begun with another recipe."""
     there = {**_ONCE_IMPLIED, **before}
     asked = {**manifest, "condition": _digest(condition, before["count"])}
     for name in manifest["decides"]:
         if name == "condition" and before["count"] > manifest["count"]:
-            continue  # its rows cannot be compared, and the count is refused below
+            continue  # its rows are not all there; those of each shard are compared
         if there.get(name) != asked[name]:
             raise InvalidValueError(
                 f"{name}: the samples in {folder} were begun with {there.get(name)}, now it is "
                 f"{asked[name]}; resume with the same or take another folder"
             )
-    if before["count"] > manifest["count"]:
-        counts = f"{before['count']}, now it is {manifest['count']}"
-        raise InvalidValueError(f"count may only grow: the samples in {folder} are {counts}")
+
+
+def _check_shards(folder: Path, manifest: dict[str, Any], labels: Labels | None) -> None:
+    """Raises if a folder holds a shard of other samples, or of more images than asked for.
+
+    ``labels`` says what the network is told about images; None leaves that out.
+    """
+    decides, count, shard = _decides(manifest), manifest["count"], manifest["shard"]
+    last, most = Path(), 0
+    for place, path in _shards_in(folder):
+        end = place * shard + (_images_in_own(path, decides) or 0)
+        if labels is not None or not place * shard < end <= count:  # worth a closer look
+            there = _look(path, range(place * shard, (place + 1) * shard))
+            if there.state in ("damaged", "missing"):
+                continue
+            _check_belongs(path, there, decides, "now it is")
+            end = place * shard + len(there.tensors["images"])
+            if labels is not None and end <= count:
+                _check_labels(path, there, labels(range(place * shard, end)))
+        last, most = max((last, most), (path, end), key=lambda found: found[1])
+    if most > count:
+        first = _place(folder, count // shard).name
+        files = first if last.name == first else f"{first} to {last.name}"
+        raise InvalidValueError(
+            f"count must be at least {most}, the images that are in {folder}, got {count}; for "
+            f"fewer remove {files}"
+        )
+
+
+def _images_in_own(path: Path, decides: dict[str, Any]) -> int | None:
+    """How many images a shard holds by its header; None unless that names the same samples.
+
+    Reads no more than the header, and so does not know whether the shard is whole.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length)) if length < 2**20 else {}
+        facts = json.loads(header["__metadata__"]["sealed"])["facts"]
+        return int(header["images"]["shape"][0]) if facts["recipe"] == decides else None
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
 
 
 def _digest(condition: Condition | None, count: int) -> str | None:
@@ -432,17 +642,45 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         manifest = json.loads(path.read_bytes())
-        known = manifest["format"] == _FORMAT
+        known = manifest["format"] in _FORMATS
         for name in ("count", "shard") if known else ():
             _validate.whole_number(name, manifest[name], at_least=1)
-    except (ValueError, LookupError, TypeError) as error:
+        sealed = manifest.pop("sha256", None)
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise InvalidValueError(f"{path} is damaged: {error}") from error
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror}") from error
     if not known:
-        found = f"{path} has format {manifest['format']}"
-        raise InvalidValueError(f"{found}, this library reads {_FORMAT}")
+        found, read = f"{path} has format {manifest['format']}", " and ".join(map(str, _FORMATS))
+        raise InvalidValueError(f"{found}, this library reads {read}")
+    if sealed is None and manifest["format"] == 2:
+        warnings.warn(f"{path} is of an earlier version and cannot be verified", stacklevel=3)
+    elif sealed != _checksum(manifest):
+        raise InvalidValueError(f"{path} is damaged: its checksum is not that of its entries")
     return manifest
+
+
+def _sealed_manifest(manifest: dict[str, Any]) -> bytes:
+    """The content of samples.json: the manifest, and a checksum of all its entries."""
+    sealed = {**manifest, "sha256": _checksum(manifest)}
+    return json.dumps(sealed, indent=2).encode() + b"\n"
+
+
+def _checksum(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _check_disk(checkpoint: Checkpoint, folder: Path, count: int) -> None:
+    """Raises ValueError if so many images would not fit on the disk, were it empty."""
+    there = folder.absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    needed, size = count * math.prod(checkpoint.image_shape), shutil.disk_usage(there).total
+    if needed > size:
+        raise InvalidValueError(
+            f"count must fit on the disk, got {count}: {_memory.words(needed)} of images, and the "
+            f"disk of {folder} holds {_memory.words(size)}"
+        )
 
 
 def _check_condition(condition: object, count: int, recipe: Recipe) -> None:

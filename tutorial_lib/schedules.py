@@ -28,6 +28,8 @@ from torch import Tensor
 from tutorial_lib import _validate
 from tutorial_lib._validate import InvalidTypeError, InvalidValueError
 
+LARGEST_NUM_STEPS = 2**24
+"""Most steps T: float32, in which networks get t, cannot tell all of more steps apart."""
 SMALLEST_ALPHA_BAR = 1e-60
 """Below it signal_rate is under 1e-30, and predicting x_0 overflows float32 and gives NaN."""
 
@@ -139,7 +141,7 @@ def from_betas(beta: Sequence[float] | Tensor) -> NoiseSchedule:
     else:
         try:
             values = torch.as_tensor(beta, dtype=torch.float64)
-        except (TypeError, ValueError, RuntimeError) as error:
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             got = _validate.describe(beta)
             raise InvalidTypeError(f"beta must be a sequence of T numbers, got {got}") from error
     if values.ndim != 1 or not len(values):
@@ -162,7 +164,7 @@ def linear_schedule(
     """Betas that grow linearly from ``beta_start`` to ``beta_end`` (Ho et al. 2020, sec. 4).
 
     Raises:
-        TypeError, ValueError: ``num_steps`` below 1 or not an int; an end outside (0, 1).
+        TypeError, ValueError: ``num_steps`` not an int in 1..2^24; an end outside (0, 1).
     """
     return from_betas(_ramp(num_steps, beta_start, beta_end))
 
@@ -175,7 +177,7 @@ def quadratic_schedule(
     The code of the DDPM and DDIM authors calls it "quad", diffusers "scaled_linear".
 
     Raises:
-        TypeError, ValueError: ``num_steps`` below 1 or not an int; an end outside (0, 1).
+        TypeError, ValueError: ``num_steps`` not an int in 1..2^24; an end outside (0, 1).
     """
     _check_ends(beta_start, beta_end)
     return from_betas(_ramp(num_steps, math.sqrt(beta_start), math.sqrt(beta_end)) ** 2)
@@ -190,15 +192,24 @@ def cosine_schedule(
     that follow from it are clipped at ``max_beta``: otherwise alpha_bar_T would be 0.
 
     Raises:
-        TypeError, ValueError: ``num_steps`` below 1 or not an int; ``offset`` negative or not
+        TypeError, ValueError: ``num_steps`` not an int in 1..2^24; ``offset`` negative or not
             finite; ``max_beta`` outside (0, 1).
     """
-    steps = _validate.whole_number("num_steps", num_steps, at_least=1)
+    steps = check_num_steps(num_steps)
     offset = _validate.number("offset", offset, low=0.0, high=1e6)
     _check_open_unit("max_beta", max_beta)
     t = torch.arange(steps + 1, dtype=torch.float64)
     f = torch.cos((t / steps + offset) / (1 + offset) * math.pi / 2) ** 2
     return from_betas((1 - f[1:] / f[:-1]).clamp(max=max_beta))
+
+
+def check_num_steps(num_steps: object) -> int:
+    """``num_steps`` as an int, if it is one in 1..``LARGEST_NUM_STEPS``.
+
+    Raises:
+        TypeError, ValueError: it is not.
+    """
+    return _validate.whole_number("num_steps", num_steps, at_least=1, at_most=LARGEST_NUM_STEPS)
 
 
 def on_device(values: Tensor, device: torch.device) -> Tensor:
@@ -209,7 +220,7 @@ def on_device(values: Tensor, device: torch.device) -> Tensor:
 
 def _ramp(num_steps: int, start: float, end: float) -> Tensor:
     """``num_steps`` numbers from ``start`` to ``end``, both in (0, 1)."""
-    steps = _validate.whole_number("num_steps", num_steps, at_least=1)
+    steps = check_num_steps(num_steps)
     _check_ends(start, end)
     return torch.linspace(start, end, steps, dtype=torch.float64)
 

@@ -173,3 +173,18 @@ def test_drawing_gives_no_warnings():
         _glyphs.distance_fields.cache_clear()
         glyphs(2)
         circles(2)
+
+
+@pytest.mark.plain_errors
+@pytest.mark.parametrize("draw", [circles, glyphs])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"count": 10, "size": 10**6}, "size must fit in memory, got 1000000: a set of 10 images"),
+        ({"count": 10**13, "size": 8}, "count must fit in memory, got 10000000000000: a set of"),
+        ({"count": 1, "size": 10**400}, r"size must fit in memory, got about 10\^"),
+    ],
+)
+def test_sets_that_do_not_fit_in_memory_are_refused(draw, arguments: dict, message: str):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        draw(**arguments)

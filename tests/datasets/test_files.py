@@ -388,7 +388,7 @@ def test_unreadable_files_are_counted_named_and_left_out(tmp_path: Path):
     whole = (tmp_path / "cut.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.jpg").write_text("not a picture")
-    with pytest.warns(UserWarning, match="2 of 3 images in .* cannot be read") as caught:
+    with pytest.warns(UserWarning, match=r"2 of 3 images in .* cannot be read") as caught:
         data = load(f"folder:{tmp_path}")
     assert len(caught) == 1
     assert "cut.png" in str(caught[0].message)
@@ -431,3 +431,41 @@ def test_folders_without_images_are_refused(tmp_path: Path):
 def test_load_names_the_wrong_argument(arguments: dict, error: type, message: str):
     with pytest.raises(error, match=message):
         load(**arguments)
+
+
+@pytest.mark.plain_errors
+@pytest.mark.parametrize("name", datasets.NAMES)
+def test_a_size_that_does_not_fit_in_memory_is_refused_before_any_download(
+    name: str, tmp_path: Path
+):
+    with pytest.raises(ValueError, match=r"^size must fit in memory, got 100000: a set of 10000"):
+        load(name, size=100_000, root=tmp_path)
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.plain_errors
+def test_a_bomb_in_a_folder_is_left_out_and_named(tmp_path: Path):
+    Image.new("L", (8, 8)).save(tmp_path / "good.png")
+    Image.new("1", (8200, 8200)).save(tmp_path / "bomb.png")
+    with pytest.warns(UserWarning, match=r"1 of 2 .* bomb.png \(8200 x 8200 pixels are more than"):
+        assert len(load(f"folder:{tmp_path}", size=8)) == 1
+    with pytest.raises(ValueError, match=r"^size must fit in memory, got 1000000"):
+        load(f"folder:{tmp_path}", size=10**6)
+
+
+@pytest.mark.plain_errors
+@pytest.mark.parametrize("name", ["~nosuchuser/x", "n" * 300, "d/" * 3000])
+def test_paths_that_cannot_be_are_refused_by_name(name: str, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"^data set name"):
+        load(f"folder:{name}")
+    assert name.startswith("~") or not datasets.is_here("mnist", name)
+
+
+@pytest.mark.plain_errors
+def test_a_root_below_an_unknown_home_is_refused_by_name(monkeypatch: pytest.MonkeyPatch):
+    for call in (lambda: load("mnist", root="~nosuchuser/x"), datasets.data_root):
+        monkeypatch.setenv("TUTORIAL_DATA", "~nosuchuser/x")
+        with pytest.raises(ValueError, match=r"^root: no home folder is known for '~nosuchuser/x'"):
+            call()
+    with pytest.raises(TypeError, match=r"^root must be a path, got int 3"):
+        load("mnist", root=3)  # pyright: ignore[reportArgumentType]

@@ -9,7 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tutorial_lib.networks.unet import ResBlock, TinyUNet, TwoLevelUNet, timestep_embedding
+from tutorial_lib.networks.unet import (
+    ResBlock,
+    TinyUNet,
+    TwoLevelUNet,
+    parameter_counts,
+    timestep_embedding,
+)
 
 SMALL: dict[str, Any] = {"widths": (16, 32)}
 
@@ -444,3 +450,49 @@ def test_no_condition_is_the_label_that_none_means():
     assert torch.equal(net(x, t, net.no_condition.expand(2)), net(x, t))
     assert TinyUNet(1, **SMALL).no_condition is None
     assert not any("condition" in name for name in net.state_dict())
+
+
+# --- sizes --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"widths": (8,)},
+        {"widths": (16, 8, 48), "blocks": 3, "patch": 1},
+        {"widths": (8, 8), "blocks": 2, "bottom_blocks": 5, "patch": 4, "num_classes": 10},
+        {"num_classes": 1, "in_channels": 1},
+    ],
+)
+def test_weights_are_counted_without_building_them(arguments: dict):
+    net = TinyUNet(**{"in_channels": 3, **arguments})
+    counted = parameter_counts(net.config)
+    assert sum(counted.values()) == sum(weight.numel() for weight in net.parameters())
+
+
+ABSURD: list[tuple[dict[str, Any], str]] = [
+    ({"widths": (100_000,)}, r"widths must fit in memory, got tuple \(100000,\): the network"),
+    ({"widths": (8, 10**30)}, r"widths must fit in memory"),
+    ({"widths": (8,) * 5000}, "widths must hold the channels of at most 16 levels, got 5000"),
+    ({"blocks": 10**6}, "blocks must be at most 1024, got 1000000"),
+    ({"bottom_blocks": 10**400}, r"bottom_blocks must be at most 1024, got about 10\^"),
+    ({"patch": 10**6}, "patch must fit in memory, got 1000000: the network takes"),
+    ({"in_channels": 10**18}, "in_channels must fit in memory, got 1000000000000000000"),
+    ({"num_classes": 10**18}, "num_classes must fit in memory, got 1000000000000000000"),
+]
+
+
+@pytest.mark.plain_errors
+@pytest.mark.parametrize(("arguments", "message"), ABSURD)
+def test_networks_that_cannot_be_built_are_refused_by_name(arguments: dict, message: str):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        TinyUNet(**{"in_channels": 3, **arguments})
+
+
+@pytest.mark.plain_errors
+def test_the_smallest_networks_sizes_are_checked_too():
+    with pytest.raises(ValueError, match=r"^width must fit in memory, got 10000000: the network"):
+        TwoLevelUNet(3, width=10**7)
+    with pytest.raises(ValueError, match=r"^dim must fit in memory, got 1000000000000000"):
+        timestep_embedding(steps(1, 2), 10**15)

@@ -1,5 +1,6 @@
 """Configs: invalid fields are named; strings and NumPy numbers are converted."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -80,3 +81,16 @@ def test_min_snr_gamma_is_where_the_weight_stops_growing():
     assert weight_of(TrainConfig(weight="none")) is None
     with pytest.raises(ValueError, match="min_snr_gamma"):
         TrainConfig(min_snr_gamma=0.0)
+
+
+@pytest.mark.plain_errors
+@pytest.mark.parametrize("value", [10**400, -(10**400), 10**5000], ids=["large", "low", "huge"])
+@pytest.mark.parametrize("field", dataclasses.fields(TrainConfig), ids=lambda field: field.name)
+def test_numbers_beyond_all_floats_are_refused_in_every_field(
+    field: dataclasses.Field, value: int
+) -> None:
+    """Also where a field is no number."""
+    given = (value,) if field.name == "widths" else value
+    with pytest.raises((ValueError, TypeError), match=f"^{field.name} must be ") as caught:
+        TrainConfig(**{field.name: given})  # pyright: ignore[reportArgumentType]
+    assert len(str(caught.value)) < 250

@@ -19,6 +19,7 @@ import torch
 from tutorial_lib import hardware
 from tutorial_lib._validate import UserError
 from tutorial_lib.cli.doctor import DoctorConfig, doctor
+from tutorial_lib.cli.output import careful_output, say
 from tutorial_lib.cli.sample import SampleConfig, sample
 from tutorial_lib.cli.words import parse
 from tutorial_lib.hardware import parallel
@@ -50,9 +51,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the words after the program's name; None takes those of this process.
     """
+    with careful_output():
+        return _main(sys.argv[1:] if argv is None else argv)
+
+
+def _main(argv: Sequence[str]) -> int:
     try:
         configs = {name: config for name, (config, _) in COMMANDS.items()}
-        asked = parse(sys.argv[1:] if argv is None else argv, configs, _run_to_resume)
+        asked = parse(argv, configs, _run_to_resume)
     except UserError as error:
         return _fail(error, code=2)
     if asked is None:  # --help was answered
@@ -65,13 +71,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             return run(config)
     except Interrupted as stop:
         if parallel.is_first():
-            print(stop, file=sys.stderr)
+            say(str(stop))
         return 128 + stop.signal
     except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
+        say("error: interrupted")
         return 130
     except EXPECTED as error:
         return _fail(error, code=1)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        return _fail(error, code=1)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether the memory of this machine is full: torch has no exception of its own for that."""
+    return isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _run_to_resume(command: str, given: Mapping[str, Any]) -> TrainConfig | None:
@@ -82,7 +97,7 @@ def _run_to_resume(command: str, given: Mapping[str, Any]) -> TrainConfig | None
     """
     if command == "train" and given.get("resume") and "out" in given:
         out = given["out"]
-        if out is not None and RunFolder(out).config.exists():
+        if out is not None and os.path.exists(RunFolder(out).config):  # False if it cannot be
             return asked_for(out)
     return None
 
@@ -126,7 +141,11 @@ def _fail(error: BaseException, *, code: int) -> int:
     """Says what is wrong in one line and returns the exit code."""
     if os.environ.get("TUTORIAL_DEBUG"):
         raise error
-    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    message = ". ".join([str(error), *getattr(error, "__notes__", ())])
+    message = " ".join(message.split())
+    if _is_out_of_memory(error):
+        message = f"the memory of this machine is full: {message}"
+    say(f"error: {message}")
     return code
 
 

@@ -1,7 +1,7 @@
 """``python -m tutorial_lib sample``: images into one picture, or into shards."""
 
+import math
 import os
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,11 +9,12 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from tutorial_lib import _files, _validate, hardware, sampling
+from tutorial_lib import _files, _memory, _validate, hardware, sampling
 from tutorial_lib._validate import FileError, InvalidValueError
-from tutorial_lib.checkpoints import load_checkpoint
+from tutorial_lib.checkpoints import Checkpoint, load_checkpoint
+from tutorial_lib.cli.output import say
 from tutorial_lib.hardware import parallel
-from tutorial_lib.images import png_bytes
+from tutorial_lib.images import check_grid, png_bytes
 from tutorial_lib.sampling import Recipe
 
 LARGEST_GRID = 4096
@@ -81,14 +82,18 @@ def sample(config: SampleConfig) -> int:
     if parallel.launched()[1] > 1:
         raise InvalidValueError("shards must name a folder if several processes draw")
     out = config.out or Path("samples.png")
-    for path in (out, config.tensors):
-        if path is not None:
-            _check_place(path)
+    _files.check_outputs({"out": out, "tensors": config.tensors})
     checkpoint = load_checkpoint(config.checkpoint, device=hardware.pick_device(config.device))
+    if config.tensors is not None and _files.is_same_file(config.tensors, checkpoint.path):
+        raise InvalidValueError(f"tensors must not replace the checkpoint, {checkpoint.path}")
+    check_grid(config.count, checkpoint.image_shape, config.columns, config.enlarge)
+    _memory.check_fits("count", config.count, _bytes_of_all(config, checkpoint), "all images")
+    sampling.check_batch("batch", min(config.batch, config.count), checkpoint)
     start = time.perf_counter()
-    parts = [
-        range(config.count)[i : i + config.batch] for i in range(0, config.count, config.batch)
-    ]
+    parts = (
+        range(first, min(first + config.batch, config.count))
+        for first in range(0, config.count, config.batch)
+    )
     images = torch.cat([sampling.draw(checkpoint, config, part) for part in parts])
     seconds = time.perf_counter() - start
     contents = {out: png_bytes(images, config.columns, enlarge=config.enlarge)}
@@ -108,13 +113,14 @@ def _sample_shards(config: SampleConfig, folder: Path) -> int:
     device = hardware.pick_device(config.device)
     if device.type == "cuda" and parallel.launched()[1] > 1:  # a GPU for each process
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    _files.check_output_folder("shards", folder)
     checkpoint = load_checkpoint(config.checkpoint, device=device)
     try:
         done = sampling.write_shards(
             checkpoint, config, folder, config.count, progress=config.progress
         )
     except KeyboardInterrupt:
-        print(f"the shards in {folder} are complete; the same command resumes", file=sys.stderr)
+        say(f"the shards in {folder} are complete; the same command resumes")
         raise
     rate = done.drawn / done.seconds
     print(f"{done.drawn} images in {done.seconds:.1f} s, {rate:.1f} images/s")
@@ -123,11 +129,6 @@ def _sample_shards(config: SampleConfig, folder: Path) -> int:
     return 0
 
 
-def _check_place(path: Path) -> None:
-    """Raises if no file can be written at ``path``, before any work is done for it."""
-    if path.is_dir():
-        raise FileError(f"cannot write {path}: it is a folder")
-    if not path.parent.is_dir():
-        raise FileError(f"cannot write {path}: {path.parent} is not a folder")
-    if not os.access(path.parent, os.W_OK):
-        raise FileError(f"cannot write {path}: no permission to write in {path.parent}")
+def _bytes_of_all(config: SampleConfig, checkpoint: Checkpoint) -> int:
+    """What the images take as float32, in their batches and put together."""
+    return 2 * 4 * config.count * math.prod(checkpoint.image_shape)

@@ -94,6 +94,34 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message)
 
 
+class _Once(argparse.Action):
+    """Keeps the word or words of an option, which may be given once."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:
+        _keep(namespace, self.dest, values)
+
+
+class _Switch(argparse.BooleanOptionalAction):
+    """An option for yes and one for no, of which one may be given once."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:
+        _keep(namespace, self.dest, not (option or "").startswith("--no-"))
+
+
+def _keep(namespace: argparse.Namespace, name: str, value: Any) -> None:
+    """Keeps what was given for a field.
+
+    Raises:
+        UsageError: it was given before; whichever counted, somebody would not expect it. Or its
+            only word was "--", which argparse takes away.
+    """
+    if value == []:
+        raise UsageError(f"{_flag(name)} must have a value, got '--'")
+    if hasattr(namespace, name):
+        raise UsageError(f"{_flag(name)} must be given once, got it twice")
+    setattr(namespace, name, value)
+
+
 class _Help(argparse.HelpFormatter):
     """Help that breaks lines at spaces only: "signal-to-noise" stays one word.
 
@@ -128,9 +156,9 @@ def _parser(prog: str, config: type) -> _Parser:
             parser.add_argument(field.name, nargs=count, metavar=field.name.upper(), help=text)
             continue
         if kind is bool:
-            how: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
+            how: dict[str, Any] = {"action": _Switch}
         else:
-            how = {"metavar": _METAVARS[kind], "nargs": "+" if many else None}
+            how = {"action": _Once, "metavar": _METAVARS[kind], "nargs": "+" if many else None}
         parser.add_argument(
             _flag(field.name), dest=field.name, default=argparse.SUPPRESS, help=text, **how
         )
@@ -171,7 +199,8 @@ def _converted(name: str, hint: Any, value: Any) -> Any:
     try:
         return kind(value)
     except ValueError as error:
-        raise UsageError(f"{_flag(name)} must be {_NOUNS[kind]}, got {value!r}") from error
+        got = repr(value) if len(value) <= 80 else f"{value[:60]!r} and {len(value) - 60} more"
+        raise UsageError(f"{_flag(name)} must be {_NOUNS[kind]}, got {got}") from error
 
 
 def _default(field: dataclasses.Field) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tutorial_lib import _validate
+from tutorial_lib import _memory, _validate
 from tutorial_lib._validate import InvalidValueError
 from tutorial_lib.datasets import glyph_fields as _glyphs
 from tutorial_lib.datasets.dataset import DIGITS, Dataset
@@ -60,8 +60,16 @@ def _draws(count: int, size: int, seed: int, stream: int, *, columns: int) -> Te
     _validate.whole_number("count", count, at_least=1)
     _validate.whole_number("size", size, at_least=8)
     _validate.whole_number("seed", seed, at_least=0)
+    check_size(count, size)
     # NumPy's generator takes both seed and stream; torch's keeps 32 bits of one number.
     return torch.from_numpy(np.random.default_rng([seed, stream]).random((count, columns)))
+
+
+def check_size(count: int, size: int) -> None:
+    """Raises ValueError if ``count`` images of ``size`` pixels a side cannot fit in memory."""
+    name, value = ("count", count) if count > size**2 else ("size", size)
+    what = f"a set of {_validate.shown(count)} images"
+    _memory.check_fits(name, value, 4 * count * size**2, what)
 
 
 def _disc_coverage(

@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tutorial_lib import _validate
+from tutorial_lib import _files, _validate
 from tutorial_lib._validate import InvalidValueError, MissingFileError
 from tutorial_lib.datasets.dataset import DIGITS, Dataset
 from tutorial_lib.datasets.downloads import Download, fetch
-from tutorial_lib.datasets.drawn import draw_circles, draw_glyphs
+from tutorial_lib.datasets.drawn import check_size, draw_circles, draw_glyphs
 from tutorial_lib.images import from_bytes, read_square
 
 SPLITS = ("train", "test")
@@ -75,6 +75,8 @@ def load(
     if isinstance(name, str) and name.startswith("folder:"):
         return _load_folder(name.removeprefix("folder:"), size or FOLDER_SIZE, split)
     _validate.one_of("data set name", name, [*DATASETS, "folder:PATH"])
+    if size is not None:
+        check_size(DRAWN_COUNT[split], size)  # the downloaded sets are larger
     return DATASETS[name](size=size, split=split, root=data_root(root), seed=seed)
 
 
@@ -82,10 +84,13 @@ def data_root(root: str | os.PathLike | None = None) -> Path:
     """The folder for downloaded data: ``root``, or TUTORIAL_DATA from the environment, or `data/`.
 
     `data/` is in the repository if the library is used from there, else in the current folder.
+
+    Raises:
+        TypeError, ValueError: not a path, or "~" with a user who has no home here.
     """
     chosen = root if root is not None else os.environ.get("TUTORIAL_DATA")
-    if chosen:
-        return Path(chosen).expanduser()
+    if chosen is not None and chosen != "":
+        return _files.expanded("root", chosen)
     repository = Path(__file__).resolve().parents[2]
     return (repository if (repository / "pyproject.toml").is_file() else Path.cwd()) / "data"
 
@@ -150,10 +155,12 @@ class _Downloaded:
                 _remove_empty(root / self.folder)
             raise MissingFileError(self._missing(root, here, error)) from error
         pixels, labels, class_names = self.tensors(found)
+        if size is not None:
+            check_size(len(pixels), size)
         return Dataset(_resize(from_bytes(pixels), size), labels, class_names)
 
     def is_here(self, root: Path) -> bool:
-        return all((root / self.folder / file).is_file() for file in self.files)
+        return all(os.path.isfile(root / self.folder / file) for file in self.files)
 
     def _missing(self, root: Path, here: bool, error: Exception) -> str:
         """What was tried, and what to do."""
@@ -238,8 +245,8 @@ def _resize(images: Tensor, size: int | None) -> Tensor:
 
 def _load_folder(path: str, size: int, split: str) -> Dataset:
     """All images below the folder ``path``, see ``load``."""
-    folder = Path(path).expanduser()
-    if not path or not folder.is_dir():
+    folder = _files.expanded("data set name", path)
+    if not path or not os.path.isdir(folder):  # False also for a path that cannot be
         raise InvalidValueError(
             f"data set name must be folder:PATH with a folder that exists, got PATH {path!r}"
         )
@@ -258,6 +265,7 @@ def _load_folder(path: str, size: int, split: str) -> Dataset:
             f"the folder {folder} holds {len(files)} images; every tenth is for testing, so a "
             "test split takes at least 10"
         )
+    check_size(len(chosen), size)
     pixels, labels, failures = [], [], []
     for i in chosen:
         try:

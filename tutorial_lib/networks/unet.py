@@ -6,16 +6,23 @@ starts. ``TinyUNet`` is the one that works. Both are called as ``net(x, t)``, wi
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from tutorial_lib import _validate
+from tutorial_lib import _memory, _validate
 from tutorial_lib._typing import Images, Steps
 from tutorial_lib._validate import InvalidTypeError, InvalidValueError
+
+LARGEST_BLOCKS = 1024
+"""Most residual blocks at one resolution: each takes its time to build, and deep networks of more
+cannot be trained."""
+LARGEST_LEVELS = 16
+"""Most resolutions of a network: each halves the one before, and images are padded to match."""
 
 TimeEmbedding = Float[Tensor, "batch time_width"]
 """The second input of a residual block: an embedding of the step (and the class)."""
@@ -46,6 +53,7 @@ def timestep_embedding(
     if _validate.whole_number("dim", dim, at_least=2) % 2:
         raise InvalidValueError(f"dim must be even (a sine and a cosine each), got {dim}")
     _validate.number("max_period", max_period, low=1.0, high=math.inf)
+    _memory.check_fits("dim", dim, 4 * dim * len(t), "the embedding")
     half = dim // 2
     exponent = torch.arange(half, dtype=torch.float32, device=t.device) / half
     angle = t.float()[:, None] * torch.exp(-math.log(max_period) * exponent)  # (B, dim/2)
@@ -67,6 +75,9 @@ class TwoLevelUNet(nn.Module):
         super().__init__()
         _validate.whole_number("in_channels", in_channels, at_least=1)
         _validate.whole_number("width", width, at_least=2)
+        weights = 4 * 9 * (2 * in_channels * width + 10 * width**2)  # of its convolutions
+        large = "in_channels" if in_channels > width else "width"
+        _memory.check_fits(large, max(in_channels, width), weights, "the network")
         self.config = {"in_channels": in_channels, "width": width}
         self.stem = nn.Conv2d(in_channels, width, 3, padding=1)
         self.down = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
@@ -218,7 +229,8 @@ class TinyUNet(nn.Module):
             label ``num_classes`` means "no class", which is what guidance trains and asks for.
 
     Raises:
-        TypeError, ValueError: an argument is not a whole number of 1 or more; ``widths`` is empty.
+        TypeError, ValueError: an argument is not a whole number of 1 or more; ``widths`` is empty
+            or has more than 16 entries; more than 1024 blocks; weights that do not fit in memory.
     """
 
     def __init__(
@@ -333,18 +345,62 @@ def _checked_config(
     if not isinstance(widths, Sequence) or not len(widths):
         got = _validate.describe(widths)
         raise InvalidValueError(f"widths must hold the channels of one level or more, got {got}")
+    if len(widths) > LARGEST_LEVELS:
+        raise InvalidValueError(
+            f"widths must hold the channels of at most {LARGEST_LEVELS} levels, got {len(widths)}"
+        )
     if num_classes is not None:
         _validate.whole_number("num_classes", num_classes, at_least=1)
     if bottom_blocks is not None:
-        _validate.whole_number("bottom_blocks", bottom_blocks, at_least=1)
-    return {
+        _validate.whole_number("bottom_blocks", bottom_blocks, at_least=1, at_most=LARGEST_BLOCKS)
+    config = {
         "in_channels": _validate.whole_number("in_channels", in_channels, at_least=1),
         "widths": [_validate.whole_number("an entry of widths", w, at_least=1) for w in widths],
-        "blocks": _validate.whole_number("blocks", blocks, at_least=1),
+        "blocks": _validate.whole_number("blocks", blocks, at_least=1, at_most=LARGEST_BLOCKS),
         "patch": _validate.whole_number("patch", patch, at_least=1),
         "num_classes": num_classes,
         "bottom_blocks": bottom_blocks,
     }
+    counts = parameter_counts(config)
+    name = max(counts, key=lambda name: counts[name])
+    value = tuple(config["widths"]) if name == "widths" else config[name]
+    _memory.check_fits(name, value, 4 * sum(counts.values()), "the network")
+    return config
+
+
+def parameter_counts(config: Mapping[str, Any]) -> dict[str, int]:
+    """How many weights a ``TinyUNet`` has, counted without building one.
+
+    Args:
+        config: its arguments, as in ``TinyUNet.config``.
+
+    Returns:
+        The weights by the argument that decides most about them.
+    """
+    widths, blocks = config["widths"], config["blocks"]
+    bottom_blocks = blocks if config["bottom_blocks"] is None else config["bottom_blocks"]
+    first, time = widths[0], 4 * widths[0]
+    inside = config["in_channels"] * config["patch"] ** 2
+    ends = 9 * inside * first + first + 9 * first * inside + inside
+    levels = 2 * (time * time + time) + 2 * first
+    for width, lower in zip(widths, widths[1:], strict=False):
+        pair = _in_block(width, width, time) + _in_block(2 * width, width, time)
+        levels += blocks * pair + 18 * width * lower + lower + width
+    last = widths[-1]
+    attention = 2 * last + 4 * (last * last + last)
+    levels += (1 + bottom_blocks) * _in_block(last, last, time) + attention
+    by = "patch" if config["patch"] ** 2 > config["in_channels"] else "in_channels"
+    counts = {"widths": levels, by: ends}
+    if config["num_classes"] is not None:
+        counts["num_classes"] = (config["num_classes"] + 1) * time
+    return counts
+
+
+def _in_block(in_width: int, width: int, time_width: int) -> int:
+    """The weights of a ``ResBlock``."""
+    convolutions = 9 * in_width * width + 9 * width * width + 2 * width
+    shortcut = 0 if in_width == width else in_width * width + width
+    return 2 * in_width + convolutions + 2 * width * (time_width + 1) + 2 * width + shortcut
 
 
 def _check_inputs(x: Tensor, t: Tensor, in_channels: int) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from tutorial_lib import _validate
 from tutorial_lib._typing import EpsModel, States, Steps
 from tutorial_lib._validate import InvalidTypeError, InvalidValueError
-from tutorial_lib.schedules import NoiseSchedule
+from tutorial_lib.schedules import LARGEST_NUM_STEPS, NoiseSchedule
 
 
 def evenly_spaced(num_steps: int, count: int) -> list[int]:
@@ -28,6 +28,7 @@ def evenly_spaced(num_steps: int, count: int) -> list[int]:
     count = _validate.whole_number("count", count, at_least=1)
     if count > num_steps:
         raise InvalidValueError(f"count must be at most num_steps = {num_steps}, got {count}")
+    _validate.whole_number("count", count, at_least=1, at_most=LARGEST_NUM_STEPS)
     # whole-number rounding: exact for any T, where round(i * T / count) could lean on a float
     return [(2 * num_steps * i + count) // (2 * count) for i in range(count, -1, -1)]
 

@@ -1,16 +1,22 @@
 """What a run trains on, which examples a step gets, and how they reach the device."""
 
+import functools
+import math
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tutorial_lib import _validate
+from tutorial_lib import _memory, _validate
 from tutorial_lib._typing import Condition, States
 from tutorial_lib._validate import InvalidTypeError, InvalidValueError
 from tutorial_lib.datasets import Dataset
+
+MOST_REPEATS = 2**16
+"""How often an example may be in a batch; each time takes a new order of all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,20 +63,29 @@ class Examples:
             _check_condition(condition, len(x))
         return cls(x, condition)
 
+    @functools.cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """Enough of the data to notice other data: shapes, class names, checksums of 256 examples
-        and of every condition."""
+        """What tells these data from others: shapes, class names, checksums of all values.
+
+        ``crc32`` is that of 256 examples: all that earlier versions have saved in states.
+        """
         every = max(1, len(self.x) // 256)
-        some = self.x[::every].contiguous().cpu().numpy()
-        conditions = b""
-        if self.condition is not None:
-            conditions = self.condition.contiguous().cpu().numpy().tobytes()
+        conditions = [] if self.condition is None else [self.condition]
         return {
             "images": list(self.x.shape),
             "class_names": list(self.class_names),
-            "crc32": zlib.crc32(some.tobytes()),
-            "labels_crc32": zlib.crc32(conditions),
+            "crc32": _checksum([self.x[::every]]),
+            "crc32_of_all": _checksum(self.x.split(4096)),
+            "labels_crc32": _checksum(conditions),
         }
+
+
+def _checksum(parts: Iterable[Tensor]) -> int:
+    """The checksum of the values of tensors, one after the other."""
+    found = 0
+    for part in parts:
+        found = zlib.crc32(part.detach().contiguous().cpu().numpy().tobytes(), found)
+    return found
 
 
 def _check_condition(condition: object, count: int) -> None:
@@ -88,6 +103,21 @@ def _check_condition(condition: object, count: int) -> None:
         raise InvalidValueError("the condition in data must be 0 or more everywhere")
 
 
+def check_batch_size(batch_size: int, examples: Examples, device: torch.device) -> None:
+    """Raises unless a batch of so many of the examples can be trained on.
+
+    Raises:
+        ValueError: it does not fit in the memory of ``device``, or would hold each example more
+            than ``MOST_REPEATS`` times.
+    """
+    # x_0, eps, x_t and the network's answer
+    needed = 4 * 4 * batch_size * examples.x[0].numel()
+    _memory.check_fits("batch_size", batch_size, needed, "a batch of so many examples", device)
+    most = MOST_REPEATS * len(examples.x)
+    why = f"each example would be in a batch more than {MOST_REPEATS} times"
+    _validate.whole_number("batch_size", batch_size, at_least=1, at_most=most, why=why)
+
+
 class Shuffled:
     """The numbers 0..count-1 in a new random order, again and again.
 
@@ -102,11 +132,14 @@ class Shuffled:
 
     def take(self, count: int) -> Tensor:
         """The next ``count`` numbers, int64 (count,)."""
-        while len(self.order) - self.position < count:
-            where = self.generator.device
-            fresh = torch.randperm(self.count, generator=self.generator, device=where)
-            self.order = torch.cat([self.order[self.position :], fresh])
-            self.position = 0
+        there, where = len(self.order) - self.position, self.generator.device
+        if there < count:
+            orders = math.ceil((count - there) / self.count)
+            fresh = [
+                torch.randperm(self.count, generator=self.generator, device=where)
+                for _ in range(orders)
+            ]
+            self.order, self.position = torch.cat([self.rest, *fresh]), 0
         self.position += count
         return self.order[self.position - count : self.position]
 

@@ -42,6 +42,8 @@ DECAYS: dict[str, Callable[[float], float]] = {
 }
 LARGEST_SEED = 2**32 - 1
 """Torch's generator on the CPU uses 32 bits: larger seeds would repeat smaller ones."""
+LARGEST_COUNT = 2**53
+"""Of steps, images or anything else; larger ints are not all exact as floats."""
 
 MAY_CHANGE = {
     *("root", "device", "precision", "compile", "accumulate"),  # compared as they turn out
@@ -167,9 +169,10 @@ class TrainConfig:
                 continue
             if isinstance(value, bool):
                 words.append(f"--{flag}" if value else f"--no-{flag}")
+            elif isinstance(value, tuple):
+                words += [f"--{flag}", *map(str, value)]
             else:
-                values = value if isinstance(value, tuple) else (value,)
-                words += [f"--{flag}", *map(str, values)]
+                words += _option(flag, value)
         return shlex.join(words)
 
     def as_dict(self) -> dict[str, Any]:
@@ -190,6 +193,15 @@ class TrainConfig:
         paths = {name: Path(fields[name]) for name in ("root", "out") if fields.get(name)}
         widths = {"widths": tuple(fields["widths"])} if "widths" in fields else {}
         return cls(**{**fields, **paths, **widths})
+
+
+def _option(flag: str, value: object) -> list[str]:
+    """The words that give an option this value, whatever the value looks like."""
+    word = str(value)
+    # "None" is the word for no path at all, and argparse takes away a lone "--"
+    if isinstance(value, Path) and (word == "None" or word.startswith("-")):
+        word = f".{os.sep}{word}"
+    return [f"--{flag}={word}"] if word.startswith("-") else [f"--{flag}", word]
 
 
 def weight_of(config: TrainConfig) -> losses.Weight | None:
@@ -226,13 +238,14 @@ def _check_config(config: TrainConfig) -> None:
     for name, options in names.items():
         _validate.one_of(name, getattr(config, name), options)
     if _validate.whole_number("seed", config.seed, at_least=0) > LARGEST_SEED:
-        raise InvalidValueError(f"seed must be below 2^32, got {config.seed}")
+        raise InvalidValueError(f"seed must be below 2^32, got {_validate.shown(config.seed)}")
     for name in ("conditional", "compile", "resume", "progress", "tensorboard"):
         if not isinstance(getattr(config, name), bool):
             got = _validate.describe(getattr(config, name))
             raise InvalidTypeError(f"{name} must be True or False, got {got}")
-    for name in ("num_steps", "batch_size", "blocks", "patch", "accumulate", "log_every"):
-        _validate.whole_number(name, getattr(config, name), at_least=1)
+    schedules.check_num_steps(config.num_steps)
+    for name in ("batch_size", "blocks", "patch", "accumulate", "log_every"):
+        _validate.whole_number(name, getattr(config, name), at_least=1, at_most=LARGEST_COUNT)
     if config.batch_size % config.accumulate:
         raise InvalidValueError(
             f"accumulate must divide batch_size, {config.batch_size}; got {config.accumulate}"
@@ -241,7 +254,7 @@ def _check_config(config: TrainConfig) -> None:
         raise InvalidValueError("resume needs out, the folder of the run to resume")
     for name in ("size", "steps", "bottom_blocks", "checkpoint_every", "keep", "sample_every"):
         if getattr(config, name) is not None:
-            _validate.whole_number(name, getattr(config, name), at_least=1)
+            _validate.whole_number(name, getattr(config, name), at_least=1, at_most=LARGEST_COUNT)
     _validate.number("min_snr_gamma", config.min_snr_gamma, low=1e-6, high=1e6)
     for name in ("lr", "muon_lr", "weight_decay", "grad_clip"):
         _validate.number(name, getattr(config, name), low=0.0, high=1e6)
@@ -258,4 +271,4 @@ def _check_config(config: TrainConfig) -> None:
             f"widths must be a tuple of ints, got {_validate.describe(config.widths)}"
         )
     for width in config.widths:
-        _validate.whole_number("widths", width, at_least=1)
+        _validate.whole_number("widths", width, at_least=1, at_most=LARGEST_COUNT)

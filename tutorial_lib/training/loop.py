@@ -13,6 +13,7 @@ To follow one training step, read four files: ``TrainConfig`` in ``config``; ``t
 builds a ``Trainer`` and calls its ``step``; ``trainer``; and the loss in ``losses``.
 """
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -24,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tutorial_lib import datasets, hardware
+from tutorial_lib import _files, datasets, hardware
 from tutorial_lib._typing import EpsModel
 from tutorial_lib._validate import InvalidValueError
 from tutorial_lib.datasets import Dataset
@@ -122,6 +123,8 @@ def train(
     """
     if config.tensorboard:
         check_tensorboard()
+    if config.out is not None and parallel.is_first():  # known before minutes of work
+        _files.check_output_folder("out", config.out)
     device = hardware.pick_device(config.device)
     arguments = (("data", data), ("model", model), ("decode", decode))
     passed_in = [name for name, value in arguments if value is not None]
@@ -134,8 +137,9 @@ def train(
             network = model if model is not None else new_network(config, examples)
             seed_dropout(config.seed + ranks.rank, ranks.device)
             trainer = Trainer(config, network, examples, ranks.device, precision, ranks)
-            folder = Path(ranks.first_does(lambda: str(open_run_folder(config).path)))
-            return _run(trainer, examples, RunFolder(folder), passed_in, decode, clock)
+            with contextlib.ExitStack() as held:  # by the first process, which writes there
+                path = ranks.first_does(lambda: _opened(held, config))
+                return _run(trainer, examples, RunFolder(Path(path)), passed_in, decode, clock)
 
 
 def resume(
@@ -190,7 +194,7 @@ def _run(
         saver.resume()
     read_every = _read_every(trainer.device)
     # torchrun passes on a signal that the terminal has already sent, so a second one means nothing
-    with Interrupts(patient=ranks.count > 1) as interrupts, journal:
+    with Interrupts(patient=ranks.count > 1) as interrupts, journal, saver.saving_on_errors():
         while trainer.fraction_done() < 1:
             journal.note(trainer.step(), trainer.lr)
             if saver.is_anything_due() or journal.unread >= read_every:
@@ -217,6 +221,10 @@ def _run(
     )
 
 
+def _opened(held: contextlib.ExitStack, config: TrainConfig) -> str:
+    return str(held.enter_context(open_run_folder(config)).path)
+
+
 def _load(config: TrainConfig, ranks: Ranks) -> Dataset:
     """The data set; one that has to be downloaded is downloaded once on each machine."""
 
@@ -237,7 +245,7 @@ def _check_agreement(config: TrainConfig, data: Examples, ranks: Ranks) -> None:
     """Raises ValueError, on all ranks, where they are about to train different things."""
     fields = config.as_dict().items()
     decides = {k: v for k, v in fields if k not in MAY_DIFFER_BETWEEN_PROCESSES}
-    text = json.dumps({**decides, "data": data.fingerprint()})
+    text = json.dumps({**decides, "data": data.fingerprint})
     own, first = json.loads(text), json.loads(ranks.first_does(lambda: text))
     different = [name for name, value in own.items() if first[name] != value]
     if not ranks.all(not different):

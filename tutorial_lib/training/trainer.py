@@ -21,11 +21,12 @@ from tutorial_lib.networks.unet import TinyUNet
 from tutorial_lib.networks.wrappers import is_compiled, unwrapped
 from tutorial_lib.predictions import as_eps_model
 from tutorial_lib.training import state as states
-from tutorial_lib.training.batches import DataStore, Examples, Shuffled
+from tutorial_lib.training.batches import DataStore, Examples, Shuffled, check_batch_size
 from tutorial_lib.training.config import DECAYS, SCHEDULES, STEP_SAMPLERS, TrainConfig, weight_of
 from tutorial_lib.training.journal import TrainingError
 from tutorial_lib.training.optimizers import OPTIMIZERS, AllOrNone, Groups, Rates
 from tutorial_lib.training.randomness import dropout_states, set_dropout_state
+from tutorial_lib.training.rewind import Rewind
 from tutorial_lib.training.state import State
 
 SMALLEST_SCALE = 2.0**-14
@@ -87,6 +88,7 @@ class Trainer:
             parts = f"{config.accumulate} parts in {ranks.count} processes"
             raise InvalidValueError(f"batch_size must divide into {parts}, got {config.batch_size}")
         examples = Examples.of(data)
+        check_batch_size(config.batch_size, examples, device)
         plain = _trainable(network)
         _check_classes(plain, examples)
         self.network = hardware.laid_out(plain, device)
@@ -106,6 +108,8 @@ class Trainer:
         self._wrapped = ranks.wrap(self.network)
         self.ema = AveragedModel(self.network)  # of the weights that all ranks have by now
         self.steps_done, self.seconds = 0, 0.0
+        self.is_between_steps = True  # False while weights change: then there is nothing to save
+        self._rewind = Rewind(self.network, device)
         rates = Rates(config.lr, config.muon_lr, config.weight_decay)
         self.optimizers = OPTIMIZERS[config.optimizer](Groups.of(self.network), rates, device)
         self.scaler = hardware.grad_scaler(device, precision)
@@ -127,21 +131,35 @@ class Trainer:
         self.order = Shuffled(len(self.store), self.generator if with_noise else own)
 
     def step(self) -> Tensor:
-        """One training step; its loss, a scalar that stays on the device."""
-        batch = self._next_batch()
-        each = self._backward(batch)
-        self._learn_steps(batch.t, each)
+        """One training step; its loss, a scalar that stays on the device.
+
+        Where the network or its loss raises, everything is as it was before the step.
+        """
+        self._rewind.remember(self.generator, self.order)
+        try:
+            batch = self._next_batch()
+            each = self._backward(batch)
+            self._learn_steps(batch.t, each)
+        except BaseException:
+            self._zero_grad()
+            self._rewind.put_back()
+            raise
+        self.is_between_steps = False
         together = AllOrNone(self.optimizers)  # an overflow anywhere leaves out the whole step
         self.scaler.unscale_(together)  # type: ignore[arg-type]
         if self.config.grad_clip:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.config.grad_clip)
         self.scaler.step(together)  # type: ignore[arg-type]
         self.scaler.update()
-        for optimizer in self.optimizers:
-            optimizer.zero_grad()
+        self._zero_grad()
         update_ema(self.ema, self.network, ema_decay(self.steps_done, self.config.ema))
         self.steps_done += 1
+        self.is_between_steps = True
         return (batch.factor * each).mean()
+
+    def _zero_grad(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
 
     def _next_batch(self) -> Batch:
         """This rank's share of the next batch; the random numbers are those of the whole one."""
