@@ -24,15 +24,16 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from tests.sealed_forms import FORMS, in_form
-from tutorial_lib import _files, _sealed, checkpoints, sampling
+from tutorial_lib import _files, _sealed, _shards, checkpoints, sampling
 from tutorial_lib._random import Streams, normal_like
+from tutorial_lib._shards import MANIFEST
 from tutorial_lib.checkpoints import Checkpoint, load_checkpoint
 from tutorial_lib.cli import program as cli
 from tutorial_lib.guidance import guide, labelled
 from tutorial_lib.networks.unet import TinyUNet
 from tutorial_lib.predictions import clip_x0
 from tutorial_lib.samplers import SAMPLERS, SampleStep, ddim, ddpm, evenly_spaced, last
-from tutorial_lib.sampling import MANIFEST, Recipe, draw, read_shards, write_shards
+from tutorial_lib.sampling import Recipe, draw, read_shards, write_shards
 from tutorial_lib.schedules import linear_schedule
 from tutorial_lib.training import TrainConfig, train
 
@@ -572,15 +573,15 @@ def test_damage_anywhere_in_a_shard_is_noticed(checkpoint: Checkpoint, tmp_path:
     write_shards(checkpoint, QUICK, tmp_path, 2, shard=2)
     path = tmp_path / "shard-00000.safetensors"
     content = path.read_bytes()
-    assert sampling._look(path, range(2)).state == "whole"
+    assert _shards.look(path, range(2)).state == "whole"
     header = 8 + int.from_bytes(content[:8], "little")
     places = [*range(header), *range(header, len(content), 29), len(content) - 1]
     for place in places:
         flipped = content[place] ^ (1 << place % 8)
         path.write_bytes(content[:place] + bytes([flipped]) + content[place + 1 :])
-        assert sampling._look(path, range(2)) == ("damaged", {}, None), f"byte {place}"
+        assert _shards.look(path, range(2)) == ("damaged", {}, None), f"byte {place}"
         path.write_bytes(content[:place])
-        assert sampling._look(path, range(2)) == ("damaged", {}, None), f"cut to {place}"
+        assert _shards.look(path, range(2)) == ("damaged", {}, None), f"cut to {place}"
 
 
 def test_a_shard_that_is_missing_or_incomplete_is_drawn_without_a_warning(
@@ -591,7 +592,7 @@ def test_a_shard_that_is_missing_or_incomplete_is_drawn_without_a_warning(
     write_shards(checkpoint, QUICK, folder, 6, shard=4)
     manifest = json.loads((folder / MANIFEST).read_text())
     del manifest["sha256"]
-    (folder / MANIFEST).write_bytes(sampling._sealed_manifest({**manifest, "count": 8}))
+    (folder / MANIFEST).write_bytes(_shards.sealed_manifest({**manifest, "count": 8}))
     with pytest.raises(ValueError, match=r"shard-00001.safetensors is incomplete; draw it with"):
         list(read_shards(folder))
     (folder / "shard-00000.safetensors").unlink()
@@ -848,7 +849,7 @@ def test_a_flipped_bit_of_samples_json_is_noticed(checkpoint: Checkpoint, tmp_pa
         flipped = content[place] ^ (1 << place % 8)
         path.write_bytes(content[:place] + bytes([flipped]) + content[place + 1 :])
         with pytest.raises(ValueError, match=MANIFEST):
-            sampling._read_manifest(tmp_path)
+            _shards.read_manifest(tmp_path)
 
 
 def test_samples_of_earlier_versions_load_with_a_word(checkpoint: Checkpoint, tmp_path: Path):
@@ -913,11 +914,11 @@ def test_memory_does_not_depend_on_the_count(
 @pytest.mark.parametrize("processes", [1, 2, 3, 7])
 def test_the_shares_of_all_processes_are_all_images(processes: int):
     for count in (1, 3, 4, 5, 16, 17, 10**18 + 1):
-        shares = [sampling._share_of(count, 4, rank, processes) for rank in range(processes)]
+        shares = [_shards.share_of(count, 4, rank, processes) for rank in range(processes)]
         assert sum(shares) == count
-    places = [numbers for _, numbers in sampling._places(Path(), 17, 4)]
+    places = [numbers for _, numbers in _shards.places(Path(), 17, 4)]
     shares = [sum(map(len, places[rank::processes])) for rank in range(processes)]
-    assert shares == [sampling._share_of(17, 4, rank, processes) for rank in range(processes)]
+    assert shares == [_shards.share_of(17, 4, rank, processes) for rank in range(processes)]
 
 
 TOO_LARGE: list[tuple[dict[str, Any], str]] = [

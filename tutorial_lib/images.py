@@ -58,8 +58,8 @@ def check_grid(count: int, shape: Sequence[int], columns: int | None, enlarge: i
     """Raises unless ``to_pil`` can make a grid of ``count`` images of this shape (C, H, W).
 
     Raises:
-        TypeError, ValueError: ``columns`` or ``enlarge`` is no int or below 1, or the picture would
-            be more than a PNG can hold or than fits in memory.
+        TypeError, ValueError: ``columns`` or ``enlarge`` is not an int or below 1, or the picture
+            would be more than a PNG can hold or than fits in memory.
     """
     if columns is not None:
         _validate.whole_number("columns", columns, at_least=1)

@@ -23,8 +23,6 @@ import hashlib
 import itertools
 import json
 import math
-import os
-import re
 import shutil
 import time
 import warnings
@@ -36,7 +34,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tutorial_lib import _files, _memory, _sealed, _validate, hardware, samplers
+from tutorial_lib import _files, _memory, _sealed, _shards, _validate, hardware, samplers
 from tutorial_lib._extras import ProgressBar
 from tutorial_lib._random import Streams, normal_like
 from tutorial_lib._typing import Condition, EpsModel
@@ -50,14 +48,10 @@ from tutorial_lib.samplers import SAMPLERS
 
 DEFAULT_STEPS = 50
 """Length of a walk, unless its sampler walks every step by default."""
-MANIFEST = "samples.json"
 SHARD = 1024
 """Images in a shard: a megabyte of digits, 12 of 64 x 64 RGB. No more are held in memory."""
 MOST = 2**64
 """Most images: the stream of noise of each is found by its number, which has 64 bits."""
-_FORMAT = 3
-_FORMATS = (2, 3)
-"""Those that are read; 2 had no checksum."""
 Labels = Callable[[range], Tensor | None]
 """What the network is told about the images of these numbers."""
 _ONCE_IMPLIED = {"guidance": 1.0}
@@ -285,24 +279,24 @@ def write_shards(
     if condition is not None:
         _check_condition(condition, count, recipe)
     manifest = _manifest(checkpoint, recipe, condition, count, shard)
-    decides = _decides(manifest)
+    decides = _shards.what_decides(manifest)
 
     def labels(numbers: range) -> Tensor | None:
         return _labels(checkpoint, recipe, condition, numbers)
 
     _begin(folder, manifest, condition, labels, write=rank == 0)
     drawn = written = found = unverified = 0
-    mine = _share_of(count, shard, rank, processes)
+    mine = _shards.share_of(count, shard, rank, processes)
     bar = ProgressBar(total=mine, unit=" images", shown=progress and rank == 0)
     with bar:
-        places = itertools.islice(_places(folder, count, shard), rank, None, processes)
+        places = itertools.islice(_shards.places(folder, count, shard), rank, None, processes)
         for path, numbers in places:
-            there = _look(path, numbers)
+            there = _shards.look(path, numbers)
             if there.state == "damaged":
                 warnings.warn(f"{path} is damaged and is drawn again", stacklevel=2)
             elif there.state != "missing":
-                _check_belongs(path, there, decides, "now it is")
-                _check_labels(path, there, labels(numbers))
+                _shards.check_belongs(path, there, decides, "now it is")
+                _shards.check_labels(path, there, labels(numbers))
             if there.state == "whole":
                 found += 1
                 unverified += there.recipe is None
@@ -311,7 +305,7 @@ def write_shards(
             _write_shard(path, checkpoint, recipe, numbers, condition, decides, bar)
             drawn, written = drawn + len(numbers), written + 1
     if unverified:
-        _warn_unverified(folder, unverified)
+        _shards.warn_unverified(folder, unverified)
     return Written(drawn, written, found, time.perf_counter() - start)
 
 
@@ -325,21 +319,22 @@ def read_shards(folder: Path | str) -> Iterator[Shard]:
             other samples.
     """
     folder = _files.as_path("folder", folder)
-    manifest = _read_manifest(folder)
+    manifest = _shards.read_manifest(folder)
     if manifest is None:
-        raise InvalidValueError(f"folder must hold samples, got {folder} without {MANIFEST}")
-    decides, unverified = _decides(manifest), 0
-    for path, numbers in _places(folder, manifest["count"], manifest["shard"]):
-        there = _look(path, numbers)
+        missing = f"{folder} without {_shards.MANIFEST}"
+        raise InvalidValueError(f"folder must hold samples, got {missing}")
+    decides, unverified = _shards.what_decides(manifest), 0
+    for path, numbers in _shards.places(folder, manifest["count"], manifest["shard"]):
+        there = _shards.look(path, numbers)
         if there.state != "whole":
             redraw = "draw it with the command that began the folder"
             raise InvalidValueError(f"{path} is {there.state}; {redraw}")
-        _check_belongs(path, there, decides, f"{MANIFEST} says")
+        _shards.check_belongs(path, there, decides, f"{_shards.MANIFEST} says")
         unverified += there.recipe is None
         labels = there.tensors.get("labels")
         yield Shard(numbers.start, from_bytes(there.tensors["images"]), labels)
     if unverified:
-        _warn_unverified(folder, unverified)
+        _shards.warn_unverified(folder, unverified)
 
 
 def _write_shard(
@@ -382,102 +377,6 @@ def _labels(
     return condition[numbers.start : numbers.stop].cpu().contiguous()
 
 
-class _Found(NamedTuple):
-    """What is in the place of a shard.
-
-    Attributes:
-        state: "whole", "incomplete" (it was whole for a smaller ``count``), "damaged", "missing".
-        tensors: what it holds, if whole or incomplete.
-        recipe: what decided its images; None where it does not say, as in earlier versions.
-    """
-
-    state: str
-    tensors: dict[str, Tensor] = {}  # noqa: RUF012  (never changed)
-    recipe: dict[str, Any] | None = None
-
-
-def _look(path: Path, numbers: range) -> _Found:
-    """What is in the place of the shard of these images."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return _Found("missing")
-    except OSError as error:
-        raise FileError(f"cannot read {path}: {error.strerror}") from error
-    try:
-        tensors, facts = _sealed.opened(path, content)
-    except _sealed.SealError:
-        return _Found("damaged")
-    images, recipe = tensors.get("images"), facts.get("recipe")
-    if images is None or facts.get("first") != numbers.start:  # not this shard
-        return _Found("damaged")
-    missing = len(numbers) - len(images)
-    if missing < 0:
-        return _Found("damaged")
-    state = "incomplete" if missing else "whole"
-    return _Found(state, tensors, recipe if isinstance(recipe, dict) else None)
-
-
-def _check_belongs(path: Path, found: _Found, decides: dict[str, Any], now: str) -> None:
-    """Raises ValueError if a shard says that it is of other samples."""
-    for name, value in (found.recipe or {}).items():
-        if decides.get(name, value) != value:
-            raise InvalidValueError(
-                f"{name}: {path} was drawn with {value}, {now} {decides[name]}; take another "
-                "folder, or remove the file to have it drawn again"
-            )
-
-
-def _check_labels(path: Path, found: _Found, expected: Tensor | None) -> None:
-    """Raises ValueError if a shard was drawn for other labels or words."""
-    there = found.tensors.get("labels")
-    if there is None or expected is None:
-        same = there is expected
-    else:
-        same = torch.equal(there, expected[: len(there)])
-    if not same:
-        raise InvalidValueError(
-            f"condition: {path} was drawn for other labels or words; take another folder, or "
-            "remove the file to have it drawn again"
-        )
-
-
-def _warn_unverified(folder: Path, count: int) -> None:
-    warnings.warn(
-        f"{count} shards in {folder} are of an earlier version: they are whole, but do not say "
-        "which seed and checkpoint they are of",
-        stacklevel=3,
-    )
-
-
-def _places(folder: Path, count: int, shard: int) -> Iterator[tuple[Path, range]]:
-    """The shards of a folder, each with the numbers of its images."""
-    for place, first in enumerate(range(0, count, shard)):
-        yield _place(folder, place), range(first, min(first + shard, count))
-
-
-def _place(folder: Path, place: int) -> Path:
-    return folder / f"shard-{place:05d}.safetensors"
-
-
-def _share_of(count: int, shard: int, rank: int, processes: int) -> int:
-    """How many of the images are in every ``processes``-th shard, from shard ``rank`` on."""
-    shards = -(-count // shard)  # rounded up
-    mine = len(range(rank, shards, processes))
-    has_last = mine > 0 and (shards - 1 - rank) % processes == 0
-    return mine * shard - (shards * shard - count if has_last else 0)
-
-
-def _shards_in(folder: Path) -> Iterator[tuple[int, Path]]:
-    """The shards that are in a folder, each with its place, in any order."""
-    if not folder.is_dir():
-        return
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if match := re.fullmatch(r"shard-(\d{5,20})\.safetensors", entry.name):
-                yield int(match[1]), Path(entry.path)
-
-
 def _manifest(
     checkpoint: Checkpoint, recipe: Recipe, condition: Condition | None, count: int, shard: int
 ) -> dict[str, Any]:
@@ -502,7 +401,7 @@ def _manifest(
     for name in {"batch", *options} - _options(recipe).keys():
         decides.pop(name, None)
     manifest = {
-        "format": _FORMAT,
+        "format": _shards.FORMAT,
         "count": count,
         **decides,
         "checkpoint_file": checkpoint.path.name,
@@ -513,13 +412,6 @@ def _manifest(
     }
     text = json.dumps(manifest, default=lambda number: number.item())  # NumPy's
     return json.loads(text)
-
-
-def _decides(manifest: dict[str, Any]) -> dict[str, Any]:
-    """What determines the images of each shard of a folder, by what its manifest says."""
-    names = manifest.get("decides", [])
-    # A condition is compared row by row.
-    return {name: manifest[name] for name in names if name in manifest and name != "condition"}
 
 
 def _begin(
@@ -537,8 +429,8 @@ def _begin(
         OSError: it cannot be written.
     """
     try:
-        before = _read_manifest(folder)
-        if before is None and folder.exists() and any(map(_is_foreign, folder.iterdir())):
+        before = _shards.read_manifest(folder)
+        if before is None and folder.exists() and any(map(_shards.is_foreign, folder.iterdir())):
             raise InvalidValueError(f"shards must be a new or an empty folder, got {folder}")
         if before:
             _check_same(folder, before, manifest, condition)
@@ -547,15 +439,15 @@ def _begin(
         folder.mkdir(parents=True, exist_ok=True)
         if not write:
             return
-        path, content = folder / MANIFEST, _sealed_manifest(manifest)
+        path, content = folder / _shards.MANIFEST, _shards.sealed_manifest(manifest)
         if before is None and not _files.write_new(path, content):  # another process was faster
-            _check_same(folder, _read_manifest(folder) or {}, manifest, condition)
+            _check_same(folder, _shards.read_manifest(folder) or {}, manifest, condition)
         elif before is not None and before["count"] != manifest["count"]:
             _files.write_whole(path, content)
     except OSError as error:
         if isinstance(error, FileError):
             raise
-        raise FileError(f"cannot write {folder / MANIFEST}: {error.strerror}") from error
+        raise FileError(f"cannot write {folder / _shards.MANIFEST}: {error.strerror}") from error
 
 
 def _check_same(
@@ -579,41 +471,26 @@ def _check_shards(folder: Path, manifest: dict[str, Any], labels: Labels | None)
 
     ``labels`` says what the network is told about images; None leaves that out.
     """
-    decides, count, shard = _decides(manifest), manifest["count"], manifest["shard"]
+    decides, count, shard = _shards.what_decides(manifest), manifest["count"], manifest["shard"]
     last, most = Path(), 0
-    for place, path in _shards_in(folder):
-        end = place * shard + (_images_in_own(path, decides) or 0)
+    for place, path in _shards.shards_in(folder):
+        end = place * shard + (_shards.images_in_own(path, decides) or 0)
         if labels is not None or not place * shard < end <= count:  # worth a closer look
-            there = _look(path, range(place * shard, (place + 1) * shard))
+            there = _shards.look(path, range(place * shard, (place + 1) * shard))
             if there.state in ("damaged", "missing"):
                 continue
-            _check_belongs(path, there, decides, "now it is")
+            _shards.check_belongs(path, there, decides, "now it is")
             end = place * shard + len(there.tensors["images"])
             if labels is not None and end <= count:
-                _check_labels(path, there, labels(range(place * shard, end)))
+                _shards.check_labels(path, there, labels(range(place * shard, end)))
         last, most = max((last, most), (path, end), key=lambda found: found[1])
     if most > count:
-        first = _place(folder, count // shard).name
+        first = _shards.place_of(folder, count // shard).name
         files = first if last.name == first else f"{first} to {last.name}"
         raise InvalidValueError(
             f"count must be at least {most}, the images that are in {folder}, got {count}; for "
             f"fewer remove {files}"
         )
-
-
-def _images_in_own(path: Path, decides: dict[str, Any]) -> int | None:
-    """How many images a shard holds by its header; None unless that names the same samples.
-
-    Reads no more than the header, and so does not know whether the shard is whole.
-    """
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if length < 2**20 else {}
-        facts = json.loads(header["__metadata__"]["sealed"])["facts"]
-        return int(header["images"]["shape"][0]) if facts["recipe"] == decides else None
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return None
 
 
 def _digest(condition: Condition | None, count: int) -> str | None:
@@ -623,51 +500,6 @@ def _digest(condition: Condition | None, count: int) -> str | None:
     rows = condition[:count].cpu().contiguous()
     shape = ",".join(map(str, rows.shape)).encode()
     return hashlib.sha256(shape + b":" + rows.numpy().tobytes()).hexdigest()
-
-
-def _is_foreign(path: Path) -> bool:
-    """Whether a file is not one of ours; another process of this run may have written some."""
-    return not re.fullmatch(r"(samples\.json|shard-\d+\.safetensors)(\..*tmp)?", path.name)
-
-
-def _read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a folder; None if there is none.
-
-    Raises:
-        ValueError: it is damaged, or of another format.
-        OSError: it cannot be read.
-    """
-    path = folder / MANIFEST
-    if not path.is_file():
-        return None
-    try:
-        manifest = json.loads(path.read_bytes())
-        known = manifest["format"] in _FORMATS
-        for name in ("count", "shard") if known else ():
-            _validate.whole_number(name, manifest[name], at_least=1)
-        sealed = manifest.pop("sha256", None)
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise InvalidValueError(f"{path} is damaged: {error}") from error
-    except OSError as error:
-        raise FileError(f"cannot read {path}: {error.strerror}") from error
-    if not known:
-        found, read = f"{path} has format {manifest['format']}", " and ".join(map(str, _FORMATS))
-        raise InvalidValueError(f"{found}, this library reads {read}")
-    if sealed is None and manifest["format"] == 2:
-        warnings.warn(f"{path} is of an earlier version and cannot be verified", stacklevel=3)
-    elif sealed != _checksum(manifest):
-        raise InvalidValueError(f"{path} is damaged: its checksum is not that of its entries")
-    return manifest
-
-
-def _sealed_manifest(manifest: dict[str, Any]) -> bytes:
-    """The content of samples.json: the manifest, and a checksum of all its entries."""
-    sealed = {**manifest, "sha256": _checksum(manifest)}
-    return json.dumps(sealed, indent=2).encode() + b"\n"
-
-
-def _checksum(manifest: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _check_disk(checkpoint: Checkpoint, folder: Path, count: int) -> None:

@@ -80,6 +80,13 @@ USAGE = {
     "train --batch-size": "argument --batch-size: expected one argument",
     "train --device gpu": "device must be one of .* got 'gpu'",
     "doctor --seconds 0": "seconds must be in .* got 0",
+    "train --num-steps 10000000000": "num_steps must be at most 16777216, got 10000000000",
+    "train --widths": "argument --widths: expected at least one argument",
+    f"train --steps {'9' * 400}": r"steps must be at most 9007199254740992, got about 10\^400",
+    f"train --steps {'9' * 5000}": "--steps must be an int, got '9{60}' and 4940 more",
+    f"train --lr {'9' * 400}": r"lr must be in \[0, 1e\+06\], got inf",
+    f"sample --count {'9' * 400}": r"count must be at most 18446744073709551616, got about",
+    "sample --count 3 --count=3": "--count must be given once, got it twice",
     f"sample --out {'long/' * 60}x.jpg": f"out must end in .png, got {'long/' * 60}x.jpg",
 }
 
@@ -115,6 +122,28 @@ FAILURES = {
     "train --out {run} --size 8 --device cpu": "out must be a new or an empty folder, got .*run",
     "train --out {run}/config.json/x --size 8 --device cpu": "out cannot be written: .*config.json",
     "progress nowhere.ipynb": "nowhere.ipynb",
+    "sample {run} --out {dots}.png": r"out cannot be written: .*png: File name too long",
+    "sample {run} --shards {dots}": "shards cannot be written: .* File name too long",
+    "sample {run} --out x.png --tensors x.png/y.safetensors": "tensors cannot be written: x.png/y",
+    "sample {run} --tensors {run}/step-00000003.safetensors": "tensors must not replace the ch",
+    "sample {run} --enlarge 100000": "enlarge must fit in memory, got 100000: the picture takes",
+    "sample {run} --count 1000000000000000000": "count must fit on the disk, got 10000",
+    "sample {run} --out x.png --count 1000000000000000000": "count gives a picture of",
+    "sample {run} --shards s --batch 10000000 --count 3": "batch must be at most 1024, got 1000",
+    "sample {run} --batch 1000000000000 --count 1000000000000 --out x.png": "must fit in memory",
+    "train {small} --batch-size 1000000000000": "batch_size must fit in memory, got 1000000000000",
+    "train {small} --batch-size 655360001": "batch_size must .*, got 655360001",
+    "train {small} --blocks 1000000": "blocks must be at most 1024, got 1000000",
+    "train {small} --widths 100000000": "widths must fit in memory, got tuple",
+    "train {small} --patch 100000000": "patch must fit in memory, got 100000000: the network takes",
+    "train --size 100000 --device cpu": "size must fit in memory, got 100000: a set of",
+    "train {small} --out {dots} --resume": "out cannot be written: .*: File name too",
+    "train --out /dev/null/x --size 8": "out cannot be written: /dev/null/x: /dev/null is not a",
+    "train --root ~nosuchuser/x --dataset mnist": "root: no home folder is known for",
+    "train --root {dots} --dataset mnist": "root cannot be written: .*: File name too long",
+    "train --dataset folder:~nosuchuser/x": "data set name: no home folder is known for",
+    "train --dataset folder:{dots}": "data set name must be folder:PATH with a folder that exists",
+    "doctor --root ~nosuchuser --seconds 0.1": "root: no home folder is known for '~nosuchuser'",
 }
 
 
@@ -122,6 +151,7 @@ FAILURES = {
 def test_failures_are_one_line_code_1_and_leave_nothing_half_written(
     words: str, trained: Path, tmp_path_factory, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    expected = FAILURES[words]
     if "cuda" in words and torch.cuda.is_available():
         pytest.skip("there is a CUDA device here")
     scratch = tmp_path_factory.mktemp("scratch")
@@ -130,10 +160,12 @@ def test_failures_are_one_line_code_1_and_leave_nothing_half_written(
     for name in ("cut", "flipped", "cardless", "other", "pickled"):
         places[name] = shutil.copytree(trained, scratch / name)
         damage(name, places[name] / "step-00000003.safetensors")
+    places["dots"] = Path("." * 300)  # a name that no disk takes
+    words = words.replace("{small}", "--size 8 --device cpu")
     before = everything_in(trained), everything_in(scratch)
     capsys.readouterr()
     assert cli.main([word.format(**places) for word in words.split()]) == 1
-    assert_one_line(capsys, FAILURES[words])
+    assert_one_line(capsys, expected)
     assert not os.listdir()
     assert (everything_in(trained), everything_in(scratch)) == before
 

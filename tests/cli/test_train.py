@@ -89,9 +89,14 @@ def test_resume_keeps_what_the_words_leave_out_and_takes_what_they_change(
     Path("run/config.json").write_text(json.dumps({**fields, "stepz": 3}))
     assert cli.main(["train", "--out", "run", "--resume"]) == 2
     assert_one_line(capsys, "stepz is not a field of a training run")
-    Path("run/config.json").write_text("{")
-    assert cli.main(["train", "--out", "run", "--resume"]) == 2
-    assert_one_line(capsys, "config.json is damaged: ")
+    for damaged in ("{", "[" * 200_000):
+        Path("run/config.json").write_text(damaged)
+        assert cli.main(["train", "--out", "run", "--resume"]) == 2
+        assert_one_line(capsys, "config.json is damaged: ")
+    for name in ("widths", "root", "steps"):
+        Path("run/config.json").write_text(json.dumps({**fields, name: {}}))
+        assert cli.main(["train", "--out", "run", "--resume"]) == 2
+        assert_one_line(capsys, f"^error: {name} must be ")
 
 
 def test_of_several_folders_to_resume_none_is_guessed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,7 +89,7 @@ def test_min_snr_gamma_is_where_the_weight_stops_growing():
 def test_numbers_beyond_all_floats_are_refused_in_every_field(
     field: dataclasses.Field, value: int
 ) -> None:
-    """Also where a field is no number."""
+    """Also where a field is not a number."""
     given = (value,) if field.name == "widths" else value
     with pytest.raises((ValueError, TypeError), match=f"^{field.name} must be ") as caught:
         TrainConfig(**{field.name: given})  # pyright: ignore[reportArgumentType]

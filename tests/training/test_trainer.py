@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from training_cases import CPU, Answer, bits, metrics_of, tiny, trainer_of
 
-from tutorial_lib import checkpoints
+from tutorial_lib import _memory, checkpoints
 from tutorial_lib.datasets import Dataset
 from tutorial_lib.hardware import Precision
 from tutorial_lib.hardware import devices as hardware
@@ -281,3 +281,32 @@ def test_a_step_on_cuda_never_waits_for_the_gpu(
             trainer.update_lr()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.plain_errors
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_a_batch_whose_gradients_need_more_than_the_memory_is_refused(
+    discs: Dataset, monkeypatch: pytest.MonkeyPatch, accumulate: int
+) -> None:
+    """What autograd keeps of a whole batch, counted here, is foretold from one example."""
+    network = training.new_network(tiny(None), discs)
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    size = 64 // accumulate
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        answer = network(discs.images[:size], torch.ones(size, dtype=torch.int64))
+    del answer
+    weights = sum(weight.numel() * 4 for weight in network.parameters())
+    needed = sum(kept.values()) - weights
+    settings = {"batch_size": 64, "accumulate": accumulate, "target": "eps"}
+    for total, is_refused in ((needed * 0.8, True), (needed * 1.2, False)):
+        monkeypatch.setattr(_memory, "total", lambda device=None, total=total: int(total))
+        if is_refused:
+            with pytest.raises(ValueError, match=r"^batch_size must fit in memory, got 64: what"):
+                trainer_of(discs, network, **settings)
+        else:
+            trainer_of(discs, network, **settings)

@@ -27,13 +27,13 @@ class DoctorConfig:
 
 
 def doctor(config: DoctorConfig) -> int:
+    root = datasets.data_root(config.root)  # a wrong one is told first
     device = hardware.pick_device()
     precision = hardware.pick_precision("auto", device)
     about = versions()
     print(f"device      {hardware.describe_device(device)}")
     print(f"precision   {precision.name}: {precision.reason}")
     print(f"versions    {', '.join(f'{name} {number}' for name, number in about.items())}")
-    root = datasets.data_root(config.root)
     for name in datasets.NAMES:
         place = (
             f"here, in {root}" if name in ("mnist", "fashion_mnist", "cifar10") else "drawn here"

@@ -48,8 +48,8 @@ class SampleConfig(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("count", "enlarge"):
-            _validate.whole_number(name, getattr(self, name), at_least=1)
+        _validate.whole_number("count", self.count, at_least=1, at_most=sampling.MOST)
+        _validate.whole_number("enlarge", self.enlarge, at_least=1)
         if self.columns is not None:
             _validate.whole_number("columns", self.columns, at_least=1)
         if self.out is not None and self.out.suffix.lower() != ".png":

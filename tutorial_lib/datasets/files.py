@@ -144,6 +144,8 @@ class _Downloaded:
         import torchvision.datasets  # takes a second to load, so only where it is needed
 
         make, here = getattr(torchvision.datasets, self.maker), self.is_here(root)
+        if not here:
+            _files.check_output_folder("root", root)
         try:
             if not here:
                 for download in self.downloads(make, root):

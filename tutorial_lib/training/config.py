@@ -190,9 +190,15 @@ class TrainConfig:
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(fields.keys() - known):
             raise InvalidTypeError(f"{unknown[0]} is not a field of a training run")
-        paths = {name: Path(fields[name]) for name in ("root", "out") if fields.get(name)}
-        widths = {"widths": tuple(fields["widths"])} if "widths" in fields else {}
-        return cls(**{**fields, **paths, **widths})
+        # Values of other types are left as they are, for the checks to name.
+        paths = {
+            name: Path(path)
+            for name in ("root", "out")
+            if isinstance(path := fields.get(name), str) and path
+        }
+        widths = fields.get("widths")
+        as_tuple = {"widths": tuple(widths)} if isinstance(widths, list) else {}
+        return cls(**{**fields, **paths, **as_tuple})
 
 
 def _option(flag: str, value: object) -> list[str]:

@@ -234,7 +234,7 @@ def asked_for(run: Path | str | os.PathLike[str]) -> TrainConfig:
     except OSError as error:
         message = f"run must be the folder of a run: {path}: {error.strerror}"
         raise InvalidValueError(message) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidValueError(f"{path} is damaged: {error}") from error
     if not isinstance(fields, dict):
         raise InvalidValueError(f"{path} is damaged: it holds no fields")

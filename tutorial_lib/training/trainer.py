@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from tutorial_lib import _validate, hardware, losses
+from tutorial_lib import _memory, _validate, hardware, losses
 from tutorial_lib._random import uniform
 from tutorial_lib._typing import Condition, EpsModel, PerSample, States, Steps
 from tutorial_lib._validate import InvalidTypeError, InvalidValueError
@@ -29,6 +29,8 @@ from tutorial_lib.training.randomness import dropout_states, set_dropout_state
 from tutorial_lib.training.rewind import Rewind
 from tutorial_lib.training.state import State
 
+_MOST_KEPT = 4096
+"""Networks keep less than this many times the size of their input, or batches must be small."""
 SMALLEST_SCALE = 2.0**-14
 """Of fp16 losses; where gradients overflow even at this scale, they really are infinite."""
 
@@ -104,6 +106,7 @@ class Trainer:
         self._draw_order(with_noise=kept_on == device)
         self._calls_attention = False  # until ``_check_answer`` has looked
         self._check_answer()
+        self._check_memory()
         self.network.train()
         self._wrapped = ranks.wrap(self.network)
         self.ema = AveragedModel(self.network)  # of the weights that all ranks have by now
@@ -279,6 +282,33 @@ class Trainer:
             self._calls_attention = hardware.calls_attention(lambda: model(x0, t))
         except IndexError as error:  # from a table of steps or conditions
             raise InvalidValueError(f"model must know {told}: {error}") from error
+
+    def _check_memory(self) -> None:
+        """Raises ValueError where what the network keeps of a batch, to compute gradients from it,
+        cannot fit in memory. Measured on one example, and only where the batch is large."""
+        parts = self.config.accumulate * self.ranks.count
+        count = self.config.batch_size // parts
+        if count * self.store.x[0].nbytes * _MOST_KEPT < _memory.total(self.device):
+            return
+        index = torch.zeros(1, dtype=torch.int64, device=self.store.kept_on)
+        x0, condition = self.store.pick(index)
+        model = self._eps_model(self.network.eval(), condition)
+        t = torch.ones(1, dtype=torch.int64, device=self.device)
+        weights = {weight.untyped_storage().data_ptr() for weight in self.network.parameters()}
+        kept: dict[int, int] = {}
+
+        def note(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in weights:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+            answer = model(x0, t)  # held, so that no storage is used a second time
+        del answer
+        needed, size = count * sum(kept.values()), self.config.batch_size
+        what = "what the network keeps of a batch for its gradients"
+        _memory.check_fits("batch_size", size, needed, what, self.device)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that the next step depends on: tensors by name, and what JSON can hold.
