@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tutorial_lib import _files, datasets, hardware
+from tutorial_lib import datasets, hardware
 from tutorial_lib._typing import EpsModel
 from tutorial_lib._validate import InvalidValueError
 from tutorial_lib.datasets import Dataset
@@ -38,7 +38,7 @@ from tutorial_lib.training.config import MAY_DIFFER_BETWEEN_PROCESSES, TrainConf
 from tutorial_lib.training.interrupts import Interrupted, Interrupts
 from tutorial_lib.training.journal import Journal, check_tensorboard
 from tutorial_lib.training.randomness import own_randomness, seed_dropout
-from tutorial_lib.training.run_folder import RunFolder, asked_for, open_run_folder
+from tutorial_lib.training.run_folder import RunFolder, asked_for, check_folder, open_run_folder
 from tutorial_lib.training.saver import Decode, RunSaver, check_can_draw
 from tutorial_lib.training.trainer import Trainer, new_network
 
@@ -124,7 +124,7 @@ def train(
     if config.tensorboard:
         check_tensorboard()
     if config.out is not None and parallel.is_first():  # known before minutes of work
-        _files.check_output_folder("out", config.out)
+        check_folder(config.out)
     device = hardware.pick_device(config.device)
     arguments = (("data", data), ("model", model), ("decode", decode))
     passed_in = [name for name, value in arguments if value is not None]

@@ -116,6 +116,14 @@ class RunFolder:
             _files.write_whole(self.config, content)
 
 
+def check_folder(out: Path) -> None:
+    """Raises ValueError where the folder of a run cannot be made or written in."""
+    try:
+        _files.check_output_folder("out", out)
+    except OSError as error:
+        raise InvalidValueError(str(error)) from error
+
+
 @contextlib.contextmanager
 def open_run_folder(config: TrainConfig) -> Iterator[RunFolder]:
     """Creates the folder of the run and writes config.json into it; keeps others out meanwhile.
