@@ -11,6 +11,7 @@ from torch.testing import assert_close
 from tutorial_lib.metrics import (
     Score,
     bootstrap_error,
+    copies,
     frechet_distance,
     kernel_distance,
     nearest_neighbors,
@@ -333,3 +334,26 @@ def test_nearest_neighbors_name_wrong_arguments():
     ):
         with pytest.raises(ValueError, match=message):
             nearest_neighbors(samples, train, count=count)
+
+
+def test_copies_are_told_from_other_images():
+    generator = torch.Generator().manual_seed(0)
+    train = torch.randn(40, 1, 4, 4, generator=generator)
+    apart = (train.flatten(1)[:, None] - train.flatten(1)).norm(dim=2)
+    apart = apart.fill_diagonal_(math.inf).amin(1).median()  # independent of nearest_neighbors
+    direction = torch.nn.functional.normalize(torch.randn(16, generator=generator), dim=0)
+    for share, copied in ((0.0, True), (0.49, True), (0.51, False)):
+        moved = train[:1] + share * apart * direction.view(1, 1, 4, 4)
+        assert copies(moved, train).tolist() == [copied]
+    assert not copies(torch.randn(99, 1, 4, 4, generator=generator), train).any()
+    twice = torch.cat([train, train, train])  # a data set that holds its images several times
+    assert copies(train, twice).all()
+    assert not copies(torch.randn(9, 1, 4, 4, generator=generator), twice).any()
+
+
+@pytest.mark.plain_errors
+def test_copies_need_images_that_differ():
+    with pytest.raises(ValueError, match="train must hold at least two different images"):
+        copies(torch.zeros(3, 4), torch.ones(5, 4))
+    with pytest.raises(ValueError, match="samples and train must be"):
+        copies(torch.zeros(3, 4), torch.ones(5, 3))

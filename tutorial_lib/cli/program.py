@@ -17,7 +17,9 @@ from typing import Any
 import torch
 
 from tutorial_lib import hardware
+from tutorial_lib._extras import Extra
 from tutorial_lib._validate import UserError
+from tutorial_lib.cli.copies import warn_of_copies
 from tutorial_lib.cli.doctor import DoctorConfig, doctor
 from tutorial_lib.cli.output import careful_output, say
 from tutorial_lib.cli.sample import SampleConfig, sample
@@ -126,6 +128,7 @@ def _train(config: TrainConfig) -> int:
     print(f"{len(run.losses)} steps in {run.seconds:.1f} s, {rate:.0f} images/s")
     print(f"loss {sum(recent) / len(recent):.4f} (mean of the last {len(recent)} steps)")
     print(f"checkpoint: {run.checkpoint}")
+    Extra("the test for copies").do(lambda: warn_of_copies(run))
     return 0
 
 
