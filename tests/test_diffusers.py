@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch.testing import assert_close
 
 from tutorial_lib.samplers import ddim, evenly_spaced, last
@@ -36,6 +37,46 @@ def test_a_checkpoint_of_ours_draws_the_same_with_their_scheduler(names: dict):
     assert said
     assert names["ours"].std() > 0.5  # digits, not a blank
     assert_close(names["theirs"], names["ours"], rtol=0, atol=float(said[1]))
+
+
+def test_with_other_counts_the_same_is_drawn_on_the_shorter_schedule(names: dict):
+    assert_close(names["theirs_15"], names["ours_15"], rtol=0, atol=0.005)
+    assert (names["ours_15"] - names["ours"]).abs().max() > 0.1, "another walk than that of 20"
+
+
+@pytest.mark.parametrize("count", [15, 30, 60, 50])
+def test_their_stride_is_whole_where_their_steps_are_not(names: dict, count: int):
+    """The reason that the document gives, seen in the steps, and the differences that it states."""
+    checkpoint = names["checkpoint"]
+    x_T = torch.randn(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    scheduler = DDIMScheduler(
+        num_train_timesteps=1000,
+        trained_betas=checkpoint.schedule.beta.tolist(),
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+        clip_sample=False,
+    )
+    scheduler.set_timesteps(count)
+    walk = evenly_spaced(1000, count)
+    assert [int(t) + 1 for t in scheduler.timesteps] == walk[:-1], "the same list of steps"
+    theirs, goes_to = x_T, []
+    stride = 1000 // count
+    for t in walk[:-1]:
+        with torch.no_grad():
+            asked = checkpoint.network(theirs, torch.full((8,), t))
+        theirs = scheduler.step(asked, t - 1, theirs, return_dict=False)[0]
+        goes_to.append(t - stride)
+    # a walk of ours that asks at the same steps, and goes where they go
+    ours = x_T
+    for t, s in zip(walk[:-1], goes_to, strict=True):
+        ours = last(ddim(checkpoint.model, checkpoint.schedule, ours, [t, s]))
+    assert_close(theirs, ours, rtol=0, atol=0.005)
+    agree = goes_to == walk[1:]
+    assert agree == (1000 % count == 0)
+    right = last(ddim(checkpoint.model, checkpoint.schedule, x_T, walk))
+    said = re.search(rf"([\d.]+) with {count}\b", DOC.read_text())
+    assert said
+    assert (theirs - right).abs().max().item() == pytest.approx(float(said[1]), rel=0.1, abs=2e-3)
 
 
 def test_a_network_of_theirs_trained_by_us_draws_the_same_in_their_pipeline(names: dict):

@@ -139,6 +139,41 @@ def test_the_loss_comes_from_the_generator_alone():
     assert torch.equal(first, epsilon_loss(denoiser, LINEAR, x0))
 
 
+NAN_MODELS = {
+    "NaN": (lambda x, t: x * math.nan, ValueError, "the answer of model must be finite"),
+    "infinity": (lambda x, t: x / 0, ValueError, "the answer of model must be finite"),
+    "one NaN": (
+        lambda x, t: torch.where(torch.arange(x.numel()).view_as(x) == 5, math.nan, x),
+        ValueError,
+        "the answer of model must be finite",
+    ),
+    "complex": (lambda x, t: x + 0j, TypeError, "model must answer with floating-point numbers"),
+    "whole": (lambda x, t: x.long(), TypeError, "model must answer with floating-point numbers"),
+    "true or false": (lambda x, t: x > 0, TypeError, "model must answer with floating-point num"),
+    "sparse": (lambda x, t: x.to_sparse(), TypeError, "the answer of model must be dense"),
+    "meta": (lambda x, t: x.to("meta"), TypeError, "the answer of model must hold numbers"),
+}
+
+
+@pytest.mark.plain_errors
+@pytest.mark.parametrize("name", NAN_MODELS)
+def test_a_loss_is_never_silently_wrong(name):
+    model, error, message = NAN_MODELS[name]
+    x0, eps, t = normal(4, 3), normal(4, 3, seed=1), torch.tensor([1, 9, 99, 999])
+    with pytest.raises(error, match=message):
+        epsilon_losses(model, LINEAR, x0, t, eps)
+    with pytest.raises(error, match=message):
+        epsilon_loss(model, LINEAR, x0)
+
+
+@pytest.mark.plain_errors
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_weight_that_is_not_finite_is_named(value):
+    weight = lambda schedule, t: torch.full((4,), value)  # noqa: E731
+    with pytest.raises(ValueError, match="weight must be finite"):
+        epsilon_loss(denoiser, LINEAR, normal(4, 3), weight=weight)
+
+
 # --- weights -----------------------------------------------------------------------------------
 
 T_MANY = torch.tensor([1, 2, 50, 400, 700, 999, 1000])

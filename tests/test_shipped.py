@@ -3,8 +3,10 @@
 import json
 import shlex
 
+import pytest
 import torch
 
+from tests.damage import flips_believed
 from tutorial_lib.checkpoints import SHIPPED, load_checkpoint, shipped
 from tutorial_lib.cli.words import parse
 from tutorial_lib.metrics.digit_features import load_digit_classifier
@@ -45,3 +47,15 @@ def test_it_draws_the_requested_digits() -> None:
     judged = load_digit_classifier().probabilities(digits.clamp(-1, 1)).argmax(1)
     # 95 % of 1,000 are right at 50 steps; for 50 digits, 80 % is over three standard errors lower
     assert (judged == labels).float().mean() >= 0.8
+
+
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [("mnist", "weights"), ("judge/digit_classifier", "file"), ("judge/digit_reference", "file")],
+)
+def test_no_flipped_bit_of_a_card_is_believed(name: str, entry: str) -> None:
+    card_path = SHIPPED / f"{name}.json"
+    content = card_path.read_bytes()
+    assert json.loads(content)[entry]["card_sha256"]
+    believed = flips_believed(card_path, content, entry)
+    assert believed < len(content) / 4  # of eight for each byte; the card is laid out with spaces

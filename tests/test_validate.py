@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from pathlib import Path
 
 import hypothesis.strategies as st
 import numpy as np
@@ -113,6 +114,50 @@ def test_describe_leaves_out_long_values():
     assert _validate.describe("abc") == "str 'abc'"
     assert _validate.describe(list(range(1000))) == "list"
     assert _validate.describe(None) == "NoneType None"
+
+
+def test_describe_survives_any_value():
+    class Rude:
+        def __repr__(self):
+            raise RuntimeError
+
+    assert _validate.describe(Rude()) == "Rude"
+    assert _validate.describe(10**5000) == "int"  # more digits than Python writes
+    assert _validate.describe("a\x1bb") == "str 'a\\x1bb'"
+    assert _validate.describe(torch.eye(2)) == "Tensor"  # of more than one line
+
+
+def test_names_differ():
+    assert _validate.names("names", ["a", "b"]) == ("a", "b")
+    assert _validate.names("names", ()) == ()
+    for wrong in ("ab", None, 3, {"a"}, [1], ["a", None], [["a"]]):
+        with pytest.raises(TypeError, match=r"^names must be a sequence of str, got "):
+            _validate.names("names", wrong)
+    with pytest.raises(ValueError, match=r"^names must differ from each other, got 'a' twice"):
+        _validate.names("names", ["a", "b", "a"])
+
+
+def test_a_path_is_a_str_or_a_path():
+    assert _validate.path("p", "a/b") == Path("a/b") == _validate.path("p", Path("a/b"))
+    for wrong in (3, None, b"a", ["a"]):
+        with pytest.raises(TypeError, match=r"^p must be a path or a str, got "):
+            _validate.path("p", wrong)
+
+
+ODD_TENSORS = [
+    (torch.ones(2, device="meta"), "x must hold numbers, got a tensor of the meta device"),
+    (torch.ones(2).to_sparse(), "x must be dense, got a tensor of layout torch.sparse_coo"),
+    (torch.ones(2).to(torch.float8_e4m3fn), "x must hold floating-point numbers, got .*float8"),
+    (torch.ones(2).to(torch.float8_e5m2), "x must hold floating-point numbers, got .*float8"),
+    (torch.ones(2) + 0j, "x must hold floating-point numbers, got torch.complex64"),
+]
+
+
+@pytest.mark.parametrize(("value", "message"), ODD_TENSORS)
+def test_a_tensor_without_numbers_to_compute_with_is_refused(value, message):
+    for check in (_validate.floating, _validate.batch):
+        with pytest.raises(TypeError, match=f"^{message}"):
+            check("x", value)
 
 
 def test_an_empty_batch_of_steps_is_valid():

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tutorial_lib import _validate
 from tutorial_lib._validate import InvalidValueError
 
 
@@ -59,6 +60,7 @@ def normal_like(x: Tensor, generator: torch.Generator | Streams | None = None) -
     """
     if isinstance(generator, Streams):
         return generator.normal(x.shape, x.dtype).to(x.device)
+    _validate.generator("generator", generator)
     where = x.device if generator is None else generator.device
     noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=where)
     return noise.to(x.device)
@@ -68,5 +70,6 @@ def uniform(
     count: int, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
 ) -> Tensor:
     """``count`` float32 numbers, uniform on [0, 1), drawn where the generator lives."""
+    _validate.generator("generator", generator)
     where = device if generator is None else generator.device
     return torch.rand(count, generator=generator, device=where).to(device)

@@ -7,9 +7,10 @@ noticed, whether in the tensors, their names and shapes, or the facts. (There is
 because safetensors writes several in a different order each time.)
 
 A *file with a card* has a JSON file beside it, for people to read, which states the checksum and
-the size of the file; see ``write_with_card`` and ``read_with_card``. So a change of any single bit
-of the file is noticed, as is one of the checksum or the size on the card. No checksum covers the
-rest of the card: a change there goes unnoticed here if the card is still JSON.
+the size of the file, and a checksum of all that the card itself says; see ``write_with_card`` and
+``read_with_card``. So a change of any single bit is noticed in the file, and on the card too,
+unless the card still says the same, as with another line break. Cards of earlier versions have no
+checksum of their own: they are read with a warning.
 
 Files appear whole or not at all. Reading runs no code from a file; it returns what was written, or
 raises ``SealError`` with a message that names the file.
@@ -18,6 +19,8 @@ raises ``SealError`` with a message that names the file.
 import hashlib
 import json
 import os
+import stat
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,11 +29,14 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from tutorial_lib import _files
-from tutorial_lib._validate import UserError
+from tutorial_lib import _files, _validate
+from tutorial_lib._validate import InvalidValueError, UserError
 
 _ZEROS = "0" * 64  # in place of the checksum while it is computed
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+_CARD_CHECKSUM = "card_sha256"
+_STATED = {"file", "name", "sha256", "bytes", _CARD_CHECKSUM}  # all that the entry may hold
+_LARGEST_CARD = 2**24  # bytes; class names fill the most, and a million of them would fit
 _BAD_JSON = (ValueError, LookupError, TypeError, OverflowError, RecursionError)
 
 
@@ -148,14 +154,16 @@ def write_with_card(
     Args:
         path: where the tensors go; the card has the same name with the suffix ``.json``.
         card: anything that JSON can hold.
-        entry: the entry of ``card``, a dict, to which the file's checksum and size are added.
+        entry: the entry of ``card``, a dict with at most ``file`` and ``name``, to which the
+            checksum and the size of the file and the checksum of the card are added.
 
     Raises:
+        ValueError: JSON cannot hold ``card``.
         OSError: they cannot be written. If that was before the moves, as when the disk is full,
             what was there before is still there; else see above.
     """
     content = _safetensors(tensors)
-    full_card = {**card, entry: {**card[entry], **_checksum_and_size(content)}}
+    full_card = _sealed_card(card, entry, _checksum_and_size(content))
     _finish_interrupted_write(path, entry)
     text = json.dumps(full_card, indent=2) + "\n"
     _files.write_all({path: content, path.with_suffix(".json"): text.encode()})
@@ -164,9 +172,11 @@ def write_with_card(
 def read_with_card(path: Path, entry: str) -> WithCard:
     """The tensors at ``path`` and the card beside them.
 
+    Warns where the card is of an earlier version, without a checksum of its own.
+
     Args:
         path: of the tensors.
-        entry: the entry of the card that states the file's checksum and size.
+        entry: the entry of the card that states the checksums and the file's size.
 
     Raises:
         SealError: one of the two is missing, cannot be read or is broken, or the file is not the
@@ -180,14 +190,8 @@ def read_with_card(path: Path, entry: str) -> WithCard:
         card_path = _waiting_card(card_path, entry, actual) or card_path
     if not card_path.exists():
         raise SealError(f"{card_path} is missing, the card of {path.name}")
-    text = _read_bytes(card_path)
-    try:
-        card = json.loads(text)
-        size, checksum = int(card[entry]["bytes"]), str(card[entry]["sha256"])
-    except LookupError as error:
-        raise SealError(f"{card_path} is not the card of {path.name}: it lacks {error}") from error
-    except _BAD_JSON as error:
-        raise SealError(f"{card_path} is not the card of {path.name}: {error}") from error
+    card = opened_card(card_path, _read_bytes(card_path, _LARGEST_CARD), entry)
+    checksum, size = card[entry]["sha256"], card[entry]["bytes"]
     if checksum != actual["sha256"]:
         if len(content) < size:
             raise SealError(f"{path} is truncated: {len(content)} of {size} bytes")
@@ -195,7 +199,62 @@ def read_with_card(path: Path, entry: str) -> WithCard:
     if size != len(content):
         found = f"{path.name} has {len(content)}, and the checksum that the card states"
         raise SealError(f"{card_path} is damaged: it states {size} bytes; {found}")
+    if _CARD_CHECKSUM not in card[entry]:
+        advice = "damage to it would go unnoticed, and saving again adds one"
+        warnings.warn(
+            f"{card_path} has no checksum of its own, as of an earlier version: {advice}",
+            stacklevel=4,
+        )
     return WithCard(_tensors(path, content), card, card_path)
+
+
+def opened_card(card_path: Path, text: bytes, entry: str) -> dict[str, Any]:
+    """The card in ``text``, the content of ``card_path``; its ``entry`` has checksums and size.
+
+    Raises:
+        SealError: it is no card, or not what was written.
+    """
+    wrong = f"{card_path} is not the card of {card_path.stem}.safetensors"
+    try:
+        card = json.loads(text)
+        stated = card[entry]
+        checksum, size = stated["sha256"], stated["bytes"]
+        own = _card_checksum(card, entry)
+    except LookupError as error:
+        raise SealError(f"{wrong}: it lacks {error}") from error
+    except (*_BAD_JSON, AttributeError) as error:
+        raise SealError(f"{wrong}: {first_line(error)}") from error
+    # A name that damage made unknown may have been that of the checksum.
+    unknown = sorted(set(stated) - _STATED)
+    if unknown:
+        raise SealError(f"{card_path} is damaged: {entry} holds an unknown {unknown[0]!r:.60}")
+    if stated.get(_CARD_CHECKSUM, own) != own:
+        raise SealError(f"{card_path} is damaged: its own checksum is not what it says")
+    if not isinstance(checksum, str) or type(size) is not int or size < 0:
+        states = f"bytes: {_validate.describe(size)}, sha256: {_validate.describe(checksum)}"
+        raise SealError(f"{wrong}: it states {states}")
+    return card
+
+
+def _sealed_card(card: Mapping[str, Any], entry: str, stated: Mapping[str, Any]) -> dict[str, Any]:
+    """``card`` with what it states about its file, and with its own checksum."""
+    try:
+        text = json.dumps({**card, entry: {**card[entry], **stated}})
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidValueError(f"card must be what JSON can hold: {error}") from error
+    full_card = json.loads(text)
+    full_card[entry][_CARD_CHECKSUM] = _card_checksum(full_card, entry)
+    return full_card
+
+
+def _card_checksum(card: Mapping[str, Any], entry: str) -> str:
+    """The checksum of all that a card says, except for this checksum itself.
+
+    Of its content, not its bytes: line breaks and the order of entries may change.
+    """
+    rest = {key: value for key, value in card[entry].items() if key != _CARD_CHECKSUM}
+    text = json.dumps({**card, entry: rest}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _finish_interrupted_write(path: Path, entry: str) -> None:
@@ -217,9 +276,9 @@ def _waiting_card(card_path: Path, entry: str, actual: Mapping[str, Any]) -> Pat
 def _is_card_of(card_path: Path, entry: str, actual: Mapping[str, Any]) -> bool:
     """Whether the card at ``card_path`` is whole and states this checksum and size."""
     try:
-        stated = json.loads(card_path.read_bytes())[entry]
+        stated = json.loads(_read_bytes(card_path, _LARGEST_CARD))[entry]
         return {key: stated[key] for key in actual} == actual
-    except (OSError, *_BAD_JSON):  # missing or incomplete: not this one
+    except (SealError, *_BAD_JSON):  # missing or incomplete: not this one
         return False
 
 
@@ -236,13 +295,24 @@ def pickle_message(path: Path) -> str:
     return f"{path} is a pickle, which could run code when read; only .safetensors is loaded"
 
 
-def _read_bytes(path: Path) -> bytes:
-    """The bytes of the file at ``path``.
+def first_line(error: BaseException) -> str:
+    """The message of an error without the lines that torch adds to some."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _read_bytes(path: Path, limit: int | None = None) -> bytes:
+    """The bytes of the file at ``path``, ``limit`` at the most.
 
     Raises:
-        SealError: it cannot be read or is a pickle.
+        SealError: it cannot be read, is larger, is a pickle, or is a pipe or a device, which may
+            have no end.
     """
     try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+            raise SealError(f"cannot read {path}: it is not a file")
+        if limit is not None and found.st_size > limit:
+            raise SealError(f"cannot read {path}: it has {found.st_size} bytes, over {limit}")
         content = path.read_bytes()
     except OSError as error:
         raise SealError(f"cannot read {path}: {error.strerror}") from error
@@ -281,5 +351,6 @@ def _tensors(path: Path, content: bytes) -> dict[str, Tensor]:
     """
     try:
         return safetensors.torch.load(content)
-    except safetensors.SafetensorError as error:
-        raise SealError(f"{path} is not a safetensors file: {error}") from error
+    except (safetensors.SafetensorError, LookupError, ValueError, AssertionError) as error:
+        # all but the first: kinds of numbers that torch does not know
+        raise SealError(f"{path} is not a safetensors file: {first_line(error)}") from error

@@ -3,10 +3,18 @@
 import difflib
 import math
 import numbers
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
+
+FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+"""The floating-point numbers that torch can compute with; those of 8 bits are for storage."""
 
 
 class UserError(Exception):
@@ -92,6 +100,56 @@ def text(name: str, value: object) -> str:
     return value
 
 
+def instance(name: str, value: object, kind: type[T]) -> T:
+    """``value`` if it is an instance of ``kind``; else a TypeError."""
+    if not isinstance(value, kind):
+        raise InvalidTypeError(f"{name} must be a {kind.__name__}, got {describe(value)}")
+    return value
+
+
+def function(name: str, value: object) -> None:
+    """TypeError unless ``value`` can be called."""
+    if not callable(value):
+        raise InvalidTypeError(f"{name} must be a function or a module, got {describe(value)}")
+
+
+def generator(name: str, value: object) -> None:
+    """TypeError unless ``value`` is a generator of torch's or None."""
+    if value is not None and not isinstance(value, torch.Generator):
+        raise InvalidTypeError(f"{name} must be a torch.Generator or None, got {describe(value)}")
+
+
+def path(name: str, value: object) -> Path:
+    """``value`` as a path; TypeError unless it is a str or a path."""
+    if not isinstance(value, (str, os.PathLike)) or not isinstance(os.fspath(value), str):
+        raise InvalidTypeError(f"{name} must be a path or a str, got {describe(value)}")
+    return Path(value)
+
+
+def device(name: str, value: object) -> torch.device:
+    """``value`` as a device of torch; else a TypeError or ValueError."""
+    if not isinstance(value, (str, torch.device)):
+        raise InvalidTypeError(f"{name} must be a device or its name, got {describe(value)}")
+    try:
+        return torch.device(value)
+    except RuntimeError as error:
+        raise InvalidValueError(f"{name} must name a device, got {value!r:.60}") from error
+
+
+def names(name: str, value: object) -> tuple[str, ...]:
+    """``value`` as a tuple, if it is a sequence of str that differ; else an error."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise InvalidTypeError(f"{name} must be a sequence of str, got {describe(value)}")
+    seen = set()
+    for entry in value:
+        if not isinstance(entry, str):
+            raise InvalidTypeError(f"{name} must be a sequence of str, got {describe(entry)} in it")
+        if entry in seen:
+            raise InvalidValueError(f"{name} must differ from each other, got {entry!r:.60} twice")
+        seen.add(entry)
+    return tuple(value)
+
+
 def one_of(name: str, value: object, options: Iterable[str]) -> str:
     """``value`` if it is one of ``options``; else a ValueError that suggests the nearest one."""
     options = list(options)
@@ -112,9 +170,18 @@ def floating(name: str, value: object) -> Tensor:
     """``value`` if it is a tensor of floating-point numbers; else a TypeError."""
     if not isinstance(value, Tensor):
         raise InvalidTypeError(f"{name} must be a tensor, got {describe(value)}")
-    if not value.is_floating_point():
+    if value.dtype not in FLOATS:
         raise InvalidTypeError(f"{name} must hold floating-point numbers, got {value.dtype}")
-    return value
+    return held(name, value)
+
+
+def held(name: str, tensor: Tensor) -> Tensor:
+    """``tensor`` if its numbers are in memory, one place for each; else a TypeError."""
+    if tensor.is_meta:
+        raise InvalidTypeError(f"{name} must hold numbers, got a tensor of the meta device")
+    if tensor.layout != torch.strided:
+        raise InvalidTypeError(f"{name} must be dense, got a tensor of layout {tensor.layout}")
+    return tensor
 
 
 def batch(name: str, value: object) -> Tensor:
@@ -157,18 +224,25 @@ def same_shape(name: str, value: object, like_name: str, like: Tensor) -> Tensor
 
 
 def answer(name: str, value: object, like: Tensor) -> Tensor:
-    """``value``, which ``name`` returned for ``like``, if it is a tensor of that shape."""
+    """``value``, which ``name`` returned for ``like``, if it holds floating-point numbers in that
+    shape; else an error."""
     if not isinstance(value, Tensor):
         raise InvalidTypeError(f"{name} must answer with a tensor, got {describe(value)}")
+    if value.dtype not in FLOATS:  # a complex answer would lose its imaginary part
+        numbers = "floating-point numbers"
+        raise InvalidTypeError(f"{name} must answer with {numbers}, got {value.dtype}")
     if value.shape != like.shape:  # broadcasting would give wrong numbers silently
         got, expected = tuple(value.shape), tuple(like.shape)
         raise InvalidValueError(f"{name} must answer with the shape of x_t, {expected}; got {got}")
+    if value.is_meta != like.is_meta or value.layout != like.layout:
+        held(f"the answer of {name}", value)
     return value
 
 
-def steps(name: str, t: object, *, batch: int, low: int, high: int) -> Tensor:
+def steps(name: str, t: object, *, batch: int, low: int, high: int, of: str = "") -> Tensor:
     """``t`` if it is int64 of shape (batch,) with values in low..high; else an error.
 
+    ``of`` is the name of the batch, for the message.
     Values are checked on the CPU only: on an accelerator the check would make every step of a
     training run wait for the device, and indexing there rejects numbers out of range anyway.
     """
@@ -177,10 +251,11 @@ def steps(name: str, t: object, *, batch: int, low: int, high: int) -> Tensor:
         raise InvalidTypeError(f"{name} must be an int64 tensor, {one_each}; got {describe(t)}")
     if t.dtype != torch.int64:
         raise InvalidTypeError(f"{name} must be int64, got {t.dtype}")
+    held(name, t)
     if t.shape != (batch,):
         shape = tuple(t.shape)
         raise InvalidValueError(
-            f"{name} must have shape ({batch},), one step a sample; got {shape}"
+            f"{name} must have shape ({batch},), one step a sample{of and f' of {of}'}; got {shape}"
         )
     if t.device.type == "cpu" and t.numel() and (t.min() < low or t.max() > high):
         worst = int(t.min()) if t.min() < low else int(t.max())

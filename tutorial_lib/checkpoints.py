@@ -3,13 +3,15 @@
 ``NAME.safetensors`` holds the weights and alpha_bar. ``NAME.json`` holds everything else: the
 network's class and arguments, what it was trained to predict, on which data, for how long and with
 which command. Loading runs no code from the files: safetensors holds only numbers, and the card
-names a class from a fixed list.
+names a class from a fixed list. Both carry checksums, and nothing that the card says is believed
+before it is compared with the weights, see ``cards``.
 
 The two files change together, see ``_sealed.write_with_card``.
 """
 
+import contextlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,15 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tutorial_lib import _sealed, _validate, hardware
+from tutorial_lib import _sealed, _validate, cards, hardware
 from tutorial_lib._typing import Condition, EpsModel
-from tutorial_lib._validate import UserError
-from tutorial_lib.networks.unet import TinyUNet, TwoLevelUNet
+from tutorial_lib._validate import InvalidTypeError, InvalidValueError, UserError
+from tutorial_lib.cards import NETWORKS
+from tutorial_lib.networks.wrappers import plain_names, unwrapped, without_wrappers
 from tutorial_lib.predictions import TARGETS, as_eps_model
 from tutorial_lib.schedules import NoiseSchedule
-
-NETWORKS: dict[str, type[nn.Module]] = {"TinyUNet": TinyUNet, "TwoLevelUNet": TwoLevelUNet}
-"""The networks that a card can name: class name to class."""
 
 _PACKAGE = Path(__file__).resolve().parent
 SHIPPED = next(
@@ -66,9 +66,13 @@ class Checkpoint:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes that the network can draw on request; empty if it was trained without."""
-        known = getattr(self.network, "config", {}).get("num_classes")
-        return tuple(self.card["dataset"]["class_names"]) if known else ()
+        """The classes that the network can draw on request; empty if it was trained without.
+
+        Classes without names, of data that gave none, are named by their numbers.
+        """
+        count = cards.class_count(self.network)
+        names = self.card["dataset"]["class_names"] or [str(number) for number in range(count)]
+        return tuple(names) if count else ()
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -98,11 +102,12 @@ def save_checkpoint(
     Args:
         path: without a suffix; its folder must exist.
         network: its weights are saved; its attribute ``config``, the arguments of its class, goes
-            on the card.
+            on the card. One in a wrapper, as ``torch.compile`` and ``DataParallel`` put it, is
+            saved as if it had none.
         schedule: the one that the network was trained for.
         target: what the network predicts, a name in ``predictions.TARGETS``.
         card: anything else that JSON can hold; ``dataset`` must give ``name``, ``image_shape``
-            and ``class_names``.
+            and ``class_names``, which must fit the network.
 
     Returns:
         The weights file.
@@ -110,23 +115,29 @@ def save_checkpoint(
     Raises:
         CheckpointError: it cannot be written (no space, no permission); what was there before is
             still there, whole.
-        ValueError: ``target`` is not a name in ``TARGETS``.
+        TypeError, ValueError: an argument that could not be loaded again, such as a network of the
+            library's own whose weights are not float32.
     """
+    weights_path, _ = _weights_and_card(_validate.path("path", path))
+    _validate.instance("network", network, nn.Module)
+    _validate.instance("schedule", schedule, NoiseSchedule)
     _validate.one_of("target", target, TARGETS)
-    weights_path, _ = _weights_and_card(Path(path))
-    tensors = {_NETWORK + name: tensor for name, tensor in network.state_dict().items()}
     full_card = {
         "format": FORMAT,
         _WEIGHTS: {"file": weights_path.name},
-        "network": {
-            "class": type(network).__name__,
-            "config": getattr(network, "config", None),
-            "parameters": sum(p.numel() for p in network.parameters()),
-        },
+        "network": cards.describe_network(network),
         "target": target,
-        **card,
+        **_validate.instance("card", card, Mapping),
         "versions": versions(),
     }
+    try:
+        cards.check_card(full_card)
+        cards.check_fits(full_card, network, schedule.num_steps)
+    except LookupError as error:
+        raise InvalidValueError(f"card lacks {error}") from error
+    except ValueError as error:
+        raise InvalidValueError(f"card does not fit: {error}") from error
+    tensors = {_NETWORK + name: value for name, value in _weights_of(network).items()}
     tensors[_ALPHA_BAR] = schedule.alpha_bar
     try:
         _sealed.write_with_card(weights_path, tensors, full_card, _WEIGHTS)
@@ -141,6 +152,8 @@ def load_checkpoint(
 ) -> Checkpoint:
     """The checkpoint at ``path``, checked and ready to sample.
 
+    Warns where its card is of an earlier version, which gave cards no checksum.
+
     Args:
         path: see ``find_checkpoint``.
         network: gets the weights; for a class that is not one of the library's own. None builds
@@ -150,19 +163,30 @@ def load_checkpoint(
             strides), never with other numbers than the file's.
 
     Raises:
-        CheckpointError: missing, truncated or corrupt files, a pickle, a card that is missing or
-            broken, weights that do not fit the network.
+        CheckpointError: missing, truncated or corrupt files, a pickle, a card that is missing,
+            broken or of something else, weights that do not fit the network.
+        TypeError, ValueError: ``network`` is no module, ``device`` no device of this machine.
     """
+    if network is not None:
+        _validate.instance("network", network, nn.Module)
+    place = _validate.device("device", device)
     weights_path = find_checkpoint(path)
     try:
         tensors, card, card_path = _sealed.read_with_card(weights_path, _WEIGHTS)
     except _sealed.SealError as error:
         raise CheckpointError(str(error)) from error
-    _check_card(card_path, card)
-    schedule = _schedule(weights_path, tensors).to(device)
-    weights = {k.removeprefix(_NETWORK): v for k, v in tensors.items() if k.startswith(_NETWORK)}
+    with _card_errors(card_path):
+        if type(card["format"]) is not int or card["format"] != FORMAT:
+            message = f"{card_path} has format {card['format']!r:.40}; this version reads {FORMAT}"
+            raise CheckpointError(message)
+        cards.check_card(card)
+    schedule = _schedule(weights_path, tensors)
+    weights = _weights_in(weights_path, tensors)
     network = _with_weights(weights_path, card["network"], weights, network)
-    network = hardware.laid_out(network, torch.device(device)).eval()
+    with _card_errors(card_path):
+        cards.check_fits(card, network, schedule.num_steps)
+    schedule = schedule.to(place)
+    network = hardware.laid_out(network, place).eval()
     model = as_eps_model(network, schedule, card["target"])
     return Checkpoint(weights_path, card, network, model, schedule)
 
@@ -178,16 +202,19 @@ def find_checkpoint(path: Path | str) -> Path:
         CheckpointError: nothing is there, a pickle is, or a folder holds several checkpoints and
             their names do not say which is the newest.
     """
-    path = Path(path)
-    if path.is_dir():
-        return _newest(path)
-    if path.suffix in _PICKLE_SUFFIXES and path.exists():
-        raise CheckpointError(_sealed.pickle_message(path))
-    weights_path, card_path = _weights_and_card(path)
-    if weights_path.exists():
-        return weights_path
-    if card_path.exists():
-        raise CheckpointError(f"{weights_path} is missing, though {card_path.name} is there")
+    path = _validate.path("path", path)
+    try:
+        if path.is_dir():
+            return _newest(path)
+        if path.suffix in _PICKLE_SUFFIXES and path.exists():
+            raise CheckpointError(_sealed.pickle_message(path))
+        weights_path, card_path = _weights_and_card(path)
+        if weights_path.exists():
+            return weights_path
+        if card_path.exists():
+            raise CheckpointError(f"{weights_path} is missing, though {card_path.name} is there")
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
     known = shipped()
     if str(path) in known:
         return known[str(path)]
@@ -213,20 +240,19 @@ def _weights_and_card(path: Path) -> tuple[Path, Path]:
     return path.with_name(path.name + ".safetensors"), path.with_name(path.name + ".json")
 
 
-def _check_card(card_path: Path, card: Mapping[str, Any]) -> None:
-    """Raises unless the card describes a checkpoint that this version can read."""
+@contextlib.contextmanager
+def _card_errors(card_path: Path) -> Iterator[None]:
+    """Errors about what a card says, as a ``CheckpointError`` that names the card."""
     try:
-        known_format, target = card["format"] == FORMAT, card["target"]
-        _ = card["network"]["class"], card["network"]["config"]
-        _ = [card["dataset"][key] for key in ("name", "image_shape", "class_names")]
-    except (LookupError, TypeError) as error:
-        why = f"it lacks {error}" if isinstance(error, LookupError) else error
-        raise CheckpointError(f"{card_path} is not a card of a checkpoint: {why}") from error
-    if not known_format:
-        found = card["format"]
-        raise CheckpointError(f"{card_path} has format {found}; this version reads {FORMAT}")
-    if target not in list(TARGETS):  # a list, since a broken card may name something unhashable
-        raise CheckpointError(f"{card_path} names an unknown target, {target!r}")
+        yield
+    except CheckpointError:
+        raise
+    except LookupError as error:
+        message = f"{card_path} is not a card of a checkpoint: it lacks {error}"
+        raise CheckpointError(message) from error
+    except (TypeError, ValueError, RecursionError) as error:
+        message = f"{card_path} is not a card of a checkpoint: {_sealed.first_line(error)}"
+        raise CheckpointError(message) from error
 
 
 def _schedule(path: Path, tensors: Mapping[str, Tensor]) -> NoiseSchedule:
@@ -236,6 +262,32 @@ def _schedule(path: Path, tensors: Mapping[str, Tensor]) -> NoiseSchedule:
         return NoiseSchedule(tensors[_ALPHA_BAR])
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{path} does not hold a valid noise schedule: {error}") from error
+
+
+def _weights_of(network: nn.Module) -> dict[str, Tensor]:
+    """The weights of a network by their names without wrappers, if they can be loaded again."""
+    network = unwrapped(network)
+    state = network.state_dict()
+    weights = {plain: state[name] for plain, name in plain_names(network).items()}
+    for name, value in weights.items():
+        if not isinstance(value, Tensor):
+            got = _validate.describe(value)
+            raise InvalidTypeError(f"network must hold tensors only, got {got} in {name}")
+        _validate.held(f"{name} of network", value)
+        if type(network) in NETWORKS.values() and value.dtype != torch.float32:
+            advice = "call network.float() first"
+            raise InvalidTypeError(
+                f"network must hold float32 weights, got {value.dtype} in {name}: {advice}"
+            )
+    return weights
+
+
+def _weights_in(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights among the tensors of a file, which holds the schedule besides, and no more."""
+    other = [name for name in tensors if not name.startswith(_NETWORK) and name != _ALPHA_BAR]
+    if other:
+        raise CheckpointError(f"{path} holds {other[0]!r:.60}, which is not part of a checkpoint")
+    return {k.removeprefix(_NETWORK): v for k, v in tensors.items() if k.startswith(_NETWORK)}
 
 
 def _with_weights(
@@ -248,29 +300,35 @@ def _with_weights(
     """
     built = network is None
     if network is None:
-        network = _described_network(path, described)
-    wrong = misfits(network.state_dict(), tensors)
+        network = _described_network(path, described, tensors)
+    inner = unwrapped(network)
+    state, names = inner.state_dict(), plain_names(inner)
+    plain = without_wrappers(tensors, names)
+    tensors = {plain[name]: tensor for name, tensor in tensors.items()}
+    wrong = misfits({name: state[own] for name, own in names.items()}, tensors)
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         shown = "; ".join(wrong[:3]) + more
-        name = type(network).__name__
+        name = type(inner).__name__
         raise CheckpointError(f"{path} is for another architecture than this {name}: {shown}")
-    network.load_state_dict(tensors, assign=built)
+    inner.load_state_dict({names[name]: value for name, value in tensors.items()}, assign=built)
     return network
 
 
-def _described_network(path: Path, described: Mapping[str, Any]) -> nn.Module:
+def _described_network(
+    path: Path, described: Mapping[str, Any], weights: Mapping[str, Tensor]
+) -> nn.Module:
     """The network that a card describes, without memory for its weights, which the file brings."""
     name = described["class"]
-    if name not in list(NETWORKS):
-        known = ", ".join(NETWORKS)
+    if name not in NETWORKS:
+        known, shown = ", ".join(NETWORKS), name if name.isprintable() else repr(name)
         hint = "build it and pass it, load_checkpoint(path, network=...)"
-        raise CheckpointError(f"{path} holds a {name}, not one of {known}: {hint}")
+        raise CheckpointError(f"{path} holds a {shown:.60}, not one of {known}: {hint}")
     try:
-        with torch.device("meta"):  # also spares the global random state
-            return NETWORKS[name](**described["config"])
+        return cards.build_network(described, weights)
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-        raise CheckpointError(f"the card of {path} does not describe a {name}: {error}") from error
+        why = _sealed.first_line(error)
+        raise CheckpointError(f"the card of {path} does not describe a {name}: {why}") from error
 
 
 def misfits(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
@@ -281,7 +339,7 @@ def misfits(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list
         if expected[name].shape != given[name].shape:
             shapes = f"{tuple(given[name].shape)}, expected {tuple(expected[name].shape)}"
             wrong.append(f"{name} has shape {shapes}")
-        elif expected[name].is_floating_point() != given[name].is_floating_point():
+        elif expected[name].dtype != given[name].dtype:
             kinds = f"{given[name].dtype}, expected {expected[name].dtype}"
             wrong.append(f"{name} has dtype {kinds}")
     return sorted(wrong)

@@ -113,6 +113,7 @@ def times_of(schedule: NoiseSchedule) -> Tensor:
         (T + 1,), rising from 0 at t = 0 to just below 1 at t = T; 0.5 is where data and noise
         weigh the same.
     """
+    _validate.instance("schedule", schedule, NoiseSchedule)
     return schedule.noise_rate / (schedule.signal_rate + schedule.noise_rate)
 
 
@@ -157,8 +158,9 @@ def denoiser_from_flow(model: VelocityModel, schedule: NoiseSchedule) -> EpsMode
         TypeError, ValueError: when called: ``x_t`` or ``t`` of the wrong type, shape or range, or
             an answer of the model that is not finite or has another shape.
     """
-    signal, total = schedule.signal_rate, schedule.signal_rate + schedule.noise_rate
+    _validate.function("model", model)
     times = times_of(schedule)
+    signal, total = schedule.signal_rate, schedule.signal_rate + schedule.noise_rate
 
     def denoiser(x_t: States, t: Steps, /, *condition: Tensor) -> States:
         _validate.batch("x_t", x_t)
@@ -197,8 +199,9 @@ def flow_from_denoiser(model: EpsModel, schedule: NoiseSchedule) -> VelocityMode
         TypeError, ValueError: when called: ``x`` or ``time`` of the wrong type or shape, a time
             that no step has, or an answer of the model that is not finite or has another shape.
     """
-    signal, total = schedule.signal_rate, schedule.signal_rate + schedule.noise_rate
+    _validate.function("model", model)
     times = times_of(schedule)
+    signal, total = schedule.signal_rate, schedule.signal_rate + schedule.noise_rate
     if (times.diff() <= 0).any():
         t = int((times.diff() <= 0).nonzero()[0]) + 1
         raise InvalidValueError(
@@ -252,6 +255,7 @@ def euler(model: VelocityModel, x: States, times: Sequence[float] | Tensor) -> I
             fall or leave [0, 1]; during the walk, an answer of the model that is not finite or has
             another shape.
     """
+    _validate.function("model", model)
     check_start(x, "x")
     return _walk(model, x, _check_times(times))
 
@@ -318,7 +322,7 @@ def _steps_at(times: Tensor, time: Tensor) -> Tensor:
 
 def _check_times(times: Sequence[float] | Tensor) -> list[float]:
     """``times`` as a list, if they are numbers that fall strictly within [0, 1]."""
-    entries = times.tolist() if isinstance(times, Tensor) else times
+    entries = _validate.held("times", times).tolist() if isinstance(times, Tensor) else times
     if not isinstance(entries, Iterable):
         got = _validate.describe(times)
         raise InvalidTypeError(f"times must be a falling sequence of numbers, got {got}")

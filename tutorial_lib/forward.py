@@ -6,6 +6,7 @@ from torch import Tensor
 from tutorial_lib import _validate
 from tutorial_lib._random import normal_like
 from tutorial_lib._typing import Factors, States, Steps
+from tutorial_lib._validate import InvalidValueError
 from tutorial_lib.schedules import NoiseSchedule, on_device
 
 
@@ -81,12 +82,14 @@ def predict_x0(schedule: NoiseSchedule, x_t: States, t: Steps, eps_hat: States) 
         eps_hat: the noise predicted for ``x_t``, of its shape.
 
     Raises:
-        TypeError, ValueError: a tensor of the wrong type or shape or not finite, t out of 0..T.
+        TypeError, ValueError: a tensor of the wrong type or shape or not finite, t out of 0..T; on
+            a CPU, numbers so large that the result overflows.
     """
     _check_state(schedule, "x_t", x_t, t, low=0)
     _validate.same_shape("eps_hat", eps_hat, "x_t", x_t)
     signal, noise = at_steps(schedule.signal_rate, t, x_t), at_steps(schedule.noise_rate, t, x_t)
-    return ((x_t - noise * eps_hat) / signal).to(x_t.dtype)
+    x0 = ((x_t - noise * eps_hat) / signal).to(x_t.dtype)
+    return _no_overflow("x_t and eps_hat", x0)
 
 
 def predict_eps(schedule: NoiseSchedule, x_t: States, t: Steps, x0_hat: States) -> States:
@@ -99,12 +102,14 @@ def predict_eps(schedule: NoiseSchedule, x_t: States, t: Steps, x0_hat: States) 
         x0_hat: the clean data thought to be in ``x_t``, of its shape.
 
     Raises:
-        TypeError, ValueError: a tensor of the wrong type or shape or not finite, t out of 1..T.
+        TypeError, ValueError: a tensor of the wrong type or shape or not finite, t out of 1..T; on
+            a CPU, numbers so large that the result overflows.
     """
     _check_state(schedule, "x_t", x_t, t, low=1)
     _validate.same_shape("x0_hat", x0_hat, "x_t", x_t)
     signal, noise = at_steps(schedule.signal_rate, t, x_t), at_steps(schedule.noise_rate, t, x_t)
-    return ((x_t - signal * x0_hat) / noise).to(x_t.dtype)
+    eps = ((x_t - signal * x0_hat) / noise).to(x_t.dtype)
+    return _no_overflow("x_t and x0_hat", eps)
 
 
 def posterior(schedule: NoiseSchedule, x0: States, x_t: States, t: Steps) -> tuple[States, Factors]:
@@ -133,7 +138,16 @@ def posterior(schedule: NoiseSchedule, x0: States, x_t: States, t: Steps) -> tup
     return mean.to(x0.dtype), variance.to(x0.dtype)
 
 
+def _no_overflow(names: str, result: Tensor) -> Tensor:
+    """``result``, computed from finite numbers, if it is finite; looked at on the CPU only."""
+    if not _validate.seems_finite(result.detach()) and not result.isfinite().all():
+        kind = result.dtype
+        raise InvalidValueError(f"{names} must be smaller: what follows from them overflows {kind}")
+    return result
+
+
 def _check_state(schedule: NoiseSchedule, name: str, x: object, t: object, *, low: int) -> None:
     """Raises unless ``x`` is a finite batch and ``t`` has a step in low..T for each member."""
+    _validate.instance("schedule", schedule, NoiseSchedule)
     batch = _validate.batch(name, x)
-    _validate.steps("t", t, batch=len(batch), low=low, high=schedule.num_steps)
+    _validate.steps("t", t, batch=len(batch), low=low, high=schedule.num_steps, of=name)

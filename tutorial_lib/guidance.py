@@ -113,6 +113,7 @@ def condition(model: LabelledModel, condition: Condition) -> EpsModel:
         TypeError, ValueError: ``condition`` is not such a tensor or has entries below 0; during the
             walk, a batch of another size.
     """
+    _validate.function("model", model)
     _check_condition(condition)
 
     def conditioned(x_t: States, t: Steps, /) -> States:
@@ -141,6 +142,8 @@ def guided(conditional: EpsModel, unconditional: EpsModel, scale: float) -> EpsM
         TypeError, ValueError: ``scale`` out of range; during the walk, a model that answers in
             another shape.
     """
+    _validate.function("conditional", conditional)
+    _validate.function("unconditional", unconditional)
     scale = _check_scale(scale)
     if scale in (0.0, 1.0):
         return conditional if scale else unconditional
@@ -170,6 +173,7 @@ def guide(
         TypeError, ValueError: an argument of the wrong type, shape or range; during the walk, a
             batch of another size or an answer of another shape.
     """
+    _validate.function("model", model)
     scale = _check_scale(scale)
     nothing = _no_condition(no_condition, condition).to(condition.device).expand_as(condition)
     if scale in (0.0, 1.0):
@@ -266,6 +270,7 @@ def _check_condition(
         )
     if condition.dtype != torch.int64:
         raise InvalidTypeError(f"{name} must be int64, got {condition.dtype}")
+    _validate.held(name, condition)
     shape = tuple(condition.shape)
     if condition.ndim not in (1, 2) or (row is not None and shape[1:] != row):
         raise InvalidValueError(f"{name} must have shape {kinds}; got {shape}")
@@ -287,6 +292,7 @@ def _no_condition(no_condition: object, condition: Tensor) -> Tensor:
             )
         return torch.tensor(top)
     _check_condition(condition)
+    _validate.held("no_condition", no_condition)
     if no_condition.dtype != torch.int64:
         raise InvalidTypeError(f"no_condition must be int64, got {no_condition.dtype}")
     if no_condition.shape != condition.shape[1:]:

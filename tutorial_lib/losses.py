@@ -61,12 +61,20 @@ def epsilon_losses(
 
     Raises:
         TypeError, ValueError: a tensor of the wrong type or shape or not finite, t out of 1..T, or
-            a model whose answer has another shape than ``x0``.
+            a model whose answer does not hold floating-point numbers in the shape of ``x0``. On a
+            CPU also an answer that is not finite, and numbers too large to square.
     """
+    _validate.function("model", model)
+    _validate.instance("schedule", schedule, NoiseSchedule)
     batch = len(_validate.batch("x0", x0))
-    _validate.steps("t", t, batch=batch, low=1, high=schedule.num_steps)
+    _validate.steps("t", t, batch=batch, low=1, high=schedule.num_steps, of="x0")
     eps_hat = _validate.answer("model", model(diffuse(schedule, x0, t, eps), t), x0)
-    return (eps_hat - eps).square().flatten(1).mean(1)  # (B, ...) -> (B,)
+    losses = (eps_hat - eps).square().flatten(1).mean(1)  # (B, ...) -> (B,)
+    if not _validate.seems_finite(losses.detach()):
+        _validate.finite("the answer of model", eps_hat)
+        what = f"x0 or the answer of model is too large for a loss in {losses.dtype}"
+        raise InvalidValueError(f"{what}: it overflows")
+    return losses
 
 
 def epsilon_loss(
@@ -95,22 +103,32 @@ def epsilon_loss(
 
     Raises:
         TypeError, ValueError: ``x0`` is not a finite floating-point batch or is empty; the model's
-            answer has another shape; ``weight`` or ``sampler`` does not give one number per
-            sample.
+            answer has another shape, or is not finite (seen on a CPU only: on an accelerator the
+            check would make every step wait); ``weight`` or ``sampler`` does not give one number
+            per sample.
     """
+    _validate.instance("schedule", schedule, NoiseSchedule)
     if not len(_validate.batch("x0", x0)):
         raise InvalidValueError("x0 must hold at least one sample, got an empty batch")
-    sampler = sampler or UniformSteps(schedule.num_steps)
+    _validate.generator("generator", generator)
+    if sampler is None:
+        sampler = UniformSteps(schedule.num_steps)
+    _validate.instance("sampler", sampler, StepSampler)
     t, correction = sampler.draw(len(x0), generator=generator, device=x0.device)
     losses = epsilon_losses(model, schedule, x0, t, normal_like(x0, generator))
     if weight is not None:
+        _validate.function("weight", weight)
         losses = _one_each("weight", weight(schedule, t), losses) * losses
     sampler.update(t, losses.detach())
-    return (_one_each("the factors of sampler", correction, losses) * losses).mean()
+    loss = (_one_each("the factors of sampler", correction, losses) * losses).mean()
+    if not _validate.seems_finite(loss.detach()):
+        raise InvalidValueError("weight must be smaller: the loss overflows")
+    return loss
 
 
 def _one_each(name: str, factors: Tensor, losses: PerSample) -> PerSample:
     """``factors`` in the dtype of ``losses`` (B,); (B, 1) would broadcast to a wrong mean."""
+    _validate.finite(name, _validate.floating(name, factors))
     if factors.shape != losses.shape:
         got, expected = tuple(factors.shape), tuple(losses.shape)
         raise InvalidValueError(
@@ -276,12 +294,12 @@ def v_weight(schedule: NoiseSchedule, t: Steps) -> PerSample:
 
     An error of d in v is an error of sqrt(alpha_bar_t) d in eps (Salimans & Ho 2022, sec. 4).
     """
-    return 1 / _look_up(schedule, schedule.alpha_bar, t)
+    return 1 / _look_up(schedule, "alpha_bar", t)
 
 
 def x0_weight(schedule: NoiseSchedule, t: Steps) -> PerSample:
     """1 / SNR: makes the eps loss the squared error of x_0, which follows from ``predict_x0``."""
-    return 1 / _look_up(schedule, schedule.snr, t)
+    return 1 / _look_up(schedule, "snr", t)
 
 
 def min_snr_weight(schedule: NoiseSchedule, t: Steps, *, gamma: float = 5.0) -> PerSample:
@@ -293,7 +311,7 @@ def min_snr_weight(schedule: NoiseSchedule, t: Steps, *, gamma: float = 5.0) -> 
     gamma = _validate.number("gamma", gamma, low=0.0, high=float("inf"))
     if gamma == 0:
         raise InvalidValueError("gamma must be above 0, got 0: every weight would be 0")
-    snr = _look_up(schedule, schedule.snr, t)
+    snr = _look_up(schedule, "snr", t)
     return snr.clamp(max=gamma) / snr
 
 
@@ -308,11 +326,12 @@ def p2_weight(
     """
     k = _validate.number("k", k, low=0.0, high=float("inf"))
     gamma = _validate.number("gamma", gamma, low=0.0, high=float("inf"))
-    return 1 / (k + _look_up(schedule, schedule.snr, t)) ** gamma
+    return 1 / (k + _look_up(schedule, "snr", t)) ** gamma
 
 
-def _look_up(schedule: NoiseSchedule, values: Tensor, t: Steps) -> PerSample:
-    """``values[t]`` for steps ``t`` (B,), each in 1..T."""
+def _look_up(schedule: NoiseSchedule, name: str, t: Steps) -> PerSample:
+    """The entries of ``schedule.name`` at steps ``t`` (B,), each in 1..T."""
+    _validate.instance("schedule", schedule, NoiseSchedule)
     batch = t.numel() if isinstance(t, Tensor) else 1
     _validate.steps("t", t, batch=batch, low=1, high=schedule.num_steps)
-    return on_device(values, t.device)[t]
+    return on_device(getattr(schedule, name), t.device)[t]

@@ -39,7 +39,7 @@ class GaussianMixtureOracle:
     def __init__(
         self, schedule: NoiseSchedule, means: Tensor, variances: Tensor, weights: Tensor
     ) -> None:
-        self.schedule = schedule
+        self.schedule = _validate.instance("schedule", schedule, NoiseSchedule)
         self.means = _finite("means", means)
         if self.means.ndim < 2 or len(self.means) == 0:
             raise InvalidValueError(f"means must have shape (K, D), got {tuple(means.shape)}")
@@ -118,7 +118,7 @@ class DatasetOracle:
     """
 
     def __init__(self, schedule: NoiseSchedule, data: Tensor, *, chunk_size: int = 4096) -> None:
-        self.schedule = schedule
+        self.schedule = _validate.instance("schedule", schedule, NoiseSchedule)
         self.data = _validate.floating("data", data)
         if data.ndim < 2 or len(data) == 0:
             raise InvalidValueError(
@@ -178,7 +178,7 @@ def _one_per_component(name: str, value: Tensor, count: int) -> Tensor:
     tensor = _finite(name, value)
     if tensor.shape != (count,):
         raise InvalidValueError(
-            f"{name} must have shape ({count},), one per mean; got {tuple(value.shape)}"
+            f"{name} must have shape ({count},), one for each of means; got {tuple(value.shape)}"
         )
     return tensor
 

@@ -28,8 +28,9 @@ def velocity(schedule: NoiseSchedule, x0: States, t: Steps, eps: States) -> Stat
     Raises:
         TypeError, ValueError: a tensor of the wrong type or shape or not finite, t out of 0..T.
     """
+    _validate.instance("schedule", schedule, NoiseSchedule)
     _validate.same_shape("eps", eps, "x0", _validate.batch("x0", x0))
-    _validate.steps("t", t, batch=len(x0), low=0, high=schedule.num_steps)
+    _validate.steps("t", t, batch=len(x0), low=0, high=schedule.num_steps, of="x0")
     signal, noise = at_steps(schedule.signal_rate, t, x0), at_steps(schedule.noise_rate, t, x0)
     return (signal * eps - noise * x0).to(x0.dtype)
 
@@ -39,7 +40,12 @@ def eps_from_v(v_model: EpsModel, schedule: NoiseSchedule) -> EpsModel:
 
     This follows from the definition of v with x_t = sqrt(abar) x_0 + sqrt(1 - abar) eps (Salimans &
     Ho 2022, appendix D). Its error in eps is sqrt(abar) times the error in v.
+
+    Raises:
+        TypeError: ``v_model`` cannot be called, ``schedule`` is none.
     """
+    _validate.function("v_model", v_model)
+    _validate.instance("schedule", schedule, NoiseSchedule)
 
     def model(x_t: States, t: Steps, /) -> States:
         _validate.steps("t", t, batch=len(x_t), low=0, high=schedule.num_steps)
@@ -54,7 +60,13 @@ def eps_from_v(v_model: EpsModel, schedule: NoiseSchedule) -> EpsModel:
 
 
 def eps_from_x0(x0_model: EpsModel, schedule: NoiseSchedule) -> EpsModel:
-    """An eps model from one that predicts x_0, by solving the jump for eps; t in 1..T."""
+    """An eps model from one that predicts x_0, by solving the jump for eps; t in 1..T.
+
+    Raises:
+        TypeError: ``x0_model`` cannot be called, ``schedule`` is none.
+    """
+    _validate.function("x0_model", x0_model)
+    _validate.instance("schedule", schedule, NoiseSchedule)
 
     def model(x_t: States, t: Steps, /) -> States:
         return predict_eps(schedule, x_t, t, _validate.answer("x0_model", x0_model(x_t, t), x_t))
@@ -75,6 +87,8 @@ def clip_x0(
         TypeError, ValueError: ``low`` or ``high`` is not a finite number, or ``low`` is not below
             ``high``.
     """
+    _validate.function("model", model)
+    _validate.instance("schedule", schedule, NoiseSchedule)
     low = _validate.number("low", low, low=-1e6, high=1e6)
     high = _validate.number("high", high, low=-1e6, high=1e6)
     if low >= high:
@@ -115,8 +129,11 @@ def as_eps_model(
         condition: int64 with one row per sample: labels (B,) or words (B, L); None for none.
 
     Raises:
+        TypeError: ``network`` cannot be called, ``schedule`` is none.
         ValueError: ``target`` is not a name in ``TARGETS``.
     """
+    _validate.function("network", network)
+    _validate.instance("schedule", schedule, NoiseSchedule)
     _validate.one_of("target", target, TARGETS)
     return TARGETS[target](network if condition is None else _told(network, condition), schedule)
 

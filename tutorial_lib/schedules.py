@@ -135,7 +135,9 @@ def from_betas(beta: Sequence[float] | Tensor) -> NoiseSchedule:
             that 1 - beta is 1, or entries that together leave less than 1e-60 of alpha_bar.
     """
     if isinstance(beta, Tensor):
-        values = beta.to(torch.float32 if beta.device.type == "mps" else torch.float64)
+        values = _validate.held("beta", beta).to(
+            torch.float32 if beta.device.type == "mps" else torch.float64
+        )
     else:
         try:
             values = torch.as_tensor(beta, dtype=torch.float64)

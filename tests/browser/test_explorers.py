@@ -304,6 +304,8 @@ def bytes_saved(path: Path) -> list[int]:
                 left.remove(shown["model_id"])  # of earlier runs nothing is left
                 sizes.append(len(json.dumps([cell, saved[shown["model_id"]]])))
     assert not left, f"{len(left)} explorers are saved that no cell shows"
+    layouts = sum(state["model_name"] == "LayoutModel" for state in saved.values())
+    assert layouts == len(sizes), "of earlier runs no layout is left either"
     return sizes
 
 

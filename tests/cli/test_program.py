@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from tests.cli.runs import QUICK, assert_one_line, everything_in
+from tests.damage import edit_card
 from tutorial_lib import _validate, checkpoints, hardware
 from tutorial_lib.cli import program as cli
 from tutorial_lib.training import config as train_config
@@ -178,7 +179,7 @@ def damage(how: str, weights: Path) -> None:
     elif how == "cardless":
         card.unlink()
     elif how == "other":
-        card.write_text(re.sub(r'"patch": 2', '"patch": 4', card.read_text()))
+        edit_card(lambda said: said["network"]["config"].update(patch=4))(weights)
     else:
         weights.write_bytes(gzip.decompress(gzip.compress(b"\x80\x04N.")))
 

@@ -6,8 +6,10 @@ import json
 import re
 from types import SimpleNamespace
 
+import comm
 import pytest
 import torch
+from ipywidgets.widgets import widget
 from PIL import Image
 
 from tutorial_lib import explorers, schedules
@@ -132,3 +134,34 @@ def test_a_cell_run_again_closes_what_it_made_before(monkeypatch):
     run["metadata"] = {"cellId": "another-cell"}
     explorers.ForwardExplorer(IMAGES, LINEAR)
     assert third.comm is not None
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"metadata": {"cellId": "a cell"}, "content": {"code": "forward"}},
+        {"metadata": {}, "content": {"code": "forward"}},
+        {"content": {"code": "forward"}},
+    ],
+    ids=["cell id", "no cell id", "no metadata"],
+)
+def test_fifty_runs_of_a_cell_leave_no_widget_layout_or_comm(monkeypatch, sent):
+    run = {**sent, "header": {"msg_id": ""}}
+    shell = SimpleNamespace(get_parent=lambda: run)
+    monkeypatch.setattr(base, "get_ipython", lambda: shell)
+    counts = set()
+    for number in range(50):
+        run["header"] = {"msg_id": f"run {number}"}
+        shown = [explorers.ForwardExplorer(IMAGES, LINEAR) for _ in range(2)]
+        counts.add((len(widget._instances), len(comm.get_comm_manager().comms)))
+        assert all(each.comm is not None for each in shown)
+    assert len(counts) == 1, counts
+
+
+def test_an_explorer_that_is_closed_takes_its_layout_along():
+    before = set(widget._instances)
+    explorer = explorers.ForwardExplorer(IMAGES, LINEAR)
+    assert len(set(widget._instances) - before) == 2
+    explorer.close()
+    explorer.close()
+    assert set(widget._instances) == before

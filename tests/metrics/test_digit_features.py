@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from tutorial_lib import datasets
+from tutorial_lib import _sealed, datasets
 from tutorial_lib.checkpoints import CheckpointError, shipped
 from tutorial_lib.metrics import frechet_distance, real_floor
 from tutorial_lib.metrics.digit_features import (
+    CARD_ENTRY,
     FEATURES,
     FOLDER,
     DigitClassifier,
@@ -185,3 +187,30 @@ def test_broken_files_are_named(tmp_path: Path):
         CheckpointError, match=r"digit_reference\.json is not the card of digit_reference"
     ):
         load_digit_reference(reference)
+
+
+def changed(folder: Path, name: str, change: Callable[[dict[str, Tensor]], object]) -> Path:
+    """A copy of a file that ships, with other tensors and with the checksums of those."""
+    path = folder / f"{name}.safetensors"
+    tensors, card, _ = _sealed.read_with_card(FOLDER / path.name, CARD_ENTRY)
+    change(tensors)
+    _sealed.write_with_card(path, tensors, card, CARD_ENTRY)
+    return path
+
+
+def test_other_weights_and_features_are_named_in_one_line(tmp_path: Path):
+    path = changed(
+        tmp_path, "digit_classifier", lambda t: t.update({k: v.half() for k, v in t.items()})
+    )
+    with pytest.raises(
+        CheckpointError, match=r"dtype torch.float16, expected torch.float32"
+    ) as half:
+        load_digit_classifier(path)
+    assert str(half.value).isprintable()
+    for change in (
+        lambda t: t.update(train=t["train"][:, :3]),
+        lambda t: t.update(test=t["test"][:5]),
+        lambda t: t.update(test_labels=t["test_labels"][:, None]),
+    ):
+        with pytest.raises(CheckpointError, match=r"must hold 64 features a label: t.* and "):
+            load_digit_reference(changed(tmp_path, "digit_reference", change))

@@ -227,3 +227,20 @@ with LivePlot.following(run, interval=0.1) as live:
         "training: step 2, loss 0.5000",
     ]
     assert all("image/png" in output["data"] for output in outputs)
+
+
+def test_a_drawing_that_fails_switches_the_plot_off_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    notebook = FakeNotebook(monkeypatch)
+
+    def gone() -> None:
+        raise BrokenPipeError("the front end is gone")
+
+    notebook.on_show = gone
+    live = live_plots.LivePlot(steps=9, interval=0.0, clock=lambda: 0.0)
+    with pytest.warns(UserWarning, match="the live plot is switched off: the front end is gone"):
+        live.update(1, 0.5)
+    live.update(2, 0.4)  # without another warning
+    live.draw()
+    assert notebook.updates == 0

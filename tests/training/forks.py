@@ -49,6 +49,7 @@ SETTINGS = {
     "step_sampler": "importance",
     "conditional": True,
     "checkpoint_every": 4,
+    "sample_every": 6,
     "log_every": 3,
     "precision": "fp32",
     "device": "cpu",
@@ -132,7 +133,8 @@ def wait_for_state(out: Path, step: int) -> None:
 def left_behind(out: Path) -> dict:
     """What two runs must agree in, bit for bit, and the names of all their files."""
     files = sorted(path.name for path in out.rglob("*"))
-    return {**training_cases.left_behind(out), "files": files}
+    pictures = {path.name: path.read_bytes() for path in out.glob("samples/*.png")}
+    return {**training_cases.left_behind(out), "files": files, "pictures": pictures}
 
 
 def kill_at_random(folder: Path, data: Dataset, kills: int = 20) -> dict:
@@ -163,6 +165,7 @@ def kill_at_calls(folder: Path, data: Dataset) -> dict:
     """Kills runs of few steps at the first, the second, ... call that changes a file."""
     log = folder / "log"
     settings: dict[str, Any] = {"checkpoint_every": 10, "log_every": 20, "keep": 2}
+    settings["sample_every"] = 10
     assert ended(fork(lambda: run(folder / "whole", data, **settings), log)) == 0
     whole, same, torn = left_behind(folder / "whole"), [], 0
     for call in range(1, 200):

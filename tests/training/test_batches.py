@@ -6,6 +6,7 @@ from training_cases import CPU
 
 from tutorial_lib.datasets import Dataset
 from tutorial_lib.training import batches
+from tutorial_lib.training.batches import Examples
 
 
 def test_shuffled_brings_every_number_equally_often() -> None:
@@ -31,6 +32,24 @@ def test_images_kept_in_memory_are_the_same_images(discs: Dataset) -> None:
             assert x0.is_contiguous(memory_format=torch.channels_last)
     plain = batches.DataStore(discs.images, None, device, CPU, torch.contiguous_format)
     assert plain.pick(index)[0].is_contiguous()
+
+
+def test_every_value_of_the_data_counts_in_the_fingerprint() -> None:
+    """Every example, and the lowest bit of a value; 5,000 examples are read in two parts."""
+    x, words = torch.rand(5000, 1, 2, 2), torch.randint(9, (5000, 3))
+    whole = Examples.of((x, words)).fingerprint
+    assert Examples.of((x.clone(), words.clone())).fingerprint == whole
+    places = torch.Generator().manual_seed(0)
+    for number in [0, 1, 4095, 4096, 4999, *torch.randint(5000, (50,), generator=places).tolist()]:
+        other = x.clone()
+        other.view(torch.int32)[number, 0, 1, 0] ^= 1
+        found = Examples.of((other, words)).fingerprint
+        assert found["crc32_of_all"] != whole["crc32_of_all"]
+        retold = words.clone()
+        retold[number, 2] += 1
+        assert Examples.of((x, retold)).fingerprint["labels_crc32"] != whole["labels_crc32"]
+    swapped = x[torch.arange(5000).roll(1)]
+    assert Examples.of((swapped, words)).fingerprint["crc32_of_all"] != whole["crc32_of_all"]
 
 
 @pytest.mark.parametrize("counts", [(3, 25, 1), (1,), (64, 64), (7,) * 9])

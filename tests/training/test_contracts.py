@@ -152,7 +152,7 @@ def test_any_label_may_mean_no_condition(tmp_path: Path) -> None:
     assert isinstance(run.network, Labelled)
     assert isinstance(run.ema_network, Labelled)
     asked_first, *trained = run.network.seen
-    assert asked_first.tolist() == [1], "the check before the first step"
+    assert asked_first.tolist() == [1, 3, 0], "the check before the first step"
     assert torch.cat(trained).eq(0).all()
     assert run.ema_network.seen[-1].tolist() == [1 + number % 3 for number in range(64)]
 

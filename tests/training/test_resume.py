@@ -28,6 +28,7 @@ from tutorial_lib.datasets import Dataset
 from tutorial_lib.training import TrainConfig, TrainingError, saver, train
 from tutorial_lib.training import loop as training
 from tutorial_lib.training import state as run_state
+from tutorial_lib.training.batches import Examples
 from tutorial_lib.training.config import MAY_CHANGE
 from tutorial_lib.training.interrupts import Interrupted, Interrupts
 
@@ -386,6 +387,31 @@ def test_a_change_that_matters_is_refused_by_name(tmp_path: Path, discs: Dataset
     assert left_behind(tmp_path / "run") == before
 
 
+def test_one_other_value_in_the_data_is_noticed(tmp_path: Path, discs: Dataset) -> None:
+    train(config_of(tmp_path / "run", steps=2), data=discs, model=net())
+    images = discs.images.clone()
+    images[37, 1, 2, 3] += 1e-3
+    other = Dataset(images, discs.labels, discs.class_names)
+    with pytest.raises(ValueError, match=r"data must be .*: crc32\w* was \d+, is \d+"):
+        training.resume(tmp_path / "run", data=other, model=net())
+
+
+def test_data_that_an_earlier_version_knew_by_some_examples_are_compared_by_those(
+    tmp_path: Path, discs: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(config_of(tmp_path / "whole"), data=discs, model=net())
+    real = dict(Examples.of(discs).fingerprint)
+    del real["crc32_of_all"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Examples, "fingerprint", real)
+        stop_at(4, patch)
+        with pytest.raises(Interrupted):
+            train(config_of(tmp_path / "run"), data=discs, model=net())
+    with pytest.warns(UserWarning, match="only 256 of its examples can be compared"):
+        training.resume(tmp_path / "run", data=discs, model=net())
+    assert left_behind(tmp_path / "run") == left_behind(tmp_path / "whole")
+
+
 def test_a_longer_run_is_the_long_run_where_the_rate_is_constant(
     tmp_path: Path, discs: Dataset
 ) -> None:
@@ -516,7 +542,7 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_state(
         train(config_of(tmp_path / "run", checkpoint_every=4), data=discs, model=broken)
     state = run_state.newest_state(tmp_path / "run")
     assert state is not None
-    assert state.facts["steps"] == 4
+    assert state.facts["steps"] == 5
     training.resume(tmp_path / "run", data=discs, model=net())
     assert left_behind(tmp_path / "run") == left_behind(tmp_path / "whole")
 

@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, TextIO
+from typing import Any
 
 
 class _Careful:
@@ -14,7 +14,7 @@ class _Careful:
         error: why it went silent; None while it works.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: Any) -> None:
         self._stream = stream
         self.error: OSError | ValueError | None = None
 

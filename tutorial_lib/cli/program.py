@@ -141,7 +141,8 @@ def _fail(error: BaseException, *, code: int) -> int:
     """Says what is wrong in one line and returns the exit code."""
     if os.environ.get("TUTORIAL_DEBUG"):
         raise error
-    message = " ".join(str(error).split())
+    message = ". ".join([str(error), *getattr(error, "__notes__", ())])
+    message = " ".join(message.split())
     if _is_out_of_memory(error):
         message = f"the memory of this machine is full: {message}"
     say(f"error: {message}")

@@ -21,8 +21,9 @@ class Dataset:
         class_names: one name for each class, in the order of the labels.
 
     Raises:
-        TypeError: images that are not float32 or labels that are not int64.
-        ValueError: another shape, a value outside [-1, 1] or NaN, a label without a name.
+        TypeError: images that are not float32, labels that are not int64, names that are not str.
+        ValueError: another shape, a value outside [-1, 1] or NaN, a label without a name, a name of
+            two classes.
     """
 
     images: Tensor
@@ -38,7 +39,7 @@ class Dataset:
             raise InvalidValueError(
                 f"images must have shape (N, 1 or 3, H, W), N >= 1; got {shape}"
             )
-        low, high = (float(end) for end in images.aminmax())
+        low, high = (float(end) for end in images.detach().aminmax())
         if not (low >= -1 and high <= 1):  # NaN compares false, so it is refused here too
             raise InvalidValueError(
                 f"images must lie in [-1, 1], got values from {low:g} to {high:g}"
@@ -51,7 +52,8 @@ class Dataset:
             raise InvalidValueError(
                 f"labels must have shape ({len(images)},), one for each image; got {shape}"
             )
-        object.__setattr__(self, "class_names", tuple(self.class_names))
+        names = _validate.names("class_names", self.class_names)
+        object.__setattr__(self, "class_names", names)
         first, last = (int(end) for end in self.labels.aminmax())
         if first < 0 or last >= len(self.class_names):
             span = f"0..{len(self.class_names) - 1}, one for each class name"

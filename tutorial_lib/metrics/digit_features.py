@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tutorial_lib import _sealed, _validate
 from tutorial_lib._typing import Images
 from tutorial_lib._validate import InvalidValueError
-from tutorial_lib.checkpoints import SHIPPED, CheckpointError
+from tutorial_lib.checkpoints import SHIPPED, CheckpointError, misfits
 
 FOLDER = SHIPPED / "judge"
 """Classifier and reference are in a folder of their own, apart from checkpoints of denoisers."""
@@ -128,13 +128,14 @@ def load_digit_classifier(
     Raises:
         CheckpointError: missing, truncated or corrupt files, or weights of another network.
     """
-    card, tensors = _read(Path(path))
-    network = DigitNet()
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise CheckpointError(f"{path} is for another network than DigitNet: {error}") from error
-    return DigitClassifier(network.to(device), card)
+    place = _validate.device("device", device)
+    card, tensors = _read(_validate.path("path", path))
+    network = DigitNet().float()
+    wrong = misfits(network.state_dict(), tensors)
+    if wrong:
+        raise CheckpointError(f"{path} is for another network than DigitNet: {wrong[0]}")
+    network.load_state_dict(tensors)
+    return DigitClassifier(network.to(place), card)
 
 
 def load_digit_reference(
@@ -145,10 +146,15 @@ def load_digit_reference(
     Raises:
         CheckpointError: missing, truncated or corrupt files, or files that hold something else.
     """
-    _, tensors = _read(Path(path))
+    _, tensors = _read(_validate.path("path", path))
     if set(tensors) != set(DigitReference._fields):
         held, wanted = ", ".join(sorted(tensors)), ", ".join(DigitReference._fields)
         raise CheckpointError(f"{path} must hold {wanted}; it holds {held}")
+    for split in ("train", "test"):
+        features, labels = tensors[split], tensors[f"{split}_labels"]
+        if features.shape[1:] != (FEATURES,) or labels.shape != (len(features),):
+            shapes = f"{tuple(features.shape)} and {tuple(labels.shape)}"
+            raise CheckpointError(f"{path} must hold {FEATURES} features a label: {split} {shapes}")
     kinds = {name: torch.int64 if "labels" in name else torch.float32 for name in tensors}
     return DigitReference(**{name: tensors[name].to(kind) for name, kind in kinds.items()})
 

@@ -78,7 +78,9 @@ def real_floor(
     Raises:
         TypeError, ValueError: too few features, or counts below 2 or ``repeats`` below 1.
     """
-    _validate.floating("real", real)
+    _validate.function("distance", distance)
+    _validate.generator("generator", generator)
+    _check_one("real", real)
     _validate.whole_number("sample_count", sample_count, at_least=2)
     _validate.whole_number("reference_count", reference_count, at_least=2)
     _validate.whole_number("repeats", repeats, at_least=1)
@@ -137,6 +139,9 @@ def score(
     Raises:
         TypeError, ValueError: as ``real_floor``, ``bootstrap_error`` and the measure itself.
     """
+    _validate.function("measure", measure)
+    for name, features in (("samples", samples), ("real", real), ("more_real", more_real)):
+        _check_one(name, features)
     value = measure(samples, real)
     error = bootstrap_error(measure, samples, real, repeats=repeats, generator=generator)
     both = torch.cat([real, more_real])
@@ -170,7 +175,10 @@ def bootstrap_error(
     Raises:
         TypeError, ValueError: too few samples or repeats; whatever ``measure`` raises.
     """
-    _validate.floating("samples", samples)
+    _validate.function("measure", measure)
+    _validate.generator("generator", generator)
+    _check_one("samples", samples)
+    _check_one("real", real)
     _validate.whole_number("repeats", repeats, at_least=2)
     if len(samples) < 4:
         raise InvalidValueError(f"samples must hold at least 4 features, got {len(samples)}")
@@ -293,7 +301,10 @@ def nearest_neighbors(samples: Tensor, train: Tensor, *, count: int = 1) -> Neig
             f"count must be at most {len(train)}, the size of train; got {count}"
         )
     found = [_nearest(part, train.flatten(1), count) for part in samples.flatten(1).split(_CHUNK)]
-    return Neighbors(*(torch.cat(column) for column in zip(*found, strict=True)))
+    near = Neighbors(*(torch.cat(column) for column in zip(*found, strict=True)))
+    if not near.distance.isfinite().all():
+        raise InvalidValueError("samples and train must be smaller: their distances overflow")
+    return near
 
 
 def _nearest(samples: Tensor, train: Tensor, count: int) -> Neighbors:
@@ -314,6 +325,19 @@ def _nearest(samples: Tensor, train: Tensor, count: int) -> Neighbors:
     return Neighbors(distance[:, :count], where.gather(1, order)[:, :count])
 
 
+def _check_one(name: str, value: object) -> Tensor:
+    """``value`` if it is a set of finite features, (N, D) with N at least 2; else an error."""
+    features = _validate.floating(name, value)
+    if features.ndim != 2 or len(features) < 2 or not features.shape[1]:
+        shape = tuple(features.shape)
+        raise InvalidValueError(
+            f"{name} must have shape (N, D) with N >= 2 and D >= 1, got {shape}"
+        )
+    if not features.isfinite().all():
+        raise InvalidValueError(f"{name} must be finite, got NaN or infinity")
+    return features
+
+
 def _check_features(
     features_a: Tensor,
     features_b: Tensor,
@@ -322,15 +346,7 @@ def _check_features(
     """Both as float64; an error unless they are finite features of the same width."""
     both = []
     for name, value in zip(names, (features_a, features_b), strict=True):
-        value = _validate.floating(name, value)
-        if value.ndim != 2 or len(value) < 2 or not value.shape[1]:
-            shape = tuple(value.shape)
-            raise InvalidValueError(
-                f"{name} must have shape (N, D) with N >= 2 and D >= 1, got {shape}"
-            )
-        if not value.isfinite().all():
-            raise InvalidValueError(f"{name} must be finite, got NaN or infinity")
-        both.append(value.detach().double())
+        both.append(_check_one(name, value).detach().double())
     a, b = both
     if a.shape[1] != b.shape[1]:
         widths = f"{a.shape[1]} and {b.shape[1]}"

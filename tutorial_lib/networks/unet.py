@@ -53,7 +53,8 @@ def timestep_embedding(
     if _validate.whole_number("dim", dim, at_least=2) % 2:
         raise InvalidValueError(f"dim must be even (a sine and a cosine each), got {dim}")
     _validate.number("max_period", max_period, low=1.0, high=math.inf)
-    _memory.check_fits("dim", dim, 4 * dim * len(t), "the embedding")
+    if dim > 2**20:  # a compiler need not follow this where the size is an ordinary one
+        _memory.check_fits("dim", dim, 4 * dim * len(t), "the embedding")
     half = dim // 2
     exponent = torch.arange(half, dtype=torch.float32, device=t.device) / half
     angle = t.float()[:, None] * torch.exp(-math.log(max_period) * exponent)  # (B, dim/2)
@@ -87,6 +88,11 @@ class TwoLevelUNet(nn.Module):
         self.merge = nn.Conv2d(2 * width, width, 3, padding=1)
         self.head = nn.Conv2d(width, in_channels, 3, padding=1)
 
+    @staticmethod
+    def fewest_tensors(in_channels: int, width: int = 64) -> int:
+        """How many tensors the weights of a network of these arguments are at least."""
+        return 14
+
     def forward(self, x: Images, t: Steps) -> Images:
         """The answer for images x (B, C, H, W), any H and W, at the steps t (B,) int64."""
         _check_inputs(x, t, self.config["in_channels"])
@@ -98,6 +104,10 @@ class TwoLevelUNet(nn.Module):
         h = F.relu(self.up(h))  # (B, w, H, W)
         h = F.relu(self.merge(torch.cat([h, skip], dim=1)))  # (B, 2w, H, W) -> (B, w, H, W)
         return self.head(h)
+
+
+_TENSORS_A_BLOCK = 10
+"""Weights and biases of a residual block's two norms, two convolutions and linear layer."""
 
 
 class ResBlock(nn.Module):
@@ -246,6 +256,26 @@ class TinyUNet(nn.Module):
         self.levels = _levels(widths, blocks, bottom_blocks, time_width)
         self.norm = _group_norm(first)
         self.head = _zeroed(nn.Conv2d(first, in_channels * patch**2, 3, padding=1))
+
+    @staticmethod
+    def fewest_tensors(
+        in_channels: int,
+        widths: Sequence[int] = (32, 64),
+        blocks: int = 1,
+        patch: int = 2,
+        num_classes: int | None = None,
+        bottom_blocks: int | None = None,
+    ) -> int:
+        """How many tensors the weights of a network of these arguments are at least.
+
+        Counted before anything is built: a file of fewer tensors does not hold such a network.
+
+        Raises:
+            TypeError, ValueError: as for the network.
+        """
+        _checked_config(in_channels, widths, blocks, patch, num_classes, bottom_blocks)
+        bottom_blocks = blocks if bottom_blocks is None else bottom_blocks
+        return _TENSORS_A_BLOCK * (2 * blocks * (len(widths) - 1) + 1 + bottom_blocks)
 
     def forward(self, x: Images, t: Steps, labels: Steps | None = None) -> Images:
         """The answer for images x (B, C, H, W), any H and W, at the steps t (B,) int64.

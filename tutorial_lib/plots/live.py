@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from tutorial_lib import _validate
+from tutorial_lib._extras import Extra
 from tutorial_lib._validate import InvalidTypeError, InvalidValueError
 from tutorial_lib.images import to_pil
 from tutorial_lib.plots.figures import COLORS, DPI, WIDTH, bundle, dress
@@ -35,7 +36,8 @@ class LivePlot:
             train(TrainConfig(out=Path("runs/discs"), sample_every=100, progress=False))
 
     Drawing takes at most a twentieth of the time. Outside a notebook, the text that describes the
-    picture is printed instead.
+    picture is printed instead. A drawing that fails switches the plot off, with one warning: the
+    training goes on.
 
     Args:
         steps: length of the run, for the axis and the text; None if it is unknown.
@@ -62,6 +64,7 @@ class LivePlot:
         self._picture: np.ndarray | None = None
         self._picture_at, self._count = 0, 0
         self._handle: DisplayHandle | None = None
+        self._shown = Extra("the live plot")
         self._drawn_at, self._cost, self._stale = -math.inf, 0.0, False
 
     def update(
@@ -100,17 +103,20 @@ class LivePlot:
         start = self._clock()
         self._losses += [float(loss) for loss in self._new]
         self._new.clear()
+        self._shown.do(self._show)
+        self._stale, self._drawn_at = False, self._clock()
+        self._cost = self._drawn_at - start
+
+    def _show(self) -> None:
         text = self._text()
         if get_ipython() is None:
             print(text)
+            return
+        data, metadata = bundle(self._figure(), text)
+        if self._handle is None:
+            self._handle = display(data, raw=True, metadata=metadata, display_id=True)
         else:
-            data, metadata = bundle(self._figure(), text)
-            if self._handle is None:
-                self._handle = display(data, raw=True, metadata=metadata, display_id=True)
-            else:
-                self._handle.update(data, raw=True, metadata=metadata)
-        self._stale, self._drawn_at = False, self._clock()
-        self._cost = self._drawn_at - start
+            self._handle.update(data, raw=True, metadata=metadata)
 
     def __enter__(self) -> "LivePlot":
         return self

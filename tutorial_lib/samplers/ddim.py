@@ -14,7 +14,7 @@ from tutorial_lib.samplers.walk import (
     SampleStep,
     add_noise,
     ask,
-    check_start,
+    check_walk,
     mix,
     take_out,
     walk,
@@ -55,7 +55,7 @@ def ddim(
             answers in another shape or with NaN.
     """
     eta = _validate.number("eta", eta, low=0.0, high=1.0)
-    check_start(x_T)
+    check_walk(model, schedule, x_T)
     timesteps = check_timesteps(timesteps, schedule.num_steps)
     abar = schedule.alpha_bar.tolist()
     signal, noise = schedule.signal_rate.tolist(), schedule.noise_rate.tolist()

@@ -49,6 +49,8 @@ def respace(
     Raises:
         TypeError, ValueError: ``timesteps`` not falling, outside 0..T or not ending at 0.
     """
+    _validate.function("model", model)
+    _validate.instance("schedule", schedule, NoiseSchedule)
     walk = check_timesteps(timesteps, schedule.num_steps)
     if walk[-1] != 0:
         raise InvalidValueError(f"timesteps must end at 0 (clean data), got {walk[-1]} at the end")
@@ -62,7 +64,9 @@ def respace(
 
 def check_timesteps(timesteps: Sequence[int] | Tensor, num_steps: int) -> list[int]:
     """``timesteps`` as a list, if they are ints that fall strictly within num_steps..0."""
-    entries = timesteps.tolist() if isinstance(timesteps, Tensor) else timesteps
+    entries: object = timesteps
+    if isinstance(timesteps, Tensor):
+        entries = _validate.held("timesteps", timesteps).tolist()
     if not isinstance(entries, Iterable):
         got = _validate.describe(timesteps)
         raise InvalidTypeError(f"timesteps must be a falling sequence of ints, got {got}")

@@ -105,7 +105,8 @@ def ask(model: EpsModel, x_t: Tensor, t: int) -> Tensor:
     """eps_hat at step t for the whole batch, in the dtype and memory layout of ``x_t``.
 
     Raises:
-        TypeError, ValueError: the answer is not a tensor of the shape of ``x_t``.
+        TypeError, ValueError: the answer is not a tensor of floating-point numbers in the shape of
+            ``x_t``.
     """
     steps = torch.full((len(x_t),), t, dtype=torch.int64, device=x_t.device)
     eps_hat = _validate.answer("model", model(x_t, steps), x_t)
@@ -129,6 +130,13 @@ def mix(a: float, x: Tensor, b: float, y: Tensor) -> Tensor:
 def add_noise(x: Tensor, sigma: float, generator: torch.Generator | Streams | None) -> Tensor:
     """x + sigma z with z standard normal, in the memory of ``x``; draws nothing if sigma is 0."""
     return x.add_(normal_like(x, generator), alpha=sigma) if sigma > 0 else x
+
+
+def check_walk(model: object, schedule: object, x_T: object) -> None:
+    """Raises TypeError or ValueError unless a walk can begin with these arguments of a sampler."""
+    _validate.function("model", model)
+    _validate.instance("schedule", schedule, NoiseSchedule)
+    check_start(x_T)
 
 
 def check_start(x_T: object, name: str = "x_T") -> None:

@@ -1,7 +1,9 @@
 """What a run trains on, which examples a step gets, and how they reach the device."""
 
+import functools
 import math
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +35,7 @@ class Examples:
 
     @classmethod
     def of(cls, data: object) -> "Examples":
-        """``data`` as examples; nothing is copied.
+        """``data`` as examples; nothing is copied, and no gradient reaches them.
 
         Args:
             data: a ``Dataset``, a float32 tensor (N, ...), or a pair of that and its condition.
@@ -44,13 +46,14 @@ class Examples:
         if isinstance(data, Examples):
             return data
         if isinstance(data, Dataset):
-            return cls(data.images, data.labels, data.class_names)
+            return cls(data.images.detach(), data.labels, data.class_names)
         x, condition = data if isinstance(data, tuple) and len(data) == 2 else (data, None)
         if not isinstance(x, Tensor):
             kinds = "a Dataset, a tensor (N, ...) or a pair of a tensor and its condition"
             raise InvalidTypeError(f"data must be {kinds}, got {_validate.describe(data)}")
         if x.dtype != torch.float32:
             raise InvalidTypeError(f"data must be float32, got {x.dtype}")
+        x = _validate.held("data", x).detach()
         if x.ndim < 2 or not x.numel():
             shape = tuple(x.shape)
             raise InvalidValueError(f"data must have shape (N, ...), N >= 1; got {shape}")
@@ -60,20 +63,29 @@ class Examples:
             _check_condition(condition, len(x))
         return cls(x, condition)
 
+    @functools.cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """Enough of the data to notice other data: shapes, class names, checksums of 256 examples
-        and of every condition."""
+        """What tells these data from others: shapes, class names, checksums of all values.
+
+        ``crc32`` is that of 256 examples: all that earlier versions have saved in states.
+        """
         every = max(1, len(self.x) // 256)
-        some = self.x[::every].contiguous().cpu().numpy()
-        conditions = b""
-        if self.condition is not None:
-            conditions = self.condition.contiguous().cpu().numpy().tobytes()
+        conditions = [] if self.condition is None else [self.condition]
         return {
             "images": list(self.x.shape),
             "class_names": list(self.class_names),
-            "crc32": zlib.crc32(some.tobytes()),
-            "labels_crc32": zlib.crc32(conditions),
+            "crc32": _checksum([self.x[::every]]),
+            "crc32_of_all": _checksum(self.x.split(4096)),
+            "labels_crc32": _checksum(conditions),
         }
+
+
+def _checksum(parts: Iterable[Tensor]) -> int:
+    """The checksum of the values of tensors, one after the other."""
+    found = 0
+    for part in parts:
+        found = zlib.crc32(part.detach().contiguous().cpu().numpy().tobytes(), found)
+    return found
 
 
 def _check_condition(condition: object, count: int) -> None:
@@ -82,6 +94,7 @@ def _check_condition(condition: object, count: int) -> None:
         if isinstance(condition, Tensor):
             got = str(condition.dtype)
         raise InvalidTypeError(f"the condition in data must be an int64 tensor, got {got}")
+    _validate.held("the condition in data", condition)
     if condition.ndim not in (1, 2) or len(condition) != count:
         expected = f"({count},) or ({count}, L), a row for each example"
         shape = tuple(condition.shape)

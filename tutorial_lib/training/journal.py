@@ -1,20 +1,21 @@
 """The losses of a run: read from the device, checked, shown, timed and written to a file."""
 
+import contextlib
 import dataclasses
 import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from tutorial_lib import _files
+from tutorial_lib import _extras, _files
 from tutorial_lib._validate import InvalidValueError, UserError
 from tutorial_lib.hardware.parallel import ONE_PROCESS, Ranks
 from tutorial_lib.training.run_folder import RunFolder
@@ -33,12 +34,14 @@ class Position:
         logged_seconds: the time of the last line, in seconds of training.
         smoothed: the running average of the loss, for the progress bar.
         lr: the learning rate of the last step that was read.
+        unwritten: lines that could not be written yet, oldest first.
     """
 
     logged: int = 0
     logged_seconds: float = 0.0
     smoothed: float = 0.0
     lr: float = 0.0
+    unwritten: list[str] = field(default_factory=list)
 
 
 class Journal:
@@ -78,6 +81,8 @@ class Journal:
         self._progress = progress and ranks.writes
         self._board_folder = places.tensorboard if tensorboard and ranks.writes else None
         self._board: Any = None
+        self._board_extra = _extras.Extra("TensorBoard")
+        self._warned = False
         self._waiting: list[tuple[Tensor, float]] = []
         self._position, self._earlier_seconds = Position(), 0.0
         self._clock = clock
@@ -102,24 +107,23 @@ class Journal:
         if not self.ranks.writes:
             return
         try:
-            before = self.path.read_text("utf-8") if self.path.exists() else ""
-            kept = [line for line in before.splitlines() if _step_in(line) <= self._position.logged]
-            _files.write_whole(self.path, "".join(line + "\n" for line in kept).encode())
+            before = self.path.read_bytes() if self.path.exists() else b""
+            late = [line.encode().rstrip() for line in self._position.unwritten]
+            lines = {_step_in(line): line for line in (*late, *before.split(b"\n"))}
+            kept = [line for step, line in sorted(lines.items()) if step <= self._position.logged]
+            _files.write_whole(self.path, b"".join(line + b"\n" for line in kept))
+            self._position.unwritten.clear()
         except OSError as error:
             raise TrainingError(f"cannot write {self.path}: {error.strerror}") from error
 
     def __enter__(self) -> "Journal":
-        if self._board_folder is not None:
-            from torch.utils.tensorboard import SummaryWriter  # only where it is asked for
-
-            begins = len(self.losses) + 1
-            self._board = SummaryWriter(str(self._board_folder), purge_step=begins)
-        self._bar = tqdm(
+        self._board_extra.do(self._open_board)
+        self._bar = _extras.ProgressBar(
+            shown=self._progress,
             total=self._total,
             initial=len(self.losses) * self.batch_size,
             unit=" images",
             unit_scale=True,
-            disable=not self._progress,
         )
         self._start = self._clock()
         return self
@@ -127,7 +131,14 @@ class Journal:
     def __exit__(self, *error: object) -> None:
         self._bar.close()
         if self._board is not None:
-            self._board.close()
+            self._board_extra.do(self._board.close)
+
+    def _open_board(self) -> None:
+        if self._board_folder is not None:
+            from torch.utils.tensorboard import SummaryWriter  # only where it is asked for
+
+            begins = len(self.losses) + 1
+            self._board = SummaryWriter(str(self._board_folder), purge_step=begins)
 
     def seconds(self) -> float:
         """Seconds of training so far. An accelerator may lag behind, up to the last ``read``."""
@@ -146,7 +157,7 @@ class Journal:
         """Reads the losses noted since the last call; returns the seconds when they had arrived.
 
         Raises:
-            TrainingError: one is not finite, or the metrics cannot be written.
+            TrainingError: one is not finite.
         """
         if not self._waiting:
             return self.seconds()
@@ -165,8 +176,7 @@ class Journal:
             )
             if len(self.losses) % self.log_every == 0:
                 self._write(seconds)
-        self._bar.set_postfix_str(f"loss {self._position.smoothed:.4f}", refresh=False)
-        self._bar.update(len(values) * self.batch_size)
+        self._bar.update(len(values) * self.batch_size, f"loss {self._position.smoothed:.4f}")
         self._waiting.clear()
         return seconds
 
@@ -175,12 +185,15 @@ class Journal:
         seconds = self.read()
         if len(self.losses) > self._position.logged:
             self._write(seconds)
+        elif self._position.unwritten:
+            self._write_lines()
         return seconds
 
     def show_picture(self, name: str, pixels: np.ndarray) -> None:
         """Passes a picture, uint8 (H, W, 1 or 3), to TensorBoard where that is in use."""
         if self._board is not None:
-            self._board.add_image(name, pixels, len(self.losses), dataformats="HWC")
+            add = partial(self._board.add_image, name, pixels, len(self.losses), dataformats="HWC")
+            self._board_extra.do(add)
 
     def _write(self, seconds: float) -> None:
         """Adds a line to the metrics: the mean loss since the line before."""
@@ -196,14 +209,44 @@ class Journal:
         self._position.logged, self._position.logged_seconds = len(self.losses), seconds
         if not self.ranks.writes:
             return
-        try:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise TrainingError(f"cannot write {self.path}: {error.strerror}") from error
+        self._position.unwritten.append(json.dumps(line) + "\n")
+        self._write_lines()
         if self._board is not None:
             for name in ("loss", "lr", "images_per_second"):
-                self._board.add_scalar(name, line[name], line["step"])
+                self._board_extra.do(
+                    partial(self._board.add_scalar, name, line[name], line["step"])
+                )
+
+    def _write_lines(self) -> None:
+        """Writes the lines that are waiting; where that fails, they wait for the next one."""
+        try:
+            _append(self.path, "".join(self._position.unwritten).encode())
+        except OSError as error:
+            if not self._warned:
+                why = f"cannot write {self.path}: {_extras.reason(error)}"
+                _extras.warn(f"{why}; the lines are kept, to be written later")
+            self._warned = True
+        else:
+            self._position.unwritten.clear()
+            self._warned = False
+
+
+def _append(path: Path, content: bytes) -> None:
+    """Adds ``content`` to the end of a file, all of it or nothing.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with open(path, "ab", buffering=0) as file:
+        end = file.tell()
+        try:
+            left = memoryview(content)
+            while left:
+                left = left[file.write(left) :]
+        except OSError:
+            with contextlib.suppress(OSError):  # a part of a line is found when the run resumes
+                file.truncate(end)
+            raise
 
 
 def check_tensorboard() -> None:
@@ -215,9 +258,9 @@ def check_tensorboard() -> None:
         raise InvalidValueError(f"tensorboard is not installed: {advice}") from error
 
 
-def _step_in(line: str) -> float:
-    """The step that a line of the metrics is about; infinite for a line that was cut off."""
+def _step_in(line: bytes) -> float:
+    """The step that a line of the metrics is about; infinite for a line that is damaged."""
     try:
         return int(json.loads(line)["step"])
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return math.inf

@@ -13,6 +13,7 @@ To follow one training step, read four files: ``TrainConfig`` in ``config``; ``t
 builds a ``Trainer`` and calls its ``step``; ``trainer``; and the loss in ``losses``.
 """
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -24,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tutorial_lib import _files, datasets, hardware
+from tutorial_lib import datasets, hardware
 from tutorial_lib._typing import EpsModel
 from tutorial_lib._validate import InvalidValueError
 from tutorial_lib.datasets import Dataset
@@ -37,7 +38,7 @@ from tutorial_lib.training.config import MAY_DIFFER_BETWEEN_PROCESSES, TrainConf
 from tutorial_lib.training.interrupts import Interrupted, Interrupts
 from tutorial_lib.training.journal import Journal, check_tensorboard
 from tutorial_lib.training.randomness import own_randomness, seed_dropout
-from tutorial_lib.training.run_folder import RunFolder, asked_for, open_run_folder
+from tutorial_lib.training.run_folder import RunFolder, asked_for, check_folder, open_run_folder
 from tutorial_lib.training.saver import Decode, RunSaver, check_can_draw
 from tutorial_lib.training.trainer import Trainer, new_network
 
@@ -99,8 +100,11 @@ def train(
             ``config.conditional``.
         model: a network to train in place of a ``TinyUNet``, called as ``model(x_t, t)``, or
             ``model(x_t, t, condition)`` where ``config.conditional``. It is trained in place, moved
-            to the device, and its kernels are laid out in memory as is fastest there. In bf16
-            on a CPU that multiplies bf16 natively, its attention of few tokens is computed as
+            to the device, and its kernels are laid out in memory as is fastest there. Its weights
+            are float32, whatever ``config.precision`` computes in. One that ``torch.compile`` made
+            is trained compiled; the run holds and saves the network inside, as it does for
+            ``DataParallel``. If ``model.config`` has ``num_classes``, they must be the data's. In
+            bf16 on a CPU that multiplies bf16 natively, its attention of few tokens is computed as
             ``hardware.FewTokenAttention`` does. ``model.no_condition``, int64 () or (L,), is the
             row that means "no condition"; without it, labels of a ``Dataset`` have
             ``len(class_names)`` for that.
@@ -120,7 +124,7 @@ def train(
     if config.tensorboard:
         check_tensorboard()
     if config.out is not None and parallel.is_first():  # known before minutes of work
-        _files.check_output_folder("out", config.out)
+        check_folder(config.out)
     device = hardware.pick_device(config.device)
     arguments = (("data", data), ("model", model), ("decode", decode))
     passed_in = [name for name, value in arguments if value is not None]
@@ -133,8 +137,9 @@ def train(
             network = model if model is not None else new_network(config, examples)
             seed_dropout(config.seed + ranks.rank, ranks.device)
             trainer = Trainer(config, network, examples, ranks.device, precision, ranks)
-            folder = Path(ranks.first_does(lambda: str(open_run_folder(config).path)))
-            return _run(trainer, examples, RunFolder(folder), passed_in, decode, clock)
+            with contextlib.ExitStack() as held:  # by the first process, which writes there
+                path = ranks.first_does(lambda: _opened(held, config))
+                return _run(trainer, examples, RunFolder(Path(path)), passed_in, decode, clock)
 
 
 def resume(
@@ -189,7 +194,7 @@ def _run(
         saver.resume()
     read_every = _read_every(trainer.device)
     # torchrun passes on a signal that the terminal has already sent, so a second one means nothing
-    with Interrupts(patient=ranks.count > 1) as interrupts, journal:
+    with Interrupts(patient=ranks.count > 1) as interrupts, journal, saver.saving_on_errors():
         while trainer.fraction_done() < 1:
             journal.note(trainer.step(), trainer.lr)
             if saver.is_anything_due() or journal.unread >= read_every:
@@ -216,6 +221,10 @@ def _run(
     )
 
 
+def _opened(held: contextlib.ExitStack, config: TrainConfig) -> str:
+    return str(held.enter_context(open_run_folder(config)).path)
+
+
 def _load(config: TrainConfig, ranks: Ranks) -> Dataset:
     """The data set; one that has to be downloaded is downloaded once on each machine."""
 
@@ -236,7 +245,7 @@ def _check_agreement(config: TrainConfig, data: Examples, ranks: Ranks) -> None:
     """Raises ValueError, on all ranks, where they are about to train different things."""
     fields = config.as_dict().items()
     decides = {k: v for k, v in fields if k not in MAY_DIFFER_BETWEEN_PROCESSES}
-    text = json.dumps({**decides, "data": data.fingerprint()})
+    text = json.dumps({**decides, "data": data.fingerprint})
     own, first = json.loads(text), json.loads(ranks.first_does(lambda: text))
     different = [name for name, value in own.items() if first[name] != value]
     if not ranks.all(not different):

@@ -8,15 +8,22 @@ This is the only place that knows these names (those of checkpoints are in ``che
     state/           all that is needed to resume, see ``state``: the newest, and the one before
     samples/         grids of samples, where ``sample_every`` asks for them
     tensorboard/     event files, where ``tensorboard`` asks for them
+    .lock, .writer   while a process trains here: what keeps others away, and which process it is
 """
 
 import contextlib
+import itertools
 import json
 import os
 import re
+import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from tutorial_lib import _files
 from tutorial_lib._validate import InvalidValueError
@@ -49,6 +56,14 @@ class RunFolder:
     @property
     def tensorboard(self) -> Path:
         return self.path / "tensorboard"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / ".lock"
+
+    @property
+    def writer(self) -> Path:
+        return self.path / ".writer"
 
     def checkpoint(self, step: int) -> Path:
         """The checkpoint after ``step`` steps, without a suffix."""
@@ -101,32 +116,113 @@ class RunFolder:
             _files.write_whole(self.config, content)
 
 
-def open_run_folder(config: TrainConfig) -> RunFolder:
-    """Creates the folder of the run and writes config.json into it.
+def check_folder(out: Path) -> None:
+    """Raises ValueError where the folder of a run cannot be made or written in."""
+    try:
+        _files.check_output_folder("out", out)
+    except OSError as error:
+        raise InvalidValueError(str(error)) from error
 
-    Where a run is resumed, config.json stays as it is until the state is seen to fit.
+
+@contextlib.contextmanager
+def open_run_folder(config: TrainConfig) -> Iterator[RunFolder]:
+    """Creates the folder of the run and writes config.json into it; keeps others out meanwhile.
+
+    Where a run is resumed, config.json stays as it is until the state is seen to fit. The lock is
+    gone as soon as the process is, however that ends, also where a network disk knows locks.
 
     Raises:
-        ValueError: it is not empty although no run is to be resumed there, or cannot be created or
-            written.
+        ValueError: it is not empty although no run is to be resumed there, another process trains
+            there, or it cannot be created or written.
     """
-    folder = RunFolder(config.out or _free_folder(config.dataset))
-    there_before = folder.path.exists()
+    is_new = config.out is None or not config.out.exists()
+    folder = RunFolder(_made(config))
+    with contextlib.ExitStack() as lock:
+        try:
+            _check_free(folder, config)
+            lock.enter_context(_only_writer(folder))
+            _check_free(folder, config)  # another run may have begun, and ended, since
+            if not (config.resume and folder.config.exists()):
+                folder.write_config(config)
+        except (OSError, InvalidValueError) as error:
+            lock.close()
+            if is_new:
+                with contextlib.suppress(OSError):  # something may be in it by now
+                    folder.path.rmdir()
+            if isinstance(error, OSError):
+                raise cannot_write(folder, error) from error
+            raise
+        yield folder
+
+
+def _made(config: TrainConfig) -> Path:
+    """The folder of the run: ``out``, or the first of runs/NAME-1, runs/NAME-2, ... that is new."""
+    if config.out is not None:
+        try:
+            config.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(RunFolder(config.out), error) from error
+        return config.out
+    name = Path(config.dataset.removeprefix("folder:")).resolve().name
+    for number in itertools.count(1):
+        path = Path("runs") / f"{name}-{number}"
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise cannot_write(RunFolder(path), error) from error
+        return path
+    raise AssertionError("unreachable")
+
+
+def _check_free(folder: RunFolder, config: TrainConfig) -> None:
+    """Raises ValueError where a new run is to begin in a folder that is not empty."""
+    if config.resume and folder.config.exists():
+        return
+    # what a run leaves that was cut off before it had begun
+    cut_off = {folder.lock, folder.writer}
+    if config.resume:
+        cut_off.update(_files.leftovers(folder.config))
+    if {path.name for path in folder.path.iterdir()} - {path.name for path in cut_off}:
+        raise InvalidValueError(f"out must be a new or an empty folder, got {folder.path}")
+
+
+@contextlib.contextmanager
+def _only_writer(folder: RunFolder) -> Iterator[None]:
+    """Holds the lock of the folder.
+
+    Raises:
+        ValueError: another process holds it.
+        OSError: the folder cannot be written.
+    """
+    lock = FileLock(folder.lock, timeout=0)
     try:
-        folder.path.mkdir(parents=True, exist_ok=True)
-        if config.resume and folder.config.exists():
-            return folder
-        # what a run leaves that was cut off before it had begun
-        cut_off = _files.leftovers(folder.config) if config.resume else []
-        if {path.name for path in folder.path.iterdir()} - {path.name for path in cut_off}:
-            raise InvalidValueError(f"out must be a new or an empty folder, got {folder.path}")
-        folder.write_config(config)
-    except OSError as error:
-        if not there_before:
-            with contextlib.suppress(OSError):  # it may not exist even now
-                folder.path.rmdir()
-        raise cannot_write(folder, error) from error
-    return folder
+        lock.acquire()
+    except Timeout:
+        who = _writer_in(folder)
+        raise InvalidValueError(
+            f"out must not be in use: {who} trains in {folder.path} now"
+        ) from None
+    try:
+        since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+        words = {"process": os.getpid(), "host": socket.gethostname(), "since": since}
+        folder.writer.write_text(json.dumps(words), encoding="utf-8")
+        yield
+    finally:
+        for path in (folder.writer, folder.lock):  # the lock is still held: nobody has it open
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+        lock.release()
+
+
+def _writer_in(folder: RunFolder) -> str:
+    """Who trains in the folder, as far as that is known."""
+    try:
+        words = json.loads(folder.writer.read_bytes())
+        return f"process {words['process']} on {words['host']}, since {words['since']},"
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):  # just begun, or damaged
+        return "another process"
 
 
 def cannot_write(folder: RunFolder, error: OSError) -> InvalidValueError:
@@ -151,12 +247,3 @@ def asked_for(run: Path | str | os.PathLike[str]) -> TrainConfig:
     if not isinstance(fields, dict):
         raise InvalidValueError(f"{path} is damaged: it holds no fields")
     return TrainConfig.from_dict({**fields, "out": str(run), "resume": True})
-
-
-def _free_folder(dataset: str) -> Path:
-    """The first of runs/NAME-1, runs/NAME-2, ... that does not exist."""
-    name = Path(dataset.removeprefix("folder:")).resolve().name
-    number = 1
-    while (folder := Path("runs") / f"{name}-{number}").exists():
-        number += 1
-    return folder

@@ -1,10 +1,11 @@
 """What a run saves while it trains, and how it resumes: checkpoints, states, grids of samples."""
 
+import contextlib
 import dataclasses
 import json
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tutorial_lib import hardware, images
+from tutorial_lib import _extras, hardware, images
 from tutorial_lib._validate import InvalidValueError
-from tutorial_lib.checkpoints import save_checkpoint
+from tutorial_lib.checkpoints import CheckpointError, save_checkpoint
 from tutorial_lib.hardware import parallel
 from tutorial_lib.predictions import as_eps_model, clip_x0
 from tutorial_lib.samplers import ddim, evenly_spaced, last
 from tutorial_lib.training import state as states
 from tutorial_lib.training.batches import Examples
 from tutorial_lib.training.config import MAY_CHANGE, TrainConfig
+from tutorial_lib.training.interrupts import Interrupted
 from tutorial_lib.training.journal import Journal, TrainingError
 from tutorial_lib.training.randomness import own_randomness
 from tutorial_lib.training.run_folder import RunFolder, cannot_write
@@ -64,8 +66,8 @@ class RunSaver:
         self.passed_in, self.decode, self.clock = passed_in, decode, clock
         self.config, self.ranks = trainer.config, trainer.ranks
         self.stopped_by = 0
-        self._saved_at = clock()
-        self._fingerprint = data.fingerprint()
+        self._saved_at, self._saved_step = clock(), 0
+        self._fingerprint = data.fingerprint
 
     def is_anything_due(self) -> bool:
         """Whether a line, a checkpoint or a grid is due after this step."""
@@ -85,10 +87,11 @@ class RunSaver:
         due = _is_due(trainer.steps_done, config.checkpoint_every)
         if due or stops:
             self.save_checkpoint()
-        if due or stops or waited > SAVE_SECONDS:
-            self.save_state()
+        # before the state: a run that is killed in between draws it when it is resumed
         if _is_due(trainer.steps_done, config.sample_every):
             self.draw_grid()
+        if due or stops or waited > SAVE_SECONDS:
+            self.save_state()
         self.stopped_by = int(signal_seen)
         return stops
 
@@ -97,6 +100,38 @@ class RunSaver:
         checkpoint = self.save_checkpoint()
         self.save_state()
         return checkpoint
+
+    @contextlib.contextmanager
+    def saving_on_errors(self) -> Iterator[None]:
+        """Inside, an exception leaves the state after the last finished step, and goes on.
+
+        Not where the weights were just changing, or are not finite: then the last state stays the
+        newest. Nor in a run of several processes, which would have to agree on it: one of them may
+        have ended.
+        """
+        try:
+            yield
+        except Interrupted:  # all is saved
+            raise
+        except BaseException as error:
+            asked_to_stop = isinstance(error, KeyboardInterrupt)  # at once, by a second Ctrl-C
+            if not asked_to_stop and self.ranks.count == 1 and self.trainer.is_between_steps:
+                self._save_after(error)
+            raise
+
+    def _save_after(self, error: BaseException) -> None:
+        """Saves the state, and adds a note to ``error`` that says so."""
+        if self.trainer.steps_done == self._saved_step:
+            return
+        try:
+            self.trainer.seconds = self.journal.read()
+            self.save_state()
+        except (TrainingError, CheckpointError) as second:
+            if str(second) != str(error):
+                error.add_note(f"The last step could not be saved: {second}.")
+            return
+        stopped = self.how_to_resume().removeprefix("stopped and saved")
+        error.add_note(f"The run is saved{stopped}")
 
     def how_to_resume(self) -> str:
         """A sentence with what resumes the run: a command where one can, else a call."""
@@ -127,6 +162,7 @@ class RunSaver:
         if state is not None:
             _check_same_run(self.trainer, self._fingerprint, state)
             self.trainer.restore(state)
+            self._saved_step = self.trainer.steps_done
             losses_so_far, facts = state.tensors["losses"].tolist(), state.facts["journal"]
         self.journal.resume(losses_so_far, facts, self.trainer.seconds)
         if not self.ranks.writes:
@@ -135,6 +171,9 @@ class RunSaver:
             self.folder.write_config(self.config)
         except OSError as error:
             raise cannot_write(self.folder, error) from error
+        step = self.trainer.steps_done
+        if step and _is_due(step, self.config.sample_every) and not self.folder.grid(step).exists():
+            self.draw_grid()  # it could not be written at its time
 
     def _newest_state(self) -> State | None:
         """The newest whole state, chosen by rank 0: all ranks resume from the same step.
@@ -171,7 +210,7 @@ class RunSaver:
         }
         if self.ranks.writes:
             states.save_state(self.folder.path, trainer.steps_done, tensors, facts)
-        self._saved_at = self.clock()
+        self._saved_at, self._saved_step = self.clock(), trainer.steps_done
 
     def save_checkpoint(self) -> Path:
         """Writes a checkpoint of the averaged weights; its weights file.
@@ -218,15 +257,15 @@ class RunSaver:
         20 steps of DDIM, which lesson 6 explains. Images stay in [-1, 1] on the way, where data
         lives; what a decoder turns into images has no such bounds.
 
-        Raises:
-            TrainingError: it cannot be written.
+        Where it cannot be written, a warning says so, and the run goes on.
         """
         if not self.ranks.writes:
             return
         trainer = self.trainer
         schedule, network = trainer.schedule, trainer.ema.module.eval()
         seeded = torch.Generator().manual_seed(self.config.seed)
-        x_T = torch.randn(GRID, *self.data.x.shape[1:], generator=seeded).to(trainer.device)
+        shape, kind = (GRID, *self.data.x.shape[1:]), self.data.x.dtype
+        x_T = torch.randn(shape, generator=seeded, dtype=kind).to(trainer.device)
         condition = trainer.conditions_for(GRID)
         model = as_eps_model(network, schedule, self.config.target, condition)
         model = hardware.in_precision(model, trainer.device, trainer.precision)
@@ -243,7 +282,7 @@ class RunSaver:
             path.parent.mkdir(exist_ok=True)
             images.save_grid(drawn, path)
         except OSError as error:
-            raise TrainingError(f"cannot write {path}: {error.strerror}") from error
+            _extras.warn(f"cannot write {path}: {_extras.reason(error)}; this picture is missing")
         self.journal.show_picture("samples", np.atleast_3d(np.asarray(images.to_pil(drawn))))
 
 
@@ -285,6 +324,9 @@ def _check_same_run(trainer: Trainer, data: Mapping[str, Any], state: State) -> 
         if data[name] != value:
             message = f"data must be the same as in the run to resume: {name} was {value}"
             raise InvalidValueError(f"{message}, is {data[name]}")
+    if "crc32_of_all" not in facts["data"]:
+        message = "an earlier version has saved this run: only 256 of its examples can be compared"
+        warnings.warn(message, stacklevel=2)
     steps, done = trainer.config.steps, facts["steps"]
     if steps is not None and steps < done:
         raise InvalidValueError(

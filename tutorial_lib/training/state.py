@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tutorial_lib import _sealed
 from tutorial_lib.checkpoints import CheckpointError, misfits
+from tutorial_lib.networks.wrappers import without_wrappers
 from tutorial_lib.training.run_folder import RunFolder
 
 KEPT = 2
@@ -140,6 +141,8 @@ def fill_module(state: State, prefix: str, module: nn.Module) -> None:
         CheckpointError: the names or shapes are not those of ``module``.
     """
     own = {k.removeprefix(prefix): v for k, v in state.tensors.items() if k.startswith(prefix)}
+    plain = without_wrappers(own, module.state_dict())  # earlier versions kept a wrapper's names
+    own = {plain[name]: tensor for name, tensor in own.items()}
     wrong = misfits(module.state_dict(), own)
     if wrong:
         name = type(module).__name__

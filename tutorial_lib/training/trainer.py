@@ -6,16 +6,19 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from tutorial_lib import _memory, hardware, losses
+from tutorial_lib import _memory, _validate, hardware, losses
 from tutorial_lib._random import uniform
 from tutorial_lib._typing import Condition, EpsModel, PerSample, States, Steps
 from tutorial_lib._validate import InvalidTypeError, InvalidValueError
+from tutorial_lib.cards import class_count
 from tutorial_lib.guidance import replace_rows
 from tutorial_lib.hardware import parallel
 from tutorial_lib.hardware.parallel import ONE_PROCESS, Ranks
 from tutorial_lib.networks.unet import TinyUNet
+from tutorial_lib.networks.wrappers import is_compiled, unwrapped
 from tutorial_lib.predictions import as_eps_model
 from tutorial_lib.training import state as states
 from tutorial_lib.training.batches import DataStore, Examples, Shuffled, check_batch_size
@@ -23,6 +26,7 @@ from tutorial_lib.training.config import DECAYS, SCHEDULES, STEP_SAMPLERS, Train
 from tutorial_lib.training.journal import TrainingError
 from tutorial_lib.training.optimizers import OPTIMIZERS, AllOrNone, Groups, Rates
 from tutorial_lib.training.randomness import dropout_states, set_dropout_state
+from tutorial_lib.training.rewind import Rewind
 from tutorial_lib.training.state import State
 
 _MOST_KEPT = 4096
@@ -68,8 +72,8 @@ class Trainer:
 
     Raises:
         TypeError, ValueError: the data are of the wrong type or lack conditions that the config
-            asks for, the network's answer does not have the shape of the data, or the batch cannot
-            be shared evenly.
+            asks for, the network cannot be trained or does not know the conditions, its answer does
+            not hold finite numbers in the shape of the data, or the batch cannot be shared evenly.
     """
 
     def __init__(
@@ -87,13 +91,15 @@ class Trainer:
             raise InvalidValueError(f"batch_size must divide into {parts}, got {config.batch_size}")
         examples = Examples.of(data)
         check_batch_size(config.batch_size, examples, device)
-        self.network = hardware.laid_out(network, device)
+        plain = _trainable(network)
+        _check_classes(plain, examples)
+        self.network = hardware.laid_out(plain, device)
         self.schedule = SCHEDULES[config.schedule](config.num_steps).to(device)
         self.step_sampler = STEP_SAMPLERS[config.step_sampler](config.num_steps)
         kept_on = data_device(examples.x.nbytes, device, ranks)
-        self.no_condition = _no_condition(config, network, examples, device)
+        self.no_condition = _no_condition(config, self.network, examples, device)
         condition = examples.condition if config.conditional else None
-        layout = hardware.memory_format(network, device)
+        layout = hardware.memory_format(self.network, device)
         self.store = DataStore(examples.x, condition, device, kept_on, layout)
         # On the device, so that drawing t, noise and examples never waits for the CPU.
         self.generator = torch.Generator(device).manual_seed(config.seed)
@@ -105,11 +111,22 @@ class Trainer:
         self._wrapped = ranks.wrap(self.network)
         self.ema = AveragedModel(self.network)  # of the weights that all ranks have by now
         self.steps_done, self.seconds = 0, 0.0
+        self.is_between_steps = True  # False while weights change: then there is nothing to save
+        self._rewind = Rewind(self.network, device)
         rates = Rates(config.lr, config.muon_lr, config.weight_decay)
         self.optimizers = OPTIMIZERS[config.optimizer](Groups.of(self.network), rates, device)
         self.scaler = hardware.grad_scaler(device, precision)
-        self._forward = hardware.compiled(self._wrapped) if config.compile else self._wrapped
+        self._forward = self._compiled(network)
         self.update_lr()
+
+    def _compiled(self, given: nn.Module) -> Callable[..., Tensor]:
+        """What computes the network's answers: compiled where that is asked for, or where the
+        network ``given`` was compiled already, with options of its caller's."""
+        if is_compiled(given) and self.ranks.count == 1:
+            return given
+        if is_compiled(given) or self.config.compile:
+            return hardware.compiled(self._wrapped)
+        return self._wrapped
 
     def _draw_order(self, *, with_noise: bool) -> None:
         """Draws the order of the examples where the noise is drawn, or else on the CPU."""
@@ -117,21 +134,35 @@ class Trainer:
         self.order = Shuffled(len(self.store), self.generator if with_noise else own)
 
     def step(self) -> Tensor:
-        """One training step; its loss, a scalar that stays on the device."""
-        batch = self._next_batch()
-        each = self._backward(batch)
-        self._learn_steps(batch.t, each)
+        """One training step; its loss, a scalar that stays on the device.
+
+        Where the network or its loss raises, everything is as it was before the step.
+        """
+        self._rewind.remember(self.generator, self.order)
+        try:
+            batch = self._next_batch()
+            each = self._backward(batch)
+            self._learn_steps(batch.t, each)
+        except BaseException:
+            self._zero_grad()
+            self._rewind.put_back()
+            raise
+        self.is_between_steps = False
         together = AllOrNone(self.optimizers)  # an overflow anywhere leaves out the whole step
         self.scaler.unscale_(together)  # type: ignore[arg-type]
         if self.config.grad_clip:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.config.grad_clip)
         self.scaler.step(together)  # type: ignore[arg-type]
         self.scaler.update()
-        for optimizer in self.optimizers:
-            optimizer.zero_grad()
+        self._zero_grad()
         update_ema(self.ema, self.network, ema_decay(self.steps_done, self.config.ema))
         self.steps_done += 1
+        self.is_between_steps = True
         return (batch.factor * each).mean()
+
+    def _zero_grad(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
 
     def _next_batch(self) -> Batch:
         """This rank's share of the next batch; the random numbers are those of the whole one."""
@@ -142,7 +173,7 @@ class Trainer:
             condition = replace_rows(condition, share(hidden), self.no_condition)
         t, factor = self.step_sampler.draw(count, generator=self.generator, device=self.device)
         shape = (count, *x0.shape[1:])
-        eps = torch.randn(shape, generator=self.generator, device=self.device)
+        eps = torch.randn(shape, generator=self.generator, device=self.device, dtype=x0.dtype)
         return Batch(x0, share(t), share(eps), share(factor), condition)
 
     def _backward(self, batch: Batch) -> PerSample:
@@ -226,18 +257,31 @@ class Trainer:
     @torch.no_grad()
     def _check_answer(self) -> None:
         """Calls the network once, so that one that does not fit is known before anything is
-        written."""
-        x0, condition = self.store.pick(
-            torch.zeros(1, dtype=torch.int64, device=self.store.kept_on)
-        )
-        t = torch.ones(1, dtype=torch.int64, device=self.device)
-        model = self._eps_model(self.network.eval(), condition)
-        answers: list[Tensor] = []
-        self._calls_attention = hardware.calls_attention(lambda: answers.append(model(x0, t)))
-        if answers[0].shape != x0.shape:
-            got, expected = tuple(answers[0].shape), tuple(x0.shape)
-            message = f"model must answer with the shape of x_t, {expected}; got {got}"
-            raise InvalidValueError(message)
+        written: for the first and the last step, the highest label or word, and no condition."""
+        chosen = torch.zeros(3, dtype=torch.int64, device=self.store.kept_on)
+        if self.store.condition is not None:
+            rows = self.store.condition.reshape(len(self.store), -1)  # (N, 1) or (N, L)
+            chosen[1] = rows.amax(1).argmax()
+        x0, condition = self.store.pick(chosen)
+        last = self.schedule.num_steps
+        t = torch.tensor([1, last, last], device=self.device)
+        told = f"steps up to {last}"
+        if condition is not None:
+            told += f", conditions up to {int(condition.max())}"
+            if self.no_condition is not None and self.config.label_drop:
+                condition = replace_rows(condition, t.new_tensor([0, 0, 1]) > 0, self.no_condition)
+                told += f" and no_condition, {self.no_condition.tolist()}"
+
+        def answered(x_t: Tensor, t: Tensor, *condition: Tensor) -> Tensor:
+            answer = _validate.answer("model", self.network(x_t, t, *condition), x_t)
+            return _validate.finite("the answer of model", answer)
+
+        self.network.eval()
+        model = self._eps_model(answered, condition)
+        try:
+            self._calls_attention = hardware.calls_attention(lambda: model(x0, t))
+        except IndexError as error:  # from a table of steps or conditions
+            raise InvalidValueError(f"model must know {told}: {error}") from error
 
     def _check_memory(self) -> None:
         """Raises ValueError where what the network keeps of a batch, to compute gradients from it,
@@ -365,6 +409,45 @@ def update_ema(ema: AveragedModel, network: nn.Module, decay: float) -> None:
     ema.n_averaged += 1
 
 
+def _trainable(network: object) -> nn.Module:
+    """``network`` without the wrappers of compilers and of several GPUs, if it can be trained.
+
+    Raises:
+        TypeError, ValueError: it is no module, has nothing to train, or its weights are not
+            float32, which they stay while it computes in another precision.
+    """
+    if not isinstance(network, nn.Module):
+        got = _validate.describe(network)
+        raise InvalidTypeError(f"model must be a torch.nn.Module, whose weights train; got {got}")
+    plain = unwrapped(network)
+    for name, weight in plain.named_parameters():
+        if isinstance(weight, UninitializedParameter):
+            raise InvalidValueError(f"model must have its weights, call it once: {name} has none")
+        _validate.held(f"{name} of model", weight)
+        if weight.dtype != torch.float32:
+            advice = "call model.float(); config.precision says what it computes in"
+            raise InvalidTypeError(
+                f"model must have float32 weights, got {weight.dtype} in {name}: {advice}"
+            )
+    if not any(weight.requires_grad for weight in plain.parameters()):
+        raise InvalidValueError("model must have weights to train, got none with requires_grad")
+    return plain
+
+
+def _check_classes(network: nn.Module, data: Examples) -> None:
+    """Raises ValueError where a network says how many classes it knows, and the data have others.
+
+    Its checkpoints could not say which class is which.
+    """
+    count, names = class_count(network), data.class_names
+    if count and names and count != len(names):
+        raise InvalidValueError(f"model must know the {len(names)} classes of data, got {count}")
+    condition = data.condition
+    if count and condition is not None and condition.ndim == 1 and condition.max() >= count:
+        most = int(condition.max())
+        raise InvalidValueError(f"model must know label {most} of data, got {count} classes")
+
+
 def new_network(config: TrainConfig, data: object) -> TinyUNet:
     """An untrained network as ``config`` describes it, for the images and classes of ``data``.
 
@@ -389,7 +472,7 @@ def new_network(config: TrainConfig, data: object) -> TinyUNet:
         patch=config.patch,
         num_classes=_class_count(examples) if config.conditional else None,
         bottom_blocks=config.bottom_blocks,
-    )
+    ).float()  # whatever torch's default is
 
 
 def _class_count(data: Examples) -> int:

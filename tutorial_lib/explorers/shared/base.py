@@ -102,6 +102,13 @@ class Explorer(anywidget.AnyWidget):
         super().__init__(**traits)
         _close_earlier_run(self)
 
+    def close(self) -> None:
+        """Ends the widget and its layout, which is a widget of its own, in kernel and page."""
+        layout = self.layout
+        super().close()
+        if layout is not None:
+            layout.close()
+
     def _advice(self) -> str:
         """What to give instead where there is too much data."""
         return "fewer or smaller images"
@@ -182,10 +189,14 @@ def _close_earlier_run(explorer: Explorer) -> None:
     """Closes the explorers that an earlier run of the same cell made.
 
     Widgets live until they are closed: a cell that is run fifty times would leave fifty explorers
-    in the kernel, in the page and in the saved notebook.
+    in the kernel, in the page and in the saved notebook. Where the front end does not say which
+    cell it is, the same text counts as the same cell.
     """
     parent = getattr(get_ipython(), "get_parent", dict)()  # a kernel has one, a terminal does not
-    if not parent or not (cell := parent["metadata"].get("cellId")):
+    if not parent:
+        return
+    cell = parent.get("metadata", {}).get("cellId") or parent.get("content", {}).get("code")
+    if not cell:
         return
     run = parent["header"]["msg_id"]
     if _BY_CELL.get(cell, ("", []))[0] != run:
