@@ -255,7 +255,7 @@ def test_mirrors_with_no_file_or_a_wrong_one_are_skipped(
         mirrors = [f"{wrong}/", f"{good}/"]  # the other three files are not on the first
         monkeypatch.setattr(torchvision.datasets.FashionMNIST, "mirrors", mirrors)
         assert len(load("fashion_mnist", root=root)) == 12
-    assert not list(root.rglob("*.part"))
+    assert not list(root.rglob("*.tmp"))
 
 
 def test_a_file_that_is_there_is_not_downloaded_again(

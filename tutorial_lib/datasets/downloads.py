@@ -1,14 +1,13 @@
 """Files from the web: each checked by its checksum, and no server waited for without end."""
 
-import os
 import urllib.request
 from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
+from tutorial_lib import _files
+from tutorial_lib._extras import ProgressBar
 from tutorial_lib._validate import FileError
 
 PATIENCE = 20.0
@@ -45,12 +44,12 @@ def fetch(download: Download) -> None:
     if check_integrity(file, download.md5):
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
     failures = []
-    try:
-        for address in download.addresses:
+    for address in download.addresses:
+        part = _files.temporary(file)
+        try:
             try:
-                _copy(address, part)
+                _copy(address, part, file.name)
             # The last is for an answer that is not HTTP, such as that of a proxy.
             except (OSError, HTTPException) as error:
                 failures.append(f"{address}: {error}")
@@ -59,18 +58,18 @@ def fetch(download: Download) -> None:
                 part.replace(file)
                 return
             failures.append(f"{address}: the file is corrupted, its checksum is wrong")
-    finally:
-        part.unlink(missing_ok=True)
+        finally:
+            part.unlink(missing_ok=True)
     raise FileError("; ".join(failures))
 
 
-def _copy(address: str, file: Path) -> None:
-    """Copies what ``address`` delivers to ``file``, with a progress bar."""
+def _copy(address: str, file: Path, name: str) -> None:
+    """Copies what ``address`` delivers to the new ``file``, with a progress bar of this name."""
     request = urllib.request.Request(address, headers={"User-Agent": _AGENT})
     with (
         urllib.request.urlopen(request, timeout=PATIENCE) as response,
-        file.open("wb") as copy,
-        tqdm(total=response.length, unit="B", unit_scale=True, desc=file.name) as bar,
+        file.open("xb") as copy,
+        ProgressBar(total=response.length, unit="B", unit_scale=True, desc=name) as bar,
     ):
         while block := response.read(_BLOCK):
             copy.write(block)
