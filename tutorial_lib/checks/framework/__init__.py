@@ -71,7 +71,6 @@ common wrong values). They are checked, hinted and solved the same way.
 from tutorial_lib.checks.framework.exercise import Exercise, source_of
 from tutorial_lib.checks.framework.questions import Choice, Number
 from tutorial_lib.checks.framework.task import (
-    LOG_VARIABLE,
     STAGES,
     Mistake,
     Note,
@@ -84,7 +83,6 @@ from tutorial_lib.checks.framework.task import (
 from tutorial_lib.checks.framework.tensors import per_sample, tensor_like, tidy
 
 __all__ = [
-    "LOG_VARIABLE",
     "STAGES",
     "Choice",
     "Exercise",

@@ -8,7 +8,9 @@ import random
 import sys
 import sysconfig
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -53,18 +55,75 @@ class Ran:
     printed: str = ""
 
 
-def run(function: Callable[[], object], *, seconds: float, own_file: str = "") -> Ran:
+PLAIN_ERRORS: dict[str, type[Exception]] = {
+    kind.__name__: kind
+    for kind in (
+        ArithmeticError,
+        AttributeError,
+        IndexError,
+        KeyError,
+        NotImplementedError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    )
+}
+"""Exceptions that another process may name, by name: code here tells them apart."""
+
+
+class Reported(Exception):  # noqa: N818  (it stands for another exception)
+    """An exception of an answer that runs in another process."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.text)
+        self.failure = failure
+
+
+def reported(failure: Failure) -> Exception:
+    """``failure`` as an exception to raise, of the same kind where that is a plain one."""
+    base = PLAIN_ERRORS.get(failure.kind)
+    return type("Reported", (Reported, base), {})(failure) if base else Reported(failure)
+
+
+class Elsewhere(ABC):
+    """An answer that runs in another process; the time that it may take is counted there."""
+
+    @abstractmethod
+    def __call__(self, *arguments: object, **keywords: object) -> object: ...
+
+    @abstractmethod
+    def start(self, seconds: float) -> None:
+        """Starts the clock."""
+
+    @abstractmethod
+    def use(self, number: int, seed: int) -> object:
+        """What the exercise's ``use`` gives there, in the case of this number."""
+
+
+def run(
+    function: Callable[[], object],
+    *,
+    seconds: float | None,
+    own_file: str = "",
+    world: Callable[[], AbstractContextManager] | None = None,
+) -> Ran:
     """Call ``function()`` and return what it gives or raises; only KeyboardInterrupt escapes.
 
     Args:
         function: called in this thread, with gradients on and torch's CPU generator seeded.
-        seconds: how long it may take; then it is stopped (see ``time_limit``).
+        seconds: how long it may take; then it is stopped (see ``time_limit``). None: it stops by
+            itself.
         own_file: a file that counts as the learner's when the failing line is looked for.
+        world: what to set up around the call; None means ``unchanged_world``.
     """
     out = _BoundedText()
     try:
-        with unchanged_world(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-            value = call_within(function, seconds)
+        with (
+            (world or unchanged_world)(),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(out),
+        ):
+            value = function() if seconds is None else call_within(function, seconds)
         return Ran(value=value, printed=out.getvalue())
     except KeyboardInterrupt:
         raise
@@ -125,6 +184,8 @@ class _BoundedText(io.StringIO):
 
 
 def _describe_failure(error: BaseException, own_file: str) -> Failure:
+    if isinstance(error, Reported):
+        return error.failure
     number, line = _learners_line(error.__traceback__, own_file)
     try:
         text = str(error)
