@@ -8,7 +8,7 @@ import pickle
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import safetensors.torch
@@ -233,8 +233,8 @@ def test_a_write_that_fails_leaves_the_old_file(
     path = tmp_path / "file"
     _sealed.write(path, {"x": torch.ones(3)}, {"which": "old"})
 
-    def full(path: Path, content: bytes) -> None:
-        path.write_bytes(content[: len(content) // 2])
+    def full(file: BinaryIO, content: bytes) -> None:
+        file.write(content[: len(content) // 2])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(_files, "_write_synced", full)
@@ -376,11 +376,12 @@ def test_a_card_that_still_waits_under_its_temporary_name_is_found(
     card_path = path.with_suffix(".json")
     new_card = card_path.read_bytes()
     card_path.unlink()
-    _files.temporary(card_path).write_bytes(new_card)
+    waiting = _files.temporary(card_path)
+    waiting.write_bytes(new_card)
     if there_before:
         card_path.write_text(json.dumps({"file": {"sha256": "1" * 64, "bytes": 1}}))
     found = _sealed.read_with_card(path, "file")
-    assert found.card_path == _files.temporary(card_path)
+    assert found.card_path == waiting
     assert found.card == json.loads(new_card)
     assert written(tmp_path) == path
     assert {file.name for file in tmp_path.iterdir()} == {path.name, card_path.name}

@@ -175,9 +175,9 @@ def read_with_card(path: Path, entry: str) -> WithCard:
     content = _read_bytes(path)
     actual = _checksum_and_size(content)
     card_path = path.with_suffix(".json")
-    waiting = _files.temporary(card_path)
-    if not _is_card_of(card_path, entry, actual) and _is_card_of(waiting, entry, actual):
-        card_path = waiting  # the write was interrupted between its two moves
+    if not _is_card_of(card_path, entry, actual):
+        # where the write was interrupted between its two moves
+        card_path = _waiting_card(card_path, entry, actual) or card_path
     if not card_path.exists():
         raise SealError(f"{card_path} is missing, the card of {path.name}")
     text = _read_bytes(card_path)
@@ -201,11 +201,17 @@ def read_with_card(path: Path, entry: str) -> WithCard:
 def _finish_interrupted_write(path: Path, entry: str) -> None:
     """Moves the card of a write that was interrupted between its two moves."""
     card_path = path.with_suffix(".json")
-    waiting = _files.temporary(card_path)
-    if not waiting.exists() or not path.exists():
+    if not _files.leftovers(card_path) or not path.exists():
         return
-    if _is_card_of(waiting, entry, _checksum_and_size(path.read_bytes())):
-        os.replace(waiting, card_path)
+    waiting = _waiting_card(card_path, entry, _checksum_and_size(path.read_bytes()))
+    if waiting is not None:
+        os.replace(waiting, os.path.realpath(card_path))
+
+
+def _waiting_card(card_path: Path, entry: str, actual: Mapping[str, Any]) -> Path | None:
+    """The card under a temporary name that states this checksum and size; None if there is none."""
+    found = _files.leftovers(card_path)
+    return next((waiting for waiting in found if _is_card_of(waiting, entry, actual)), None)
 
 
 def _is_card_of(card_path: Path, entry: str, actual: Mapping[str, Any]) -> bool:

@@ -24,7 +24,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 import torch._dynamo  # optimizers load it, which would take a second in every fork
@@ -184,11 +184,12 @@ def _dying(out: Path, data: Dataset, call: int, settings: dict) -> None:
     def alive() -> bool:
         return next(left, None) is not None
 
-    def write(path: Path, content: bytes) -> None:
+    def write(file: BinaryIO, content: bytes) -> None:
         if not alive():
-            path.write_bytes(content[: len(content) // 2])
+            file.write(content[: len(content) // 2])
+            file.flush()
             os.kill(os.getpid(), signal.SIGKILL)
-        real_write(path, content)
+        real_write(file, content)
 
     def dies(real: Callable) -> Callable:
         def call_or_die(*args, **kwargs):

@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import torch
@@ -285,11 +285,12 @@ def test_no_space_for_a_state_keeps_the_one_before(
     train(config_of(tmp_path / "whole", checkpoint_every=4), data=discs, model=net())
     real = _files._write_synced
 
-    def half(path: Path, content: bytes) -> None:
-        if path.name == "step-00000008.safetensors.tmp" and path.parent.name == "state":
-            path.write_bytes(content[: len(content) // 2])
+    def half(file: BinaryIO, content: bytes) -> None:
+        path = Path(file.name)
+        if path.name.startswith("step-00000008.safetensors.") and path.parent.name == "state":
+            file.write(content[: len(content) // 2])
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        real(path, content)
+        real(file, content)
 
     with monkeypatch.context() as patch:
         patch.setattr(_files, "_write_synced", half)

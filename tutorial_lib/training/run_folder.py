@@ -117,8 +117,8 @@ def open_run_folder(config: TrainConfig) -> RunFolder:
         if config.resume and folder.config.exists():
             return folder
         # what a run leaves that was cut off before it had begun
-        cut_off = {_files.temporary(folder.config)} if config.resume else set()
-        if set(folder.path.iterdir()) - cut_off:
+        cut_off = _files.leftovers(folder.config) if config.resume else []
+        if {path.name for path in folder.path.iterdir()} - {path.name for path in cut_off}:
             raise InvalidValueError(f"out must be a new or an empty folder, got {folder.path}")
         folder.write_config(config)
     except OSError as error:
