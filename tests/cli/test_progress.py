@@ -140,6 +140,3 @@ def test_wrong_paths(tmp_path):
         progress([tmp_path / "nowhere"])
     with pytest.raises(FileNotFoundError, match=r"no \*.ipynb"):
         progress([tmp_path])
-    (tmp_path / "x.ipynb").write_text("no json")
-    with pytest.raises(ValueError, match="is not a notebook"):
-        progress([tmp_path])

@@ -4,6 +4,7 @@ Whatever comes from there is decoded by ``wire``, limited in size, and waited fo
 exercise allows.
 """
 
+import contextlib
 import dataclasses
 import hmac
 import time
@@ -98,10 +99,8 @@ class Session:
     def close(self) -> None:
         """Ends the conversation."""
         if self.broken is None:
-            try:
+            with contextlib.suppress(GoneError):  # it has ended it
                 self._channel.send({"do": "end"}, seconds=1.0)
-            except GoneError:
-                pass  # it has ended it
         self._channel.close()
 
     def call(self, handle: int, arguments: tuple, keywords: dict) -> object:

@@ -112,6 +112,7 @@ class _Lender:
         file = code.co_filename if code else ""
         ran = run.run(function, seconds=seconds, own_file=file, world=contextlib.nullcontext)
         failure = ran.failure
+        told: dict[str, Any] = {}
         if failure and failure.kind == "TimeUp":  # perhaps in the middle of a message
             raise GoneError("out of time")
         if failure:
@@ -121,7 +122,7 @@ class _Lender:
                 told["asked"] = ran.error.number
             wrong = [getattr(ran.error, name, None) for name in ("stage", "message", "mistake")]
             return {**told, "wrong": wrong} if failure.kind == "Wrong" else told
-        value, told = ran.value, {}
+        value = ran.value
         if isinstance(value, Tensor) and value.requires_grad:
             self._given.append(value)
             told["graph"] = len(self._given) - 1
@@ -148,7 +149,8 @@ class _Lender:
         )
         reply = self._channel.receive(LONGEST_WAIT)
         if "raised" in reply:
-            raise _asked_error(*reply["raised"], reply["number"])
+            kind, text = reply["raised"]
+            raise _asked_error(kind, text, reply["number"])
         value = wire.decode(reply["gave"], self._made)
         if "graph" in reply:
             inputs = [a for a, t in zip(tensors, traced, strict=True) if t]

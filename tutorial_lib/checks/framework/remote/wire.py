@@ -38,7 +38,7 @@ _DTYPES = {
         torch.complex128,
     )
 }
-_ARRAYS = frozenset(str(np.dtype(name)) for name in "? u1 i1 i2 i4 i8 f2 f4 f8 c8 c16".split())
+_ARRAYS = frozenset(str(np.dtype(one)) for one in ("?", *np.typecodes["AllInteger"], *"efdFD"))
 
 
 class WireError(Exception):
@@ -87,8 +87,10 @@ def _encode(value: Any, extra: Callable[[Any], dict | None], depth: int) -> Any:
     if depth > DEEPEST:
         return {"opaque": type(value).__name__}
     kind = type(value)
-    if value is None or kind in (bool, str):
-        return value.encode("utf-8", "replace").decode() if kind is str else value
+    if kind is str:
+        return value.encode("utf-8", "replace").decode()
+    if value is None or kind is bool:
+        return value
     if kind is int:
         return value if abs(value) < 10**MOST_DIGITS else {"opaque": "int"}
     if kind is float:
@@ -106,9 +108,7 @@ def _encode(value: Any, extra: Callable[[Any], dict | None], depth: int) -> Any:
     if isinstance(value, tuple):
         return {"tuple": [_encode(part, extra, depth + 1) for part in value]}
     if isinstance(value, Mapping):
-        pairs = [
-            [str(key)[:200], _encode(part, extra, depth + 1)] for key, part in value.items()
-        ]
+        pairs = [[str(key)[:200], _encode(part, extra, depth + 1)] for key, part in value.items()]
         return {"dict": pairs}
     for plain in (bool, int, float, str):  # a class of somebody's own that is a number or a text
         if isinstance(value, plain):
