@@ -140,13 +140,11 @@ class Exercise(Task):
             return [tuple(case) for case in self.cases(torch.Generator().manual_seed(self.seed))]
 
     def _run(self, function: Callable[[], object], answer: Callable) -> _Outcome:
-        limit = None
+        limit = self.seconds
         if isinstance(answer, run.Elsewhere):
             answer.start(self.seconds)
-        else:
-            limit = self.seconds
-        code = getattr(inspect.unwrap(answer), "__code__", None)
-        ran = run.run(function, seconds=limit, own_file=code.co_filename if code else "")
+            limit = None  # it keeps the time itself
+        ran = run.run(function, seconds=limit, own_file=run.file_of(answer))
         return _Outcome(ran, ran.error if isinstance(ran.error, Wrong) else None)
 
     def _tries(self, answer: Callable) -> Iterator[_Outcome]:

@@ -1,6 +1,7 @@
 """Running a learner's function so that it can do no harm: time, randomness, prints, exceptions."""
 
 import contextlib
+import inspect
 import io
 import linecache
 import os
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import CodeType, TracebackType
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ from tutorial_lib.checks.framework.time_limit import call_within
 
 PRINT_LIMIT = 2000
 """Characters kept of what an answer prints."""
+
+TEXT_SECONDS = 2.0
+"""How long the text of an exception may take to be made (seconds)."""
 
 # Files below these folders are not the learner's. Cells of a notebook lie in a temporary folder.
 _LIBRARIES = tuple(
@@ -133,6 +137,15 @@ def run(
         return Ran(failure=failure, error=error, printed=out.getvalue())
 
 
+def file_of(answer: object) -> str:
+    """The file with the code of an answer, "" if there is none."""
+    try:
+        code = getattr(inspect.unwrap(answer), "__code__", None)  # type: ignore[arg-type]
+    except ValueError:  # an object that seems to wrap itself
+        code = None
+    return code.co_filename if isinstance(code, CodeType) else ""
+
+
 @contextlib.contextmanager
 def unchanged_world() -> Iterator[None]:
     """Inside: known random states and torch defaults. Afterwards: everything as before."""
@@ -188,8 +201,10 @@ def _describe_failure(error: BaseException, own_file: str) -> Failure:
         return error.failure
     number, line = _learners_line(error.__traceback__, own_file)
     try:
-        text = str(error)
-    except Exception as broken:  # an exception class whose own __str__ raises
+        text = str(call_within(lambda: str(error), TEXT_SECONDS))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as broken:  # an exception class whose own __str__ raises, or never ends
         text = f"(its text raised {type(broken).__name__})"
     if isinstance(error, SyntaxError):
         number = error.lineno

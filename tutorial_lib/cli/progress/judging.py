@@ -55,7 +55,7 @@ class Judge:
             task = self.tasks.get(handed.exercise)
             if task is None:
                 raise BadMessageError(f"an answer to the unknown exercise {handed.exercise[:80]!r}")
-            result = task.judge(handed.answer)
+            result = self._judge(task, handed.answer)
             if isinstance(session.broken, BadMessageError):
                 raise session.broken
         except GoneError:
@@ -63,6 +63,13 @@ class Judge:
         finally:
             session.close()
         return Verdict(result, copied.is_copy(handed, self.solutions.get(task.id, frozenset())))
+
+    def _judge(self, task: Task, answer: object) -> Result:
+        try:
+            return task.judge(answer)
+        except Exception as error:  # values so strange that the judge stumbles
+            text = f"an answer to {task.id} that cannot be judged ({type(error).__name__}: {error})"
+            raise BadMessageError(text) from error
 
     def _seed_of(self, name: str) -> int:
         digest = hmac.digest(str(self.seed).encode(), name.encode(), "sha256")

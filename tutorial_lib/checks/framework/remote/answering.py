@@ -70,7 +70,7 @@ class _Lender:
     def serve(self, password: str) -> None:
         """Answers the judge's requests until it has no more."""
         hello = {"password": password, "exercise": self._task.id, **_origin(self._answer)}
-        self._channel.send({**hello, "answer": wire.encode(self._answer, self._lend)})
+        self._channel.send({**hello, "answer": self._encoded(self._answer)})
         with contextlib.ExitStack() as world:
             while True:
                 request = self._channel.receive(LONGEST_WAIT)
@@ -108,25 +108,39 @@ class _Lender:
         )
 
     def _run(self, function: Callable[[], object], answer: object, seconds: float) -> dict:
-        code = getattr(inspect.unwrap(answer) if callable(answer) else answer, "__code__", None)
-        file = code.co_filename if code else ""
-        ran = run.run(function, seconds=seconds, own_file=file, world=contextlib.nullcontext)
+        """The message about what ``function`` gives or raises."""
+
+        def given() -> tuple[object, Any]:
+            value = function()
+            return value, wire.encode(value, self._lend)
+
+        file = run.file_of(answer)
+        ran = run.run(given, seconds=seconds, own_file=file, world=contextlib.nullcontext)
         failure = ran.failure
-        told: dict[str, Any] = {}
-        if failure and failure.kind == "TimeUp":  # perhaps in the middle of a message
+        if failure is None:
+            assert isinstance(ran.value, tuple)
+            value, encoded = ran.value
+            told: dict[str, Any] = {"gave": encoded}
+            if isinstance(value, Tensor) and value.requires_grad:
+                self._given.append(value)
+                told["graph"] = len(self._given) - 1
+            return told
+        if failure.kind == "TimeUp":  # perhaps in the middle of a message
             raise GoneError("out of time")
-        if failure:
-            told = {"raised": [failure.kind, failure.text[:2000], failure.line_number]}
-            told["raised"].append(failure.line[:500])
-            if isinstance(ran.error, _AskedError):
-                told["asked"] = ran.error.number
-            wrong = [getattr(ran.error, name, None) for name in ("stage", "message", "mistake")]
-            return {**told, "wrong": wrong} if failure.kind == "Wrong" else told
-        value = ran.value
-        if isinstance(value, Tensor) and value.requires_grad:
-            self._given.append(value)
-            told["graph"] = len(self._given) - 1
-        return {"gave": wire.encode(value, self._lend), **told}
+        told = {
+            "raised": [failure.kind, failure.text[:2000], failure.line_number, failure.line[:500]]
+        }
+        if isinstance(ran.error, _AskedError):
+            told["asked"] = ran.error.number
+        if failure.kind == "Wrong":
+            told["wrong"] = [getattr(ran.error, n, None) for n in ("stage", "message", "mistake")]
+        return told
+
+    def _encoded(self, value: object) -> Any:
+        try:
+            return wire.encode(value, self._lend)
+        except Exception:  # an object that cannot even be looked at
+            return {"opaque": type(value).__name__}
 
     def _backward(self, request: dict) -> None:
         """The gradients at all that models answered, for one at what the answer returned."""
@@ -249,10 +263,8 @@ def _if_changed(value: object, before: Tensor | None) -> object:
     """The new numbers of an argument that the answer wrote to; None if it did not."""
     if before is None or not isinstance(value, Tensor) or value.device.type == "meta":
         return None
-    same = value.shape == before.shape and bool(
-        torch.equal(value, before) or torch.allclose(value, before, 0, 0, equal_nan=True)
-    )
-    return None if same else wire.encode(value)
+    new, old = wire.encode(value), wire.encode(before)
+    return None if new == old else new
 
 
 def _origin(answer: object) -> dict[str, str]:
