@@ -5,6 +5,7 @@ What this module says is no verdict and is not believed as one; the judge compar
 
 import contextlib
 import dataclasses
+import functools
 import importlib
 import inspect
 import os
@@ -18,7 +19,12 @@ from torch import Tensor, nn
 
 from tutorial_lib.checks.framework import run
 from tutorial_lib.checks.framework.remote import wire
-from tutorial_lib.checks.framework.remote.channel import Channel, GoneError, MalformedError
+from tutorial_lib.checks.framework.remote.channel import (
+    Channel,
+    GoneError,
+    MalformedError,
+    TooLargeError,
+)
 
 GRADER_VARIABLE = "TUTORIAL_GRADER"
 """Environment variable that says where the judge listens: its port, a colon, and a password."""
@@ -50,8 +56,8 @@ def hand_over(task: Any, answer: object) -> None:
     channel = Channel(connection)
     try:
         _Lender(channel, task, answer).serve(password)
-    except (GoneError, MalformedError):
-        pass  # the judge has seen enough
+    except (GoneError, MalformedError, TooLargeError):
+        return  # the judge has seen enough, or nothing that it could use
     finally:
         channel.close()
 
@@ -98,14 +104,20 @@ class _Lender:
             _state(a) if isinstance(a, torch.Generator) else _if_changed(a, b)
             for a, b in zip(arguments, before, strict=True)
         ]
-        self._channel.send(given)
+        self._reply(given)
 
     def _use(self, request: dict) -> None:
         task = dataclasses.replace(self._task, seed=request["seed"])
         case = task.all_cases()[request["case"]]
-        self._channel.send(
-            self._run(lambda: task.use(self._answer, *case), self._answer, request["seconds"])
-        )
+        used = functools.partial(task.use, self._answer, *case)
+        self._reply(self._run(used, self._answer, request["seconds"]))
+
+    def _reply(self, message: dict) -> None:
+        try:
+            self._channel.send(message)
+        except TooLargeError as error:
+            text = f"the result is far too large to be compared ({error})"
+            self._channel.send({"raised": ["ValueError", text, None, ""]})
 
     def _run(self, function: Callable[[], object], answer: object, seconds: float) -> dict:
         """The message about what ``function`` gives or raises."""

@@ -16,6 +16,10 @@ class MalformedError(Exception):
     """What came is no message."""
 
 
+class TooLargeError(Exception):
+    """A message that is too long to be read; it was not sent."""
+
+
 class Channel:
     """One end of a conversation. Only this module knows that it is a socket.
 
@@ -32,8 +36,11 @@ class Channel:
 
         Raises:
             GoneError: the other side does not read it within ``seconds``.
+            TooLargeError: the other side would not read it.
         """
         content = json.dumps(message).encode()
+        if len(content) > LARGEST:
+            raise TooLargeError(f"{len(content)} bytes; at most {LARGEST} are read")
         try:
             self._connection.settimeout(seconds)
             self._connection.sendall(len(content).to_bytes(8, "big") + content)
@@ -68,13 +75,13 @@ class Channel:
         content = bytearray()
         while len(content) < count:
             left = end - time.monotonic()
-            if left <= 0:
-                raise GoneError("nothing came in time")
             try:
-                self._connection.settimeout(left)
+                self._connection.settimeout(max(left, 1e-6))
                 piece = self._connection.recv(min(count - len(content), 1 << 20))
+            except TimeoutError:
+                raise GoneError("nothing came in time") from None
             except OSError as error:
-                raise GoneError(str(error) or type(error).__name__) from None
+                raise GoneError(str(error)) from None
             if not piece:
                 raise GoneError("the other side is gone")
             content += piece
