@@ -67,7 +67,7 @@ def test_a_right_answer_passes_and_leaves_random_states_alone(task: Task, name: 
 @exercise_by_id
 def test_answers_are_judged_alike_on_other_cases(exercise: Exercise):
     """A grading draws cases of its own: nothing may hang on the numbers of one seed."""
-    other = dataclasses.replace(exercise, seed=2**40 + 1)
+    other = dataclasses.replace(exercise, seed=987_654_321)
     for name, answer in other.right_answers().items():
         result = other.check(answer)
         assert result.passed, f"{name}: {result}"
