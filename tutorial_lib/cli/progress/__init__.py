@@ -72,7 +72,7 @@ def progress(
     try:
         for notebook in found:
             if notebook.problem is None:
-                said.note(f"running {notebook.path} ...")
+                said.note(f"running {reports_of.one_line(str(notebook.path))} ...")
             reports.append(_grade(notebook, judge, library, cell_seconds))
             said.line(reports_of.table(reports[-1]))
     except KeyboardInterrupt:
@@ -139,7 +139,6 @@ class _Screen:
     def _print(self, text: str, stream) -> None:
         if not text or not self._works:
             return
-        text = reports_of.printable(text)
         encoding = getattr(stream, "encoding", None) or "utf-8"
         try:
             print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)

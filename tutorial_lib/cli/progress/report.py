@@ -60,16 +60,17 @@ class Report:
 def table(report: Report) -> str:
     """The report as text: one line per exercise, then the cells that raised."""
     width = max((len(entry.id) for entry in report.entries), default=0)
-    lines = [f"{report.path} ({report.seconds:.0f} s)"]
+    lines = [f"{one_line(str(report.path))} ({report.seconds:.0f} s)"]
     for entry in report.entries:
         lines.append(f"  {entry.id:<{width}}  {_summary(entry)}")
     if not report.entries:
         lines.append("  no exercises")
-    lines += [f"  note: cell {error['cell']} raised {error['error']}" for error in report.errors]
-    lines += [f"  error: {problem}" for problem in report.problems]
+    for error in report.errors:
+        lines.append(f"  note: cell {error['cell']} raised {one_line(error['error'])}")
+    lines += [f"  error: {one_line(problem)}" for problem in report.problems]
     if report.ended:
-        lines.append(f"  error: not run to its end: {report.ended}")
-    return "\n".join(printable(line) for line in lines)
+        lines.append(f"  error: not run to its end: {one_line(report.ended)}")
+    return "\n".join(lines)
 
 
 def summary(reports: Sequence[Report]) -> str:
@@ -139,6 +140,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
 
 
+def one_line(text: str) -> str:
+    """``text`` in one line, so that no name or message looks like a line of the table."""
+    return " ".join(printable(text).split())
+
+
 def _clean(value: object) -> object:
     return printable(value) if isinstance(value, str) else value
 
@@ -149,4 +155,4 @@ def _summary(entry: Entry) -> str:
     if entry.status != "failed":
         return entry.status
     why = f"{entry.mistake}: {entry.message}" if entry.mistake else entry.message
-    return "failed (" + textwrap.shorten(why, 160, placeholder=" ...") + ")"
+    return "failed (" + textwrap.shorten(printable(why), 160, placeholder=" ...") + ")"

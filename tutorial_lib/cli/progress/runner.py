@@ -8,7 +8,6 @@ and reads nothing of the kernel but its replies: no output, no display, no widge
 
 import ctypes
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -142,38 +141,41 @@ def _prepare() -> None:
     """Adopts what the kernel leaves behind, dies with the parent, and is the first to go when
     memory runs out; the last two hold on Linux only."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if adopt_orphans(True):
+        ctypes.CDLL(None).prctl(PARENT_DEATH, int(signal.SIGTERM), 0, 0, 0)
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")
+
+
+def adopt_orphans(yes: bool) -> bool:
+    """Whether this process becomes the parent of descendants whose parent has died.
+
+    Returns:
+        Whether the system can do that; only Linux can.
+    """
     if sys.platform != "linux":
-        return
-    prctl = ctypes.CDLL(None).prctl
-    prctl(SUBREAPER, 1, 0, 0, 0)
-    prctl(PARENT_DEATH, int(signal.SIGTERM), 0, 0, 0)
-    with open("/proc/self/oom_score_adj", "w") as file:
-        file.write("1000")
+        return False
+    ctypes.CDLL(None).prctl(SUBREAPER, int(yes), 0, 0, 0)
+    return True
 
 
-def kill_descendants(seconds: float = 10.0) -> None:
-    """Kills every process that this one has started, and those that they have started."""
+def descendants() -> set[psutil.Process]:
+    """The processes that this one has started or adopted, and theirs."""
+    return set(psutil.Process().children(recursive=True))
+
+
+def kill_descendants(
+    spared: frozenset[psutil.Process] = frozenset(), seconds: float = 10.0
+) -> None:
+    """Kills every descendant but ``spared``, again and again until there is none."""
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        left = psutil.Process().children(recursive=True)
-        if not left:
-            return
+    while (left := descendants() - spared) and time.monotonic() < end:
         for process in left:
             try:
                 process.kill()
             except psutil.NoSuchProcess:
                 continue
-        psutil.wait_procs(left, timeout=0.5)
-        _bury()
-
-
-def _bury() -> None:
-    """Takes note of the end of adopted processes, which would stay as zombies."""
-    try:
-        while os.name == "posix" and os.waitpid(-1, os.WNOHANG) != (0, 0):
-            pass
-    except ChildProcessError:
-        return
+        psutil.wait_procs(list(left), timeout=0.5)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import secrets
-import select
 import shutil
 import signal
 import socket
@@ -92,11 +91,16 @@ def _run(
             "notebook_seconds": NOTEBOOK_SECONDS,
             "stop_seconds": STOP_SECONDS,
         }
-        process = _start(order, environment, said)
+        before = frozenset(runner.descendants())
+        runner.adopt_orphans(True)  # should the notebook kill its parent
         try:
-            _listen(process, door, password, judge, report, verdicts)
+            process = _start(order, environment, said)
+            try:
+                _listen(process, door, password, judge, report, verdicts)
+            finally:
+                _end(process, place, before)
         finally:
-            _end(process, place)
+            runner.adopt_orphans(False)
         _take(said, process, notebook, report)
 
 
@@ -140,14 +144,16 @@ def _listen(
     verdicts: dict[str, Verdict],
 ) -> None:
     """Judges every answer that comes until the notebook has ended; the last one counts."""
+    door.settimeout(0.05)
     end = time.monotonic() + NOTEBOOK_SECONDS + runner.START_SECONDS + 60
     while process.poll() is None:
         if time.monotonic() > end:
             report.problems.append(f"stopped after {NOTEBOOK_SECONDS:g} seconds")
             return
-        if not select.select([door], [], [], 0.05)[0]:
+        try:
+            connection, _ = door.accept()
+        except TimeoutError:
             continue
-        connection, _ = door.accept()
         try:
             verdict = judge.hear(connection, password)
         except BadMessageError as error:
@@ -159,8 +165,14 @@ def _listen(
             verdicts[verdict.result.exercise] = verdict
 
 
-def _end(process: subprocess.Popen, place: str) -> None:
-    """Ends the notebook's processes, also those that it has left behind."""
+def _end(process: subprocess.Popen, place: str, before: frozenset[psutil.Process]) -> None:
+    """Ends the notebook's processes, also those that it has left behind.
+
+    Args:
+        process: the notebook's first process.
+        place: what all that keep their environment have in it.
+        before: descendants of this process that have nothing to do with the notebook.
+    """
     if process.poll() is None:
         process.terminate()  # it kills its descendants
         try:
@@ -168,8 +180,11 @@ def _end(process: subprocess.Popen, place: str) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-    if process.returncode == 0 and sys.platform == "linux":
+    on_linux = sys.platform == "linux"
+    if process.returncode == 0 and on_linux:
         return  # it has adopted and killed them all
+    if on_linux:
+        runner.kill_descendants(before)
     for other in psutil.process_iter():
         try:
             if other.environ().get(GRADER_VARIABLE) == place:
