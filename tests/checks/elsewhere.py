@@ -155,6 +155,7 @@ ANSWERS: dict[str, tuple[Task, object]] = {
     "dots": (DOUBLE, ...),
     "no function": (DOUBLE, 3.5),
     "a set": (DOUBLE, lambda x: {1, 2}),
+    "a function": (DOUBLE, lambda x: _double),
     "raises": (DOUBLE, _raises),
     "quits": (DOUBLE, lambda x: sys.exit(3)),
     "huge": (DOUBLE, lambda x: torch.zeros(3_000_000)),

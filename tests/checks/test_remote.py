@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -97,6 +97,7 @@ def test_a_right_answer_passes(heard, name: str):
         ("a known mistake", "values", "Thrice."),
         ("no function", "shape", "This is the number 3.5"),
         ("a set", "shape", "yours is a set"),
+        ("a function", "shape", "yours is a function"),
         ("raises", "raised", "Your code raised KeyError: 'nothing here'\nLine"),
         ("quits", "raised", "asked Python to quit"),
         ("endless", "raised", "Stopped after 0.5 seconds"),
@@ -310,3 +311,43 @@ def test_who_does_not_know_the_password_is_not_heard():
         Channel(outside).send({"password": "\ud800", "exercise": "lesson99.double", "answer": 1})
         with pytest.raises(GoneError, match="password"):
             Session(channel).open("open")
+
+
+# --- a process that lies --------------------------------------------------------------------------
+
+values = (
+    st.none() | st.integers(-1, 3) | st.sampled_from([{"tuple": []}, {"function": 0}, "passed"])
+    | st.sampled_from([wire.encode(torch.zeros(n)) for n in (1, 3)]) | anything
+)  # fmt: skip
+replies = st.one_of(
+    st.fixed_dictionaries({"gave": values}, optional={"graph": values, "changed": values}),
+    st.fixed_dictionaries(
+        {"raised": values | st.tuples(st.text(), st.text(), st.none() | st.integers(), st.text())},
+        optional={
+            "wrong": values | st.tuples(st.sampled_from(["passed", "values"]), values, values),
+            "asked": values,
+        },
+    ),
+    st.fixed_dictionaries(
+        {"ask": values, "arguments": st.lists(values), "keywords": st.just({}) | values},
+        optional={"traced": st.lists(st.booleans())},
+    ),
+    st.fixed_dictionaries({"ask back": values}, optional={"gradient": values}),
+    st.fixed_dictionaries({"kept": values}),
+    anything.map(lambda value: value if isinstance(value, dict) else {"outcome": value}),
+)
+
+
+@pytest.mark.parametrize("task", [elsewhere.DOUBLE, elsewhere.TRAINED, elsewhere.HALVED])
+@settings(max_examples=60)
+@given(lies=st.lists(replies, max_size=6))
+def test_no_lie_passes_and_none_hurts(task: Exercise, lies: list[dict]):
+    hello = {"password": "open", "exercise": task.id, "module": "", "source": ""}
+    with a_pair() as (outside, channel):
+        liar = Channel(outside)
+        for message in ({**hello, "answer": {"function": 0}}, *lies):
+            liar.send(message)
+        outside.shutdown(socket.SHUT_WR)
+        session = Session(channel)
+        result = task.judge(session.open("open").answer)
+    assert result.outcome in ("failed", "not attempted")

@@ -265,7 +265,9 @@ class _Full(io.StringIO):
 
 
 def test_a_screen_that_cannot_be_written_stops_nothing(broken, monkeypatch):
-    for stream in (_Full(), io.TextIOWrapper(io.BytesIO(), encoding="ascii")):
+    closed = io.StringIO()
+    closed.close()
+    for stream in (_Full(), io.TextIOWrapper(io.BytesIO(), encoding="ascii"), closed, None):
         monkeypatch.setattr(sys, "stdout", stream)
         assert progress([*broken], json="j") == 1
         assert len(json.loads(Path("j").read_text())["notebooks"]) == 2

@@ -297,7 +297,8 @@ class Session:
         """A result that is more than numbers: a function to call, or one of our objects."""
         handle = message.get("function")
         if type(handle) is int and 0 <= handle < 2**31:
-            return RemoteAnswer(self, handle)
+            kind = wire.named(str(message.get("name", "function")), RemoteAnswer)
+            return kind(self, handle)
         if "yours" in message:
             try:
                 return self._ours_at(message["yours"])

@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Sequence
 from json import dumps
 from pathlib import Path
+from typing import TextIO
 
 from tutorial_lib import _files, _validate
 from tutorial_lib._validate import FileError
@@ -123,25 +124,25 @@ def _write(
 
 
 class _Screen:
-    """Prints for people; where nobody can read it, the grading goes on."""
+    """Prints for people; where nobody can read it, the grading goes on without."""
 
     def __init__(self) -> None:
-        self._works = True
+        self._broken: list[TextIO] = []
 
     def line(self, text: str) -> None:
         """A line of the result."""
         self._print(text, sys.stdout)
 
     def note(self, text: str) -> None:
-        """A line about what is going on."""
+        """A line about what is running."""
         self._print(text, sys.stderr)
 
-    def _print(self, text: str, stream) -> None:
-        if not text or not self._works:
+    def _print(self, text: str, stream: TextIO | None) -> None:
+        if not text or stream is None or stream in self._broken:
             return
         encoding = getattr(stream, "encoding", None) or "utf-8"
         try:
             print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
             stream.flush()
-        except OSError:
-            self._works = False
+        except (OSError, ValueError):  # a full disk, a closed pipe, a closed file
+            self._broken.append(stream)

@@ -51,8 +51,13 @@ class Opaque:
 
 def opaque(name: str) -> Opaque:
     """An ``Opaque`` whose type is called ``name``."""
+    return named(name, Opaque)()
+
+
+def named(name: str, base: type) -> Callable[..., Any]:
+    """A class like ``base`` that is called ``name``, as messages say what a value is."""
     plain = "".join(c for c in name if c.isalnum() or c == "_")[:60]
-    return type(plain or "thing", (Opaque,), {})()
+    return type(plain or "thing", (base,), {})
 
 
 def encode(value: object, extra: Callable[[Any], dict | None] = lambda value: None) -> Any:
