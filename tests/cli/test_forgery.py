@@ -43,6 +43,7 @@ def say(*messages):
 """
 NOTEBOOKS: dict[str, list[str]] = {
     "says so": [  # in print, in the old log, to the judge
+        "os.kill(os.getppid(), 19)  # SIGSTOP: its parent is to wait for ever",
         "print('lesson00.to_range  passed')",
         WRONG,
         "os.environ['TUTORIAL_CHECK_LOG'] = 'log'\nopen('log', 'w').write(json.dumps({'exercise':"
@@ -121,6 +122,7 @@ NOTEBOOKS: dict[str, list[str]] = {
         "lesson01.alpha_bar.check(lambda beta: torch.cat([torch.ones(1), 1 - beta]).cumprod(0))",
     ],
     "strange words": [
+        "import shutil, tutorial_lib\nshutil.rmtree(os.path.dirname(tutorial_lib.__file__))",
         "def strange(pixels): raise ValueError('\\ud800 \\x1b[2J \\x00 \\x1b]0;t\\x07 \\uffff')",
         "lesson00.to_range.check(strange)",
         "raise ValueError('\\ud800 \\x1b[2J')",

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Sequence
 from json import dumps
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 from tutorial_lib import _files, _validate
 from tutorial_lib._validate import FileError
@@ -127,7 +127,7 @@ class _Screen:
     """Prints for people; where nobody can read it, the grading goes on without."""
 
     def __init__(self) -> None:
-        self._broken: list[TextIO] = []
+        self._broken: list[Any] = []
 
     def line(self, text: str) -> None:
         """A line of the result."""
@@ -137,7 +137,7 @@ class _Screen:
         """A line about what is running."""
         self._print(text, sys.stderr)
 
-    def _print(self, text: str, stream: TextIO | None) -> None:
+    def _print(self, text: str, stream: Any) -> None:
         if not text or stream is None or stream in self._broken:
             return
         encoding = getattr(stream, "encoding", None) or "utf-8"

@@ -153,6 +153,8 @@ def _listen(
         try:
             connection, _ = door.accept()
         except TimeoutError:
+            if os.name == "posix":
+                process.send_signal(signal.SIGCONT)  # should the notebook have stopped it
             continue
         try:
             verdict = judge.hear(connection, password)
