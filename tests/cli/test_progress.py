@@ -13,8 +13,10 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from tutorial_lib.checks import all_exercises
+from tutorial_lib.checks.framework import Exercise
 from tutorial_lib.cli import progress as package
-from tutorial_lib.cli.progress import Report, progress, running
+from tutorial_lib.cli.progress import Report, copied, progress, running
+from tutorial_lib.cli.progress.judging import Judge
 from tutorial_lib.course import LESSONS
 
 pytestmark = pytest.mark.plain_errors
@@ -155,6 +157,53 @@ def test_a_cell_that_swallows_the_interrupt(tmp_path, capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert "not run to its end: cell 2 ran out of time" in printed
     assert "never_reached" not in printed
+
+
+def test_every_grading_draws_cases_of_its_own():
+    def seeds(judge: Judge) -> list[int]:
+        return [task.seed for task in judge.tasks.values() if isinstance(task, Exercise)]
+
+    assert seeds(Judge(5)) == seeds(Judge(5)) != seeds(Judge(6))
+    assert len(set(seeds(Judge(5)))) == len(seeds(Judge(5)))
+    assert Judge().seed != Judge().seed
+
+
+@pytest.mark.parametrize(
+    ("source", "is_alike"),
+    [
+        ("def mine(a, b):\n    c = a + b\n    return c", True),
+        (
+            "def mine(a: int, b=...) -> int:\n    'Text.'\n    c = (a + b)  # why\n    return c",
+            False,
+        ),
+        ("def f(a: int, b: int) -> int:\n    'Text.'\n    c = (a + b)  # why\n    return c", True),
+        ("%matplotlib inline\ndef mine(p, q):\n    r = p + q\n    return r", True),
+        ("def total(x, y):\n    z = y + x\n    return z", False),
+        ("def total(x, y):\n    return x + y", False),
+        ("def total(x, y):\n    z = x + z\n    return y", False),
+        ("class total:\n    def total(self, x, y):\n        z = x + y\n        return z", False),
+        ("no Python (", False),
+        ("", False),
+    ],
+)
+def test_code_is_compared_without_its_names(source: str, is_alike: bool):
+    solution = copied.shapes("def total(x, y):\n    z = x + y\n    return z")
+    assert bool(copied.shapes(source) & solution) is is_alike
+
+
+@pytest.mark.parametrize(
+    ("cell", "asks"),
+    [
+        ("lesson00.to_range.check(lesson00.to_range.model_answer)", True),
+        ("exec(lesson00.to_range.solution( ).source)", True),
+        ("lesson00.to_range.alternatives[0]", True),
+        ("list(lesson00.to_range.right_answers().values())", True),
+        ("lesson00.to_range.solution()", False),
+        ("# my solution: see above\nalternatives = 3", False),
+    ],
+)
+def test_taking_the_solution_from_the_library_is_noticed(cell: str, asks: bool):
+    assert copied.asks_for_solutions(["x = 1", cell]) is asks
 
 
 # --- notebooks that need no kernel ----------------------------------------------------------------

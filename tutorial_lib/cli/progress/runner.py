@@ -1,6 +1,6 @@
 """Runs one notebook in a kernel, and sees to it that nothing outlives it.
 
-``running`` starts this file as a process of its own, so that a notebook that fills the memory,
+``running`` starts this program as a process of its own, so that a notebook that fills the memory,
 kills its parent or speaks nonsense harms nobody else. It reads what to do as JSON from stdin and
 writes what happened to stdout. It imports nothing of the library, which makes it start quickly,
 and reads nothing of the kernel but its replies: no output, no display, no widget.

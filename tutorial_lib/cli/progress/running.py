@@ -34,6 +34,9 @@ STOP_SECONDS = 10.0
 COPIED_BYTES = 20_000_000
 """Largest file next to a notebook that is copied into the folder where it runs (bytes)."""
 
+RUNNER = Path(runner.__file__).read_text(encoding="utf-8")
+"""The program of a notebook's first process, as it was before any notebook ran."""
+
 MOST_PROBLEMS = 5
 """How many of a notebook's nonsensical messages are told."""
 
@@ -122,7 +125,7 @@ def _start(
     order: Mapping[str, Any], environment: Mapping[str, str], said: IO[bytes]
 ) -> subprocess.Popen:
     process = subprocess.Popen(
-        [sys.executable, "-P", runner.__file__],
+        [sys.executable, "-P", "-c", RUNNER],
         stdin=subprocess.PIPE,
         stdout=said,
         stderr=subprocess.DEVNULL,
