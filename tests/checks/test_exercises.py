@@ -1,6 +1,7 @@
 """Every exercise of every lesson, tested with its own mistakes and right answers."""
 
 import ast
+import dataclasses
 import inspect
 import math
 import random
@@ -60,6 +61,18 @@ def test_a_right_answer_passes_and_leaves_random_states_alone(task: Task, name: 
     assert result.outcome == "passed", str(result)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (random.getstate(), str(np.random.get_state())) == before[1:]  # noqa: NPY002
+
+
+@pytest.mark.long("lesson 3's loss is drawn some thousand times")
+@exercise_by_id
+def test_answers_are_judged_alike_on_other_cases(exercise: Exercise):
+    """A grading draws cases of its own: nothing may hang on the numbers of one seed."""
+    other = dataclasses.replace(exercise, seed=987_654_321)
+    for name, answer in other.right_answers().items():
+        result = other.check(answer)
+        assert result.passed, f"{name}: {result}"
+    for mistake in other.mistakes:
+        assert other.check(mistake.answer).mistake == mistake.name
 
 
 @exercise_by_id

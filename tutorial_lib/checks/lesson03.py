@@ -267,6 +267,7 @@ loss_by_step = Exercise(
     ),
     model_answer=_loss_by_step,
     cases=_step_cases,
+    together=True,  # answers may transform the model, which no stand-in survives
     mistakes=(
         Mistake(
             "one mean over all steps",

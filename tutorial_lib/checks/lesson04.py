@@ -775,6 +775,7 @@ sees = Exercise(
     ),
     model_answer=_sees,
     cases=_sees_cases,
+    together=True,  # answers transform the network, which no stand-in survives
     mistakes=(
         Mistake(
             "the whole output",

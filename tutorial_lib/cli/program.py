@@ -44,7 +44,10 @@ class ProgressConfig:
     junit: Path | None = None
     """A file for the results as JUnit XML, which CI systems show."""
     require_all: bool = False
-    """Whether an exercise that was not attempted counts as a failure."""
+    """Whether an exercise that was not attempted counts as a failure, and so does a lesson whose
+    notebook a folder lacks."""
+    seed: int | None = None
+    """Seed of the cases that answers are judged on, to repeat a grading; None draws one."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -136,7 +139,11 @@ def _progress(config: ProgressConfig) -> int:
     from tutorial_lib.cli.progress import progress  # brings Jupyter with it: only where needed
 
     return progress(
-        config.notebooks, json=config.json, junit=config.junit, require_all=config.require_all
+        config.notebooks,
+        json=config.json,
+        junit=config.junit,
+        require_all=config.require_all,
+        seed=config.seed,
     )
 
 

@@ -53,6 +53,8 @@ def save_state(
         folder.states.mkdir(exist_ok=True)
         _sealed.write(path, tensors, {"format": FORMAT, "step": step, **facts})
     except OSError as error:
+        with contextlib.suppress(OSError):  # not where others are in it
+            folder.states.rmdir()
         before = [found.name for found in folder.state_files() if found != path]
         kept = f"; {before[-1]} is whole" if before else ""
         raise CheckpointError(f"cannot write {path}: {error.strerror}{kept}") from error

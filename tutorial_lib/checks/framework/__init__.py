@@ -34,7 +34,8 @@ The learner calls ``lesson01.rates.check(my_rates)``, ``.hint(1)``, ``.solution(
 The framework handles stubs, forgotten returns, exceptions (with the learner's line), shapes, kinds
 of numbers, NaN, endless loops and prints, and restores the random state. float32, float64, NumPy
 arrays and Python numbers all pass. Every call gets new arguments, so in-place answers pass. Results
-never change by chance, because every case has a fixed seed.
+never change by chance, because all cases come from one seed, the field ``seed``. A grading replaces
+it: cases must differ by the generator they get, and right answers pass with any seed.
 
 Rules, enforced by ``tests/checks/test_exercises.py``:
 
@@ -64,6 +65,11 @@ When values are not enough:
 - ``raise Wrong("shape", "...")`` inside ``use`` or ``holds`` rejects the answer at once;
   ``mistake="name"`` names the mistake.
 
+``progress`` judges answers that run in another process (see ``remote``). Arguments are numbers,
+tensors, generators, dataclasses of the library such as schedules, and functions or models to ask.
+If an answer changes a network or an optimizer in place, or transforms a network as ``torch.func``
+does, say ``together=True``.
+
 Concept questions: ``Choice`` (every wrong option has its explanation) and ``Number`` (tolerance and
 common wrong values). They are checked, hinted and solved the same way.
 """
@@ -71,7 +77,6 @@ common wrong values). They are checked, hinted and solved the same way.
 from tutorial_lib.checks.framework.exercise import Exercise, source_of
 from tutorial_lib.checks.framework.questions import Choice, Number
 from tutorial_lib.checks.framework.task import (
-    LOG_VARIABLE,
     STAGES,
     Mistake,
     Note,
@@ -84,7 +89,6 @@ from tutorial_lib.checks.framework.task import (
 from tutorial_lib.checks.framework.tensors import per_sample, tensor_like, tidy
 
 __all__ = [
-    "LOG_VARIABLE",
     "STAGES",
     "Choice",
     "Exercise",

@@ -36,7 +36,7 @@ def as_tensor(value: object) -> Tensor | None:
     """A copy of ``value`` as a tensor, or None if it does not hold numbers."""
     try:
         if isinstance(value, Tensor):
-            return value.detach().clone()
+            return _plain(value.detach())
         if isinstance(value, (bool, int, float)):
             return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
         if isinstance(value, (np.ndarray, np.generic)):
@@ -47,6 +47,17 @@ def as_tensor(value: object) -> Tensor | None:
     except (TypeError, ValueError, RuntimeError, OverflowError):
         return None
     return None
+
+
+def _plain(value: Tensor) -> Tensor | None:
+    """A copy of a tensor that one can calculate with; None if there is no way to get one."""
+    if value.is_nested or value.is_quantized:
+        return None
+    if value.layout != torch.strided:
+        return value.to_dense()
+    if value.is_floating_point() and value.dtype.itemsize == 1:  # float8 knows no arithmetic
+        return value.float()
+    return value.rename(None).clone() if value.has_names() else value.clone()
 
 
 def parts_of(value: object, names: Sequence[str]) -> dict[str, object]:
@@ -113,6 +124,8 @@ def describe(value: object) -> str:
     match value:
         case None:
             return "None"
+        case Tensor() if value.is_nested:
+            return "a nested tensor"
         case Tensor():
             return f"a tensor of shape {tuple(value.shape)}"
         case np.ndarray():
@@ -124,7 +137,7 @@ def describe(value: object) -> str:
     name = type(value).__name__
     if name == "generator":
         return "a generator (there is a `yield` in your function)"
-    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+    return f"{'an' if name[:1].lower() in set('aeiou') else 'a'} {name or 'thing'}"
 
 
 def _shape(name: str, yours: object, target: Tensor, _rtol: float, _atol: float) -> Problem | None:

@@ -52,6 +52,11 @@ class Exercise(Task):
     rtol: float = 1e-4
     atol: float = 1e-5
     seconds: float = 8.0
+    together: bool = False
+    """Whether the answer changes objects that cannot be sent to another process, such as networks:
+    then ``use`` runs beside it (see ``remote``)."""
+    seed: int = 1234
+    """The seed of the cases. A grading replaces it by one of its own."""
     why: str = ""
     """An explanation below the solution's code."""
 
@@ -68,14 +73,20 @@ class Exercise(Task):
         """The model answer's source, with this exercise's explanation below it."""
         return Note(f"Solution: {self.title}", self.why, source_of(self.model_answer))
 
-    def _judge(self, answer: object) -> Result:
+    def prepared(self, answer: object) -> object:
+        """``...`` for a stub, else ``answer``, callable with the arguments by position."""
         if answer is ... or answer is None or _is_stub(answer):
+            return ...
+        return self._adapted(answer) if callable(answer) else answer
+
+    def _judge(self, answer: object) -> Result:
+        answer = self.prepared(answer)
+        if answer is ...:
             return self._not_attempted()
         if not callable(answer):
             text = "Pass the function itself, without calling it"
             text = f"{text}: `check(my_function)`. This is {compare.describe(answer)}."
             return self._result("failed", "shape", text)
-        answer = self._adapted(answer)
         outcomes = self._outcomes(answer)
         if any(_left_open(outcome) for outcome in outcomes):
             return self._not_attempted()
@@ -119,25 +130,30 @@ class Exercise(Task):
                 stage, message, mistake = "properties", wanted.message, wanted.mistake
             printed = (printed + outcome.ran.printed)[: run.PRINT_LIMIT]
             return self._result("failed", stage, message, mistake=mistake, printed=printed)
-        count = len(self._all_cases())
+        count = len(self.all_cases())
         text = f"Right in all {count} cases. {self.passed}".rstrip()
         return self._result("passed", "passed", text, printed=printed)
 
-    def _all_cases(self) -> list[tuple]:
+    def all_cases(self) -> list[tuple]:
         """The cases: the same numbers every time, in new tensors."""
         with run.unchanged_world():
-            return [tuple(case) for case in self.cases(torch.Generator().manual_seed(1234))]
+            return [tuple(case) for case in self.cases(torch.Generator().manual_seed(self.seed))]
 
-    def _run(self, function: Callable[[], object], answer: Callable, seconds=None) -> _Outcome:
-        code = getattr(inspect.unwrap(answer), "__code__", None)
-        limit = self.seconds if seconds is None else seconds
-        ran = run.run(function, seconds=limit, own_file=code.co_filename if code else "")
+    def _run(self, function: Callable[[], object], answer: Callable) -> _Outcome:
+        limit = self.seconds
+        if isinstance(answer, run.Elsewhere):
+            answer.start(self.seconds)
+            limit = None  # it keeps the time itself
+        ran = run.run(function, seconds=limit, own_file=run.file_of(answer))
         return _Outcome(ran, ran.error if isinstance(ran.error, Wrong) else None)
 
     def _tries(self, answer: Callable) -> Iterator[_Outcome]:
         """What ``answer`` gives, case by case; runs a case only when it is asked for."""
-        for case in self._all_cases():
-            yield self._run(lambda case=case: kept(self.use(answer, *case)), answer)
+        for number, case in enumerate(self.all_cases()):
+            if self.together and isinstance(answer, run.Elsewhere):
+                yield self._run(lambda n=number: kept(answer.use(n, self.seed)), answer)
+            else:
+                yield self._run(lambda case=case: kept(self.use(answer, *case)), answer)
 
     def _outcomes(self, answer: Callable) -> list[_Outcome]:
         """What ``answer`` gives in each case, up to the first that takes too long."""
@@ -154,7 +170,7 @@ class Exercise(Task):
             outcomes = self._outcomes(self.model_answer)
         else:
             reference = self.reference
-            cases = self._all_cases()
+            cases = self.all_cases()
             outcomes = [self._run(lambda c=c: kept(reference(*c)), reference) for c in cases]
         for outcome in outcomes:
             if outcome.ran.error:
@@ -189,7 +205,7 @@ class Exercise(Task):
 
     def _known_mistake(self, outcomes: list[_Outcome]) -> Mistake | None:
         """The known mistake that gives the same as the answer in every case."""
-        if len(outcomes) < len(self._all_cases()):  # stopped: nothing to compare with
+        if len(outcomes) < len(self.all_cases()):  # stopped: nothing to compare with
             return None
         for mistake in self.mistakes:
             assert callable(mistake.answer)
@@ -207,7 +223,7 @@ class Exercise(Task):
 
     def _where(self, number: int) -> str:
         names = _parameters(self.model_answer)
-        case = self._all_cases()[number]
+        case = self.all_cases()[number]
         shown = [f"{name} = {brief(value)}" for name, value in zip(names, case, strict=False)]
         return ", ".join(part for part in shown if part)
 

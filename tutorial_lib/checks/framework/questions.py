@@ -82,6 +82,9 @@ class Number(Task):
         if given is None or given.numel() != 1 or given.is_complex() or given.dtype == torch.bool:
             text = f"Answer with one number; this is {compare.describe(answer)}."
             return self._result("failed", "shape", text)
+        if given.device.type == "meta":
+            text = "Answer with one number; this is a tensor without numbers, on the meta device."
+            return self._result("failed", "shape", text)
         number = float(given)
         if not math.isfinite(number):
             return self._result("failed", "finite", f"Your number is {number}; it must be finite.")

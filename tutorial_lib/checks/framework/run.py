@@ -1,6 +1,7 @@
 """Running a learner's function so that it can do no harm: time, randomness, prints, exceptions."""
 
 import contextlib
+import inspect
 import io
 import linecache
 import os
@@ -8,10 +9,12 @@ import random
 import sys
 import sysconfig
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import CodeType, TracebackType
 
 import numpy as np
 import torch
@@ -20,6 +23,9 @@ from tutorial_lib.checks.framework.time_limit import call_within
 
 PRINT_LIMIT = 2000
 """Characters kept of what an answer prints."""
+
+TEXT_SECONDS = 2.0
+"""How long the text of an exception may take to be made (seconds)."""
 
 # Files below these folders are not the learner's. Cells of a notebook lie in a temporary folder.
 _LIBRARIES = tuple(
@@ -53,18 +59,75 @@ class Ran:
     printed: str = ""
 
 
-def run(function: Callable[[], object], *, seconds: float, own_file: str = "") -> Ran:
+PLAIN_ERRORS: dict[str, type[Exception]] = {
+    kind.__name__: kind
+    for kind in (
+        ArithmeticError,
+        AttributeError,
+        IndexError,
+        KeyError,
+        NotImplementedError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    )
+}
+"""Exceptions that another process may name, by name: code here tells them apart."""
+
+
+class Reported(Exception):  # noqa: N818  (it stands for another exception)
+    """An exception of an answer that runs in another process."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.text)
+        self.failure = failure
+
+
+def reported(failure: Failure) -> Exception:
+    """``failure`` as an exception to raise, of the same kind where that is a plain one."""
+    base = PLAIN_ERRORS.get(failure.kind)
+    return type("Reported", (Reported, base), {})(failure) if base else Reported(failure)
+
+
+class Elsewhere(ABC):
+    """An answer that runs in another process; the time that it may take is counted there."""
+
+    @abstractmethod
+    def __call__(self, *arguments: object, **keywords: object) -> object: ...
+
+    @abstractmethod
+    def start(self, seconds: float) -> None:
+        """Starts the clock."""
+
+    @abstractmethod
+    def use(self, number: int, seed: int) -> object:
+        """What the exercise's ``use`` gives there, in the case of this number."""
+
+
+def run(
+    function: Callable[[], object],
+    *,
+    seconds: float | None,
+    own_file: str = "",
+    world: Callable[[], AbstractContextManager] | None = None,
+) -> Ran:
     """Call ``function()`` and return what it gives or raises; only KeyboardInterrupt escapes.
 
     Args:
         function: called in this thread, with gradients on and torch's CPU generator seeded.
-        seconds: how long it may take; then it is stopped (see ``time_limit``).
+        seconds: how long it may take; then it is stopped (see ``time_limit``). None: it stops by
+            itself.
         own_file: a file that counts as the learner's when the failing line is looked for.
+        world: what to set up around the call; None means ``unchanged_world``.
     """
     out = _BoundedText()
     try:
-        with unchanged_world(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-            value = call_within(function, seconds)
+        with (
+            (world or unchanged_world)(),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(out),
+        ):
+            value = function() if seconds is None else call_within(function, seconds)
         return Ran(value=value, printed=out.getvalue())
     except KeyboardInterrupt:
         raise
@@ -72,6 +135,15 @@ def run(function: Callable[[], object], *, seconds: float, own_file: str = "") -
         failure = _describe_failure(error, own_file)
         error.__traceback__ = None
         return Ran(failure=failure, error=error, printed=out.getvalue())
+
+
+def file_of(answer: object) -> str:
+    """The file with the code of an answer, "" if there is none."""
+    try:
+        code = getattr(inspect.unwrap(answer), "__code__", None)  # type: ignore[arg-type]
+    except ValueError:  # an object that seems to wrap itself
+        code = None
+    return code.co_filename if isinstance(code, CodeType) else ""
 
 
 @contextlib.contextmanager
@@ -125,10 +197,14 @@ class _BoundedText(io.StringIO):
 
 
 def _describe_failure(error: BaseException, own_file: str) -> Failure:
+    if isinstance(error, Reported):
+        return error.failure
     number, line = _learners_line(error.__traceback__, own_file)
     try:
-        text = str(error)
-    except Exception as broken:  # an exception class whose own __str__ raises
+        text = str(call_within(lambda: str(error), TEXT_SECONDS))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as broken:  # an exception class whose own __str__ raises, or never ends
         text = f"(its text raised {type(broken).__name__})"
     if isinstance(error, SyntaxError):
         number = error.lineno

@@ -1,18 +1,15 @@
 """Tasks: what exercises and questions have in common, and the results of their checks."""
 
-import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from tutorial_lib.checks.framework import compare, show
+from tutorial_lib.checks.framework.remote.answering import hand_over
 
 Outcome = Literal["passed", "failed", "not attempted"]
 STAGES = ("not attempted", "raised", "shape", "finite", "values", "properties", "passed")
-LOG_VARIABLE = "TUTORIAL_CHECK_LOG"
-"""Environment variable that names a file; each check appends its result to it, one JSON a line."""
 
 
 class Wrong(Exception):  # noqa: N818  (the answer is wrong, not the program)
@@ -112,14 +109,20 @@ class Task(ABC):
     """What to say when the answer is right, apart from that it is."""
 
     def check(self, answer: object, /) -> Result:
-        """Say what is right or wrong with ``answer``; never raises, leaves random states alone."""
-        result = self._judge(answer)
-        log = os.environ.get(LOG_VARIABLE)
-        if log:
-            keys = ("exercise", "title", "outcome", "stage", "message", "mistake")
-            with open(log, "a", encoding="utf-8") as file:
-                file.write(json.dumps({key: getattr(result, key) for key in keys}) + "\n")
-        return result
+        """Say what is right or wrong with ``answer``; never raises, leaves random states alone.
+
+        Inside ``progress`` the answer is also lent to the judge, which forms its own opinion.
+        """
+        hand_over(self, answer)
+        return self._judge(answer)
+
+    def judge(self, answer: object, /) -> Result:
+        """The verdict on an answer, also on one that runs in another process; tells no grader."""
+        return self._judge(answer)
+
+    def prepared(self, answer: object) -> object:
+        """``answer`` in the form in which it is judged."""
+        return answer
 
     def hint(self, n: int = 1) -> Note:
         """The ``n``-th hint; each says more than the one before.
