@@ -53,7 +53,8 @@ def timestep_embedding(
     if _validate.whole_number("dim", dim, at_least=2) % 2:
         raise InvalidValueError(f"dim must be even (a sine and a cosine each), got {dim}")
     _validate.number("max_period", max_period, low=1.0, high=math.inf)
-    _memory.check_fits("dim", dim, 4 * dim * len(t), "the embedding")
+    if dim > 2**20:  # a compiler need not follow this where the size is an ordinary one
+        _memory.check_fits("dim", dim, 4 * dim * len(t), "the embedding")
     half = dim // 2
     exponent = torch.arange(half, dtype=torch.float32, device=t.device) / half
     angle = t.float()[:, None] * torch.exp(-math.log(max_period) * exponent)  # (B, dim/2)
