@@ -185,7 +185,7 @@ FORGED: dict[str, tuple[Callable[[dict], object], str]] = {
     ),
     "many levels": (
         lambda c: c["network"]["config"].update(widths=[1] * 5000),
-        "such a network has at least 100000 tensors",
+        "widths must hold the channels of at most 16 levels",
     ),
     "a large width": (
         lambda c: c["network"]["config"].update(widths=[8, 10**9]),

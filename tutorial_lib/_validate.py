@@ -159,6 +159,7 @@ def one_of(name: str, value: object, options: Iterable[str]) -> str:
         got = shown(value) if isinstance(value, int) else repr(value)
     except Exception:  # whatever a foreign class does there, its name says enough
         got = type(value).__name__
+    got = got if got.isprintable() else type(value).__name__  # a tensor takes several lines
     got = got if len(got) <= 80 else f"{got[:80]}..."
     wanted = value[:80] if isinstance(value, str) else got
     near = difflib.get_close_matches(wanted, options, n=1, cutoff=0.5)
