@@ -349,11 +349,13 @@ def test_copies_are_told_from_other_images():
     twice = torch.cat([train, train, train])  # a data set that holds its images several times
     assert copies(train, twice).all()
     assert not copies(torch.randn(9, 1, 4, 4, generator=generator), twice).any()
+    alone = train[:1].expand(5, -1, -1, -1)
+    assert copies(torch.cat([alone, 0.9 * alone]), alone).all()
+    assert not copies(torch.cat([train[1:], torch.zeros(1, 1, 4, 4)]), alone).any()
+    assert not copies(torch.ones(3, 4), torch.ones(2, 4)).any()  # even gray is no picture
 
 
 @pytest.mark.plain_errors
-def test_copies_need_images_that_differ():
-    with pytest.raises(ValueError, match="train must hold at least two different images"):
-        copies(torch.zeros(3, 4), torch.ones(5, 4))
+def test_copies_name_wrong_arguments():
     with pytest.raises(ValueError, match="samples and train must be"):
         copies(torch.zeros(3, 4), torch.ones(5, 3))

@@ -24,7 +24,9 @@ def warn_of_copies(run: Run) -> None:
     if count > FEW:
         return
     config = run.config
-    data = datasets.load(config.dataset, size=config.size, root=config.root, seed=config.seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the run has said it
+        data = datasets.load(config.dataset, size=config.size, root=config.root, seed=config.seed)
     steps = min(STEPS, checkpoint.schedule.num_steps)
     samples = draw(checkpoint, Recipe(steps=steps, seed=config.seed), range(SAMPLES))
     found = int(copies(samples, data.images).sum())
