@@ -174,6 +174,25 @@ def test_the_threads_of_a_process_group_still_outlive_it(tmp_path: Path) -> None
     done = in_a_process(THREADS_OF_A_GROUP, "used", str(tmp_path / "used"))
     started, left = map(int, done.stdout.split())
     assert left > 0, (
-        "keep_process_group is no longer needed: destroy_process_group ends the threads of a "
-        "group that DDP has used"
+        "keep_process_group and end_program are no longer needed: destroy_process_group ends the "
+        "threads of a group that DDP has used"
     )
+
+
+ENDING = """
+import atexit, sys
+from tutorial_lib import hardware
+from tutorial_lib.hardware import tuning
+
+atexit.register(print, "as Python ends", flush=True)
+if sys.argv[1] == "threads":
+    tuning.keep_process_group("a group with threads")
+hardware.end_program(3)
+"""
+
+
+@pytest.mark.parametrize(("left", "said"), [("threads", ""), ("nothing", "as Python ends\n")])
+def test_a_program_with_threads_left_ends_at_once(left: str, said: str) -> None:
+    words = [sys.executable, "-c", ENDING, left]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (3, said, "")
