@@ -19,7 +19,7 @@ NOTEBOOKS ?= notebooks
 # One thread a process: tests and notebooks run side by side.
 quiet_threads := OMP_NUM_THREADS=1
 
-.PHONY: help lab test check check-types check-all-else fix browser-test notebooks clean
+.PHONY: help lab test check check-types check-all-else fix browser-test notebooks siege clean
 
 help:
 	@echo "make lab            set up what is missing, open the course in JupyterLab"
@@ -29,6 +29,7 @@ help:
 	@echo "make browser-test   learners' notebooks and explorers in JupyterLab in headless Chromium"
 	@echo "make notebooks      build notebooks from notebooks/source, run those that changed;"
 	@echo "                    LESSONS='03 05' or LESSONS=all runs these in any case"
+	@echo "make siege          attack runs, files and grades, about 15 minutes; not part of CI"
 	@echo "make clean          remove the environment and what was built"
 	@echo "PYTHON=...          the Python to set up with"
 
@@ -68,6 +69,9 @@ browser-test: $(READY)
 
 notebooks: $(READY)
 	$(BIN)/python tools/build_notebooks.py --execute $(LESSONS)
+
+siege: $(READY)
+	$(quiet_threads) $(BIN)/python tools/siege.py
 
 clean:
 	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

@@ -1,6 +1,7 @@
 """Runs in processes of their own, to be killed: a program that tests start, not a test itself.
 
     python tests/training/forks.py random FOLDER    kills runs at random moments, resumes each
+                                                    (KILLS and SEED may follow)
     python tests/training/forks.py calls FOLDER     kills runs at every call that changes a file
     python tests/training/forks.py ranks FOLDER     the same run in one process and in two
     python tests/training/forks.py death FOLDER     kills one of two processes of a run
@@ -137,7 +138,7 @@ def left_behind(out: Path) -> dict:
     return {**training_cases.left_behind(out), "files": files, "pictures": pictures}
 
 
-def kill_at_random(folder: Path, data: Dataset, kills: int = 20) -> dict:
+def kill_at_random(folder: Path, data: Dataset, kills: int = 20, seed: int = 0) -> dict:
     """Kills ``kills`` runs, each at a random moment of its life; resumes each to its end."""
     log = folder / "log"
     assert ended(fork(lambda: run(folder / "whole", data), log)) == 0
@@ -145,7 +146,7 @@ def kill_at_random(folder: Path, data: Dataset, kills: int = 20) -> dict:
     start = time.perf_counter()
     assert ended(fork(lambda: run(folder / "timed", data), log)) == 0
     life = time.perf_counter() - start
-    moments, same, killed = random.Random(0), [], 0
+    moments, same, killed = random.Random(seed), [], 0
     for number in range(10 * kills):
         if killed == kills:
             break
@@ -414,11 +415,12 @@ def kill_children() -> None:
 
 def main() -> None:
     signal.signal(signal.SIGTERM, end_all)
-    what, folder = sys.argv[1], Path(sys.argv[2])
+    what, folder, numbers = sys.argv[1], Path(sys.argv[2]), map(int, sys.argv[3:])
+    folder.mkdir(exist_ok=True)
     torch.set_num_threads(1)
     os.fsync = lambda handle: None  # waits for the disk, which only a power cut would show
     data = datasets.circles(64, size=8, seed=0)
-    programs: dict[str, Callable[[Path, Dataset], dict]] = {
+    programs: dict[str, Callable[..., dict]] = {
         "random": kill_at_random,
         "calls": kill_at_calls,
         "ranks": compare_ranks,
@@ -426,7 +428,7 @@ def main() -> None:
         "begin": begin_apart,
     }
     try:
-        print(json.dumps(programs[what](folder, data)))
+        print(json.dumps(programs[what](folder, data, *numbers)))
     finally:
         kill_children()
 
