@@ -29,7 +29,7 @@ help:
 	@echo "make browser-test   learners' notebooks and explorers in JupyterLab in headless Chromium"
 	@echo "make notebooks      build notebooks from notebooks/source, run those that changed;"
 	@echo "                    LESSONS='03 05' or LESSONS=all runs these in any case"
-	@echo "make siege          attack runs, files and grades, about 15 minutes; not part of CI"
+	@echo "make siege          attack runs, files and grades, about 10 minutes; not part of CI"
 	@echo "make clean          remove the environment and what was built"
 	@echo "PYTHON=...          the Python to set up with"
 

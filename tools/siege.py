@@ -47,6 +47,7 @@ from tutorial_lib.training import resume, train  # noqa: E402
 from tutorial_lib.training.state import newest_state  # noqa: E402
 
 KILLS_EACH = 20
+CELL_SECONDS = 20
 DISKS = range(48, 320, 16)
 """Sizes of the small disks (KiB)."""
 
@@ -177,7 +178,12 @@ def notebooks(count: int, seed: int, folder: Path) -> dict[str, Any]:
     nbformat.write(nbformat.v4.new_notebook(cells=cells), honest)
     grades = folder / "grades.json"
     with contextlib.redirect_stdout(io.StringIO()):
-        progress([honest, *(path for path, _ in wishes)], json=grades, seed=seed)
+        progress(
+            [honest, *(path for path, _ in wishes)],
+            json=grades,
+            seed=seed,
+            cell_seconds=CELL_SECONDS,
+        )
     found = {r["path"]: r["exercises"] for r in json.loads(grades.read_text())["notebooks"]}
     wrong = sum(
         entry["status"] == "passed"
