@@ -6,31 +6,31 @@ values in cases that it has just drawn, and compares them here; if an exercise i
 times, the last check counts. ``docs/teachers.md`` says what that holds against, and what not.
 
 Parts: ``notebooks`` (which there are and should be), ``running`` (one notebook), ``runner`` (the
-process that it runs in), ``library`` (what its kernel imports), ``judging``, ``copied`` (answers
+process that it runs in), ``snapshot`` (what its kernel imports), ``judging``, ``copied`` (answers
 that are the solution), ``report``.
 """
 
-import sys
 import traceback
 from collections.abc import Sequence
 from json import dumps
 from pathlib import Path
-from typing import Any
 
 from tutorial_lib import _files, _validate
 from tutorial_lib._validate import FileError
+from tutorial_lib.cli.output import careful_output, say
 from tutorial_lib.cli.progress import report as reports_of
 from tutorial_lib.cli.progress.judging import Judge
-from tutorial_lib.cli.progress.library import Library
 from tutorial_lib.cli.progress.notebooks import Notebook, find, lacking
 from tutorial_lib.cli.progress.report import Entry, Report
 from tutorial_lib.cli.progress.running import grade
+from tutorial_lib.cli.progress.snapshot import Library
 
 __all__ = ["CELL_SECONDS", "Entry", "Report", "progress"]
 
 CELL_SECONDS = 300.0
 
 
+@careful_output()  # where nobody can read it, the grading goes on without
 def progress(
     notebooks: Sequence[str | Path] = (),
     *,
@@ -68,23 +68,23 @@ def progress(
     _validate.number("cell_seconds", cell_seconds, low=0.1, high=1e6)
     _files.check_outputs({"json": json, "junit": junit})
     found = find(notebooks, require_all=require_all)
-    judge, library, said = Judge(seed), Library(), _Screen()
+    judge, library = Judge(seed), Library()
     reports: list[Report] = []
     try:
         for notebook in found:
             if notebook.problem is None:
-                said.note(f"running {reports_of.one_line(str(notebook.path))} ...")
+                say(f"running {reports_of.one_line(str(notebook.path))} ...")
             reports.append(_grade(notebook, judge, library, cell_seconds))
-            said.line(reports_of.table(reports[-1]))
+            _print(reports_of.table(reports[-1]))
     except KeyboardInterrupt:
         left = found[len(reports) :]
         reports += [Report(n.path, problems=["the grading was interrupted"]) for n in left]
         raise
     finally:
-        said.line(reports_of.summary(reports))
+        _print(reports_of.summary(reports))
         if not require_all and any(Path(place).is_dir() for place in notebooks or ("notebooks",)):
             names = ", ".join(lesson.name for lesson in lacking(found))
-            said.line(f"note: no notebook of {names}" if names else "")
+            _print(f"note: no notebook of {names}" if names else "")
         _write(reports, judge.seed, json, junit, require_all)
     bad = {"failed", "not attempted", "missing"} if require_all else {"failed"}
     failed = any(entry.status in bad for report in reports for entry in report.entries)
@@ -123,26 +123,7 @@ def _write(
         raise FileError("; ".join(problems))
 
 
-class _Screen:
-    """Prints for people; where nobody can read it, the grading goes on without."""
-
-    def __init__(self) -> None:
-        self._broken: list[Any] = []
-
-    def line(self, text: str) -> None:
-        """A line of the result."""
-        self._print(text, sys.stdout)
-
-    def note(self, text: str) -> None:
-        """A line about what is running."""
-        self._print(text, sys.stderr)
-
-    def _print(self, text: str, stream: Any) -> None:
-        if not text or stream is None or stream in self._broken:
-            return
-        encoding = getattr(stream, "encoding", None) or "utf-8"
-        try:
-            print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
-            stream.flush()
-        except (OSError, ValueError):  # a full disk, a closed pipe, a closed file
-            self._broken.append(stream)
+def _print(text: str) -> None:
+    """A line of the result, at once; nothing where there is none."""
+    if text:
+        print(text, flush=True)

@@ -23,9 +23,9 @@ from tutorial_lib.checks.framework.asking import BadMessageError
 from tutorial_lib.checks.framework.remote.answering import GRADER_VARIABLE
 from tutorial_lib.cli.progress import copied, runner
 from tutorial_lib.cli.progress.judging import Judge, Verdict
-from tutorial_lib.cli.progress.library import Library, python_path
 from tutorial_lib.cli.progress.notebooks import Notebook
 from tutorial_lib.cli.progress.report import Entry, Report
+from tutorial_lib.cli.progress.snapshot import Library, python_path
 
 NOTEBOOK_SECONDS = 1800.0
 STOP_SECONDS = 10.0
