@@ -12,6 +12,7 @@ that name. What a path leads to is respected:
 
 import contextlib
 import errno
+import io
 import os
 import re
 import secrets
@@ -20,7 +21,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from tutorial_lib._validate import FileError, InvalidTypeError, InvalidValueError, describe
+from tutorial_lib import _validate
+from tutorial_lib._validate import FileError, InvalidValueError
 
 try:
     import fcntl
@@ -157,9 +159,7 @@ class _Stream:
 
     def place(self) -> None:
         with open(self.path, "ab", buffering=0) as file:
-            rest = memoryview(self.content)
-            while rest:
-                rest = rest[file.write(rest) :]
+            write_fully(file, self.content)
 
     def discard(self) -> None: ...
 
@@ -173,6 +173,13 @@ def _draft(path: Path, content: bytes) -> _Draft | _Stream:
     if old is not None and _is_stream(old):
         return _Stream(path, content)
     return _Draft(path, content, old)
+
+
+def write_fully(file: io.RawIOBase, content: bytes) -> None:
+    """Writes all of ``content`` to a file without a buffer, which may take a part at a time."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _write_synced(file: BinaryIO, content: bytes) -> None:
@@ -317,11 +324,10 @@ def as_path(name: str, value: object) -> Path:
     Raises:
         TypeError, ValueError: not a path, or one that contains a byte 0.
     """
-    if not isinstance(value, str | os.PathLike) or not isinstance(text := os.fspath(value), str):
-        raise InvalidTypeError(f"{name} must be a path, got {describe(value)}")
-    if "\0" in text:
-        raise InvalidValueError(f"{name} must not contain a byte 0, got {text!r}")
-    return Path(text)
+    path = _validate.path(name, value, kinds="a path")
+    if "\0" in str(path):
+        raise InvalidValueError(f"{name} must not contain a byte 0, got {str(path)!r}")
+    return path
 
 
 def expanded(name: str, value: object) -> Path:

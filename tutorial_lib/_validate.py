@@ -119,10 +119,10 @@ def generator(name: str, value: object) -> None:
         raise InvalidTypeError(f"{name} must be a torch.Generator or None, got {describe(value)}")
 
 
-def path(name: str, value: object) -> Path:
-    """``value`` as a path; TypeError unless it is a str or a path."""
+def path(name: str, value: object, *, kinds: str = "a path or a str") -> Path:
+    """``value`` as a path; TypeError, which says ``kinds``, unless it is a str or a path."""
     if not isinstance(value, (str, os.PathLike)) or not isinstance(os.fspath(value), str):
-        raise InvalidTypeError(f"{name} must be a path or a str, got {describe(value)}")
+        raise InvalidTypeError(f"{name} must be {kinds}, got {describe(value)}")
     return Path(value)
 
 

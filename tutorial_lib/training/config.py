@@ -217,11 +217,7 @@ def weight_of(config: TrainConfig) -> losses.Weight | None:
 
 def _path(name: str, value: object) -> Path | None:
     """``value`` as a path; TypeError where it is not one."""
-    if value is None:
-        return None
-    if not isinstance(value, str | os.PathLike):
-        raise InvalidTypeError(f"{name} must be a path, got {_validate.describe(value)}")
-    return Path(os.fspath(value))
+    return None if value is None else _validate.path(name, value, kinds="a path")
 
 
 _NUMBERS: dict[Any, type] = {int: int, int | None: int, float: float, float | None: float}

@@ -240,9 +240,7 @@ def _append(path: Path, content: bytes) -> None:
     with open(path, "ab", buffering=0) as file:
         end = file.tell()
         try:
-            left = memoryview(content)
-            while left:
-                left = left[file.write(left) :]
+            _files.write_fully(file, content)
         except OSError:
             with contextlib.suppress(OSError):  # a part of a line is found when the run resumes
                 file.truncate(end)
