@@ -314,8 +314,8 @@ def copies(samples: Tensor, train: Tensor) -> Tensor:
     A sample counts as a copy if the nearest training image is less than half as far away as
     training images typically are from each other: half the median distance from one to the nearest
     other, as ``nearest_neighbors`` measures it; for one image alone, half its distance from gray.
-    A small TinyUNet was trained on 8, 32, 128 and 1,000 MNIST digits, 1,500 steps of 32 images
-    each: of 64 samples, 64, 49, 0 and 0 were copies.
+    A TinyUNet (widths 16 and 32, seed 0) was trained on 8, 32, 128 and 1,000 MNIST digits, 1,500
+    steps of 32 images each, on a CPU: of 64 samples (DDIM, 20 steps), 64, 49, 0 and 0 were copies.
 
     Args:
         samples: (N, ...), images or features.

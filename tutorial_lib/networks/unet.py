@@ -5,6 +5,7 @@ starts. ``TinyUNet`` is the one that works. Both are called as ``net(x, t)``, wi
 (B, C, H, W) and step numbers (B,), and return a tensor of the shape of the images.
 """
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -257,15 +258,8 @@ class TinyUNet(nn.Module):
         self.norm = _group_norm(first)
         self.head = _zeroed(nn.Conv2d(first, in_channels * patch**2, 3, padding=1))
 
-    @staticmethod
-    def fewest_tensors(
-        in_channels: int,
-        widths: Sequence[int] = (32, 64),
-        blocks: int = 1,
-        patch: int = 2,
-        num_classes: int | None = None,
-        bottom_blocks: int | None = None,
-    ) -> int:
+    @classmethod
+    def fewest_tensors(cls, **config: Any) -> int:
         """How many tensors the weights of a network of these arguments are at least.
 
         Counted before anything is built: a file of fewer tensors does not hold such a network.
@@ -273,9 +267,13 @@ class TinyUNet(nn.Module):
         Raises:
             TypeError, ValueError: as for the network.
         """
-        _checked_config(in_channels, widths, blocks, patch, num_classes, bottom_blocks)
-        bottom_blocks = blocks if bottom_blocks is None else bottom_blocks
-        return _TENSORS_A_BLOCK * (2 * blocks * (len(widths) - 1) + 1 + bottom_blocks)
+        given = inspect.signature(cls).bind(**config)
+        given.apply_defaults()
+        config = _checked_config(**given.arguments)
+        blocks, bottom_blocks = config["blocks"], config["bottom_blocks"]
+        levels = 2 * blocks * (len(config["widths"]) - 1)
+        at_bottom = 1 + (blocks if bottom_blocks is None else bottom_blocks)
+        return _TENSORS_A_BLOCK * (levels + at_bottom)
 
     def forward(self, x: Images, t: Steps, labels: Steps | None = None) -> Images:
         """The answer for images x (B, C, H, W), any H and W, at the steps t (B,) int64.
