@@ -29,6 +29,7 @@ author may write in it:
     <!-- minutes -->      in a text cell: the lesson's minutes, by the manifest
     <!-- navigation -->   links to the lessons before and after this one
     <!-- lessons -->      the table of all lessons
+    <!-- claims -->       the lesson's claims, as benchmarks/claims.py measured them
 
 README has the table, too, between `<!-- lessons -->` and `<!-- end of lessons -->`.
 
@@ -40,6 +41,7 @@ import argparse
 import ast
 import copy
 import hashlib
+import json
 import posixpath
 import re
 import runpy
@@ -131,11 +133,12 @@ def build(lesson: Lesson, course: Sequence[Lesson]) -> tuple[NotebookNode, Noteb
     siblings = {other.entry.name for other in course}
     entries = [other.entry for other in course]
     answers = _Answers(lesson.checks.parent)
+    claims = lesson.source.parents[2] / "benchmarks" / "results" / "claims"
     seen: dict[str, int] = {}
     for number, cell in enumerate(jupytext.reads(text, fmt="py:percent").cells, start=1):
         try:
             if cell.cell_type == "markdown":
-                cell.source = _with_generated_parts(cell.source, lesson.entry, entries)
+                cell.source = _with_generated_parts(cell.source, lesson.entry, entries, claims)
             else:
                 cell.source = _with_solutions(cell.source, answers)
             for_learner, for_solved = _both_versions(cell)
@@ -312,8 +315,27 @@ def _readme(path: Path, course: Sequence[Lesson]) -> str:
     return text
 
 
-def _with_generated_parts(text: str, entry: "Entry", entries: Sequence["Entry"]) -> str:
-    """A text cell with what the manifest says in place of its marks."""
+def claims_table(folder: Path, entry: "Entry") -> str:
+    """What was measured of the claims of lesson ``entry``, read from the results in ``folder``.
+
+    Raises:
+        LessonError: nothing was measured.
+    """
+    path = folder / f"{entry.checks}.json"
+    if not path.exists():
+        command = f"python benchmarks/claims.py {entry.checks}"
+        raise LessonError(f"no claim of {entry.name} has been measured: run `{command}`")
+    rows = [
+        f"| {claim['claim']} | {claim['verdict']} | {claim['number']} |"
+        for claim in json.loads(path.read_text(encoding="utf-8")).values()
+    ]
+    return "\n".join(["| claim | verdict | what we measured |", "|---|---|---|", *rows])
+
+
+def _with_generated_parts(
+    text: str, entry: "Entry", entries: Sequence["Entry"], claims: Path
+) -> str:
+    """A text cell with what the manifest and the measured claims say in place of its marks."""
 
     def part(match: re.Match[str]) -> str:
         match match[1]:
@@ -323,7 +345,9 @@ def _with_generated_parts(text: str, entry: "Entry", entries: Sequence["Entry"])
                 return navigation(entry, entries)
             case "lessons":
                 return table(entries)
-        known = "minutes, navigation, lessons"
+            case "claims":
+                return claims_table(claims, entry)
+        known = "minutes, navigation, lessons, claims"
         raise LessonError(f"unknown mark {match[0]!r}; known are {known}")
 
     return GENERATED.sub(part, text)
