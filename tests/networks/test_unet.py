@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tutorial_lib.networks import unet
 from tutorial_lib.networks.unet import (
     ResBlock,
     TinyUNet,
@@ -496,3 +499,27 @@ def test_the_smallest_networks_sizes_are_checked_too():
         TwoLevelUNet(3, width=10**7)
     with pytest.raises(ValueError, match=r"^dim must fit in memory, got 1000000000000000"):
         timestep_embedding(steps(1, 2), 10**15)
+
+
+def test_the_table_of_labels_starts_as_torch_would_start_it():
+    torch.manual_seed(3)
+    expected = torch.nn.Embedding(5, 64).weight
+    torch.manual_seed(3)
+    assert torch.equal(unet._label_table(5, 64).weight, expected)
+
+
+def loads_the_compiler(code: str) -> bool:
+    """Whether a program that builds something without memory loads torch's compiler."""
+    program = f"import sys, torch\nwith torch.device('meta'):\n    {code}\n"
+    program += "print('torch._dynamo' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip() == "True"
+
+
+def test_a_network_is_built_without_memory_and_without_the_compiler():
+    """It takes a second to load, each time that a checkpoint is read."""
+    code = "from tutorial_lib.networks import unet; unet.TinyUNet(1, num_classes=10)"
+    assert not loads_the_compiler(code)
+    assert loads_the_compiler("torch.nn.Embedding(11, 8)"), "_label_table in unet.py can go"

@@ -17,7 +17,7 @@ from training_cases import (
     tiny,
 )
 
-from tutorial_lib import losses
+from tutorial_lib import datasets, losses
 from tutorial_lib.datasets import Dataset
 from tutorial_lib.training import Run, TrainingError, train
 
@@ -193,3 +193,22 @@ def test_import_brings_no_plotting_and_no_widgets() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 10**12}, "batch_size must fit in memory, got 1000000000000: a batch of"),
+        ({"blocks": 10**6}, "blocks must be at most 1024, got 1000000"),
+        ({"bottom_blocks": 10**6}, "bottom_blocks must be at most 1024, got 1000000"),
+        ({"widths": (10**8, 10**8)}, r"widths must fit in memory, got tuple"),
+        ({"patch": 10**7}, "patch must fit in memory, got 10000000: the network"),
+    ],
+)
+def test_sizes_that_cannot_work_are_refused_before_data_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict, message: str
+) -> None:
+    monkeypatch.setattr(datasets, "load", lambda *_, **__: pytest.fail("loaded"))
+    with pytest.raises(ValueError, match=f"^{message}"):
+        train(tiny(tmp_path / "run", dataset="glyphs", **settings))
+    assert not (tmp_path / "run").exists()

@@ -251,12 +251,23 @@ class TinyUNet(nn.Module):
         first, time_width = widths[0], 4 * widths[0]
         self.time_in = nn.Linear(time_width, time_width)
         self.time_out = nn.Linear(time_width, time_width)
-        self.label = nn.Embedding(num_classes + 1, time_width) if num_classes else None
+        self.label = _label_table(num_classes + 1, time_width) if num_classes else None
         self.stem = nn.Conv2d(in_channels * patch**2, first, 3, padding=1)
         bottom_blocks = blocks if bottom_blocks is None else bottom_blocks
         self.levels = _levels(widths, blocks, bottom_blocks, time_width)
         self.norm = _group_norm(first)
         self.head = _zeroed(nn.Conv2d(first, in_channels * patch**2, 3, padding=1))
+
+    @classmethod
+    def checked(cls, **config: Any) -> dict[str, Any]:
+        """The ``config`` of a network of these arguments, without building it.
+
+        Raises:
+            TypeError, ValueError: as for the network.
+        """
+        given = inspect.signature(cls).bind(**config)
+        given.apply_defaults()
+        return _checked_config(**given.arguments)
 
     @classmethod
     def fewest_tensors(cls, **config: Any) -> int:
@@ -267,9 +278,7 @@ class TinyUNet(nn.Module):
         Raises:
             TypeError, ValueError: as for the network.
         """
-        given = inspect.signature(cls).bind(**config)
-        given.apply_defaults()
-        config = _checked_config(**given.arguments)
+        config = cls.checked(**config)
         blocks, bottom_blocks = config["blocks"], config["bottom_blocks"]
         levels = 2 * blocks * (len(config["widths"]) - 1)
         at_bottom = 1 + (blocks if bottom_blocks is None else bottom_blocks)
@@ -323,6 +332,15 @@ def _group_norm(width: int) -> nn.GroupNorm:
     groups of 8 channels than for groups of 16.
     """
     return nn.GroupNorm(width // 16 if width % 16 == 0 else 1, width)
+
+
+def _label_table(count: int, width: int) -> nn.Embedding:
+    """``nn.Embedding`` with its usual first weights, but quick to make without memory.
+
+    On the device "meta", where checkpoints are built, ``nn.Embedding`` draws its weights by code
+    that loads torch's compiler first, which takes a second (torch 2.11).
+    """
+    return nn.Embedding(count, width, _weight=torch.randn(count, width))
 
 
 def _zeroed(layer: nn.Module) -> nn.Module:

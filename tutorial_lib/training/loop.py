@@ -25,12 +25,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tutorial_lib import datasets, hardware
+from tutorial_lib import _memory, datasets, hardware
 from tutorial_lib._typing import EpsModel
 from tutorial_lib._validate import InvalidValueError
 from tutorial_lib.datasets import Dataset
 from tutorial_lib.hardware import parallel
 from tutorial_lib.hardware.parallel import Ranks
+from tutorial_lib.networks.unet import TinyUNet
 from tutorial_lib.predictions import as_eps_model
 from tutorial_lib.schedules import NoiseSchedule
 from tutorial_lib.training.batches import Examples
@@ -128,6 +129,8 @@ def train(
     device = hardware.pick_device(config.device)
     arguments = (("data", data), ("model", model), ("decode", decode))
     passed_in = [name for name, value in arguments if value is not None]
+    if data is None and model is None:
+        _check_sizes(config, device)
     with parallel.processes(device) as ranks:
         examples = Examples.of(data if data is not None else _load(config, ranks))
         check_can_draw(config, examples, decode)
@@ -219,6 +222,15 @@ def _run(
         losses=journal.losses,
         seconds=trainer.seconds,
     )
+
+
+def _check_sizes(config: TrainConfig, device: torch.device) -> None:
+    """Refuses sizes that could not work with any data set, before one is loaded or drawn."""
+    needed = 4 * config.batch_size  # were each example a single number
+    what = "a batch of so many examples"
+    _memory.check_fits("batch_size", config.batch_size, needed, what, device)
+    names = ("widths", "blocks", "patch", "bottom_blocks")
+    TinyUNet.checked(in_channels=1, **{name: getattr(config, name) for name in names})
 
 
 def _opened(held: contextlib.ExitStack, config: TrainConfig) -> str:
