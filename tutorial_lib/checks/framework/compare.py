@@ -30,6 +30,8 @@ class Problem:
     stage: str
     message: str
     difference: Difference | None = None
+    is_located: bool = True
+    """Whether the message says more than that numbers differ, or how many of them do."""
 
 
 def as_tensor(value: object) -> Tensor | None:
@@ -177,7 +179,7 @@ def _finite(name: str, yours: object, target: Tensor, _rtol: float, _atol: float
     count, first = int(bad.sum()), tuple(bad.nonzero()[0].tolist())
     where = f", the first at {list(first)}" if first else ""
     text = f"{label}{count} of {bad.numel()} numbers are {which}{where}."
-    return Problem("finite", text, _difference(name, given, target, bad))
+    return Problem("finite", text, _difference(name, given, target, bad), is_located=False)
 
 
 def _values(name: str, yours: object, target: Tensor, rtol: float, atol: float) -> Problem | None:
@@ -187,8 +189,15 @@ def _values(name: str, yours: object, target: Tensor, rtol: float, atol: float) 
     if math.isinf(atol) or not bad.any():
         return None
     label = f"`{name}`: " if name else ""
-    text = _diagnose(given.double(), target.double(), bad)
-    return Problem("values", label + text, _difference(name, given, target, bad))
+    difference = _difference(name, given, target, bad)
+    text = _pattern(given.double(), target.double(), bad)
+    if text:
+        return Problem("values", label + text, difference)
+    count, total = int(bad.sum()), bad.numel()
+    text = "The numbers differ from the expected ones."
+    if count < total:
+        text = f"{count} of {total} numbers differ from the expected ones."
+    return Problem("values", label + text, difference, is_located=False)
 
 
 def _close(a: Tensor, b: Tensor, rtol: float, atol: float) -> Tensor:
@@ -210,9 +219,8 @@ def _difference(name: str, yours: Tensor, target: Tensor, bad: Tensor) -> Differ
     )
 
 
-def _diagnose(yours: Tensor, target: Tensor, bad: Tensor) -> str:
-    """The pattern of the difference, if it is a simple one."""
-    count, total = int(bad.sum()), bad.numel()
+def _pattern(yours: Tensor, target: Tensor, bad: Tensor) -> str:
+    """The pattern of the difference, if it is a simple one, else ""."""
     big = target.abs() > 1e-3 * target.abs().max()
     if target.isfinite().all() and big.sum() > 2:
         ratio = (yours[big] / target[big]).double()
@@ -227,9 +235,7 @@ def _diagnose(yours: Tensor, target: Tensor, bad: Tensor) -> str:
             return "These are the expected numbers in reversed order."
     if target.ndim > 1 and len(target) > 1 and not bad[0].any():
         return "The first sample of the batch is right, later ones are not."
-    if 0 < count < total:
-        return f"{count} of {total} numbers differ from the expected ones."
-    return "The numbers differ from the expected ones."
+    return ""
 
 
 def _is_constant(x: Tensor) -> bool:

@@ -107,6 +107,7 @@ class Exercise(Task):
             where=self._where(number),
             difference=problem.difference,
             printed=printed,
+            is_located=problem.is_located or mistake is not None,
         )
 
     def _judge_properties(self, answer: Callable, printed: str) -> Result:
@@ -207,12 +208,23 @@ class Exercise(Task):
         """The known mistake that gives the same as the answer in every case."""
         if len(outcomes) < len(self.all_cases()):  # stopped: nothing to compare with
             return None
-        for mistake in self.mistakes:
-            assert callable(mistake.answer)
-            tries = self._tries(mistake.answer)
-            if all(self._alike(outcome, next(tries)) for outcome in outcomes):
+        for number, mistake in enumerate(self.mistakes):
+            pairs = ((outcome, self._of_mistake(number, i)) for i, outcome in enumerate(outcomes))
+            if all(self._alike(outcome, known) for outcome, known in pairs):
                 return mistake
         return None
+
+    def _of_mistake(self, number: int, case: int) -> _Outcome:
+        """What a known mistake gives in a case; kept, as it is always the same."""
+        known, tries = self._mistakes_so_far[number]
+        while len(known) <= case:
+            known.append(next(tries))
+        return known[case]
+
+    @functools.cached_property
+    def _mistakes_so_far(self) -> list[tuple[list[_Outcome], Iterator[_Outcome]]]:
+        answers = [mistake.answer for mistake in self.mistakes]
+        return [([], self._tries(answer)) for answer in answers if callable(answer)]
 
     def _alike(self, a: _Outcome, b: _Outcome) -> bool:
         if a.ran.failure or b.ran.failure:

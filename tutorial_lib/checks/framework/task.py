@@ -50,6 +50,7 @@ class Result:
         where: the arguments of the case that failed, in words.
         difference: where expected and actual numbers differ.
         printed: what the answer printed.
+        is_located: whether the message says more than that numbers differ, or how many do.
     """
 
     exercise: str
@@ -61,6 +62,7 @@ class Result:
     where: str = ""
     difference: compare.Difference | None = field(default=None, repr=False)
     printed: str = field(default="", repr=False)
+    is_located: bool = field(default=True, repr=False)
 
     @property
     def passed(self) -> bool:
