@@ -34,7 +34,7 @@ MOST_WORDS = {"verdict": 12, "number": 30}
 
 
 def claims() -> dict[str, tuple[str, Claim]]:
-    """Every claim and its lesson's label, by name, in the order of the course.
+    """Every claim and its lesson's number, by name, in the order of the course.
 
     Raises:
         ValueError: two claims have one name.
@@ -46,18 +46,13 @@ def claims() -> dict[str, tuple[str, Claim]]:
         for claim in importlib.import_module(f"measured.{lesson.checks}").CLAIMS:
             if claim.name in found:
                 raise ValueError(f"two claims have the name {claim.name!r}")
-            found[claim.name] = (label_of(lesson.checks), claim)
+            found[claim.name] = (lesson.number, claim)
     return found
 
 
-def label_of(checks: str) -> str:
-    """What the lesson with these checks is called: "5b" for "lesson05b"."""
-    return checks.removeprefix("lesson").lstrip("0") or "0"
-
-
-def checks_of(label: str) -> str:
+def checks_of(number: str) -> str:
     """The name of a lesson's checks: "lesson05b" for "5b"."""
-    return next(lesson.checks for lesson in course.LESSONS if label_of(lesson.checks) == label)
+    return next(lesson.checks for lesson in course.LESSONS if lesson.number == number)
 
 
 def rendered(lesson: str, claim: Claim, numbers: Numbers) -> dict[str, str]:

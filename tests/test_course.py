@@ -17,12 +17,35 @@ each_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: less
 
 
 def test_lessons_are_numbered_from_0_in_order():
-    assert [lesson.number for lesson in LESSONS] == list(range(len(LESSONS)))
+    """A lesson that was put in between has the number of the one before it, and a letter."""
+    names = [lesson.name for lesson in LESSONS]
+    assert sorted(names) == names
+    numbers = [re.fullmatch(r"(\d+)([a-z]?)", lesson.number) for lesson in LESSONS]
+    places = [(int(number[1]), number[2]) for number in numbers if number]
+    last = places[-1][0]
+    in_order = [(n, letter) for n in range(last + 1) for letter in ("", *"bcdefg")]
+    assert places == [place for place in in_order if place in places]
+    assert {place for place in places if not place[1]} == {(n, "") for n in range(last + 1)}
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "checks"),
+    [
+        ("00_start", "0", "lesson00"),
+        ("05_training", "5", "lesson05"),
+        ("05b_training_for_real", "5b", "lesson05b"),
+        ("10_text", "10", "lesson10"),
+        ("12c_b", "12c", "lesson12c"),
+    ],
+)
+def test_the_number_comes_from_the_name(name: str, number: str, checks: str):
+    lesson = replace(LESSONS[0], name=name)
+    assert (lesson.number, lesson.checks) == (number, checks)
 
 
 @each_lesson
 def test_an_entry_is_complete(lesson: course.Lesson):
-    assert re.fullmatch(r"\d\d_[a-z0-9_]+", lesson.name)
+    assert re.fullmatch(r"\d\d[b-g]?_[a-z0-9_]+", lesson.name)
     assert lesson.title.strip()
     assert lesson.goal.strip()
     assert not re.search(r"[|\n]", lesson.title + lesson.goal), "would break a table"
@@ -30,7 +53,7 @@ def test_an_entry_is_complete(lesson: course.Lesson):
     assert 5 <= lesson.minutes <= 90
     assert min(lesson.train_steps, lesson.images) >= 0
     assert lesson.notebook == f"{lesson.name}.ipynb"
-    assert lesson.checks == f"lesson{lesson.name[:2]}"
+    assert lesson.checks == f"lesson{lesson.name.partition('_')[0]}"
 
 
 @each_lesson

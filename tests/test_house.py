@@ -62,13 +62,13 @@ def imports(code: str) -> Iterator[tuple[str, str]]:
             yield name, statement
 
 
-def taught_later(lesson: int, code: str) -> list[str]:
+def taught_later(lesson: course.Lesson, code: str) -> list[str]:
     """Imports in a cell of ``lesson`` that belong to a later one and do not say `# preview`."""
     found = []
     for name, statement in imports(code):
         package, _, below = name.partition(".")
         teacher = course.taught_in(below) if package == "tutorial_lib" else None
-        if teacher and teacher.number > lesson and "# preview" not in statement:
+        if teacher and teacher.name > lesson.name and "# preview" not in statement:
             found.append(f"{below} is taught in lesson {teacher.number}: {statement}")
     return found
 
@@ -79,7 +79,7 @@ def test_a_lesson_uses_what_was_taught(path: Path):
 
     Lesson 0 is all preview: it shows what the course builds, and says so.
     """
-    lesson = int(path.stem[:2])
+    (lesson,) = [one for one in course.LESSONS if one.name == path.stem]
     for cell in jupytext.read(path, fmt="py:percent").cells:
         if cell.cell_type == "code":
             code = re.sub(r"^[%!].*$", "", cell.source, flags=re.MULTILINE)
@@ -100,7 +100,7 @@ def test_a_lesson_uses_what_was_taught(path: Path):
     ],
 )
 def test_an_import_out_of_order_is_noticed(code: str, noticed: bool):
-    assert bool(taught_later(3, code)) is noticed
+    assert bool(taught_later(course.LESSONS[3], code)) is noticed
 
 
 def test_the_layers_have_no_exceptions():

@@ -67,7 +67,8 @@ CELL_SECONDS = 600  # a cell that runs longer is stopped
 BEGIN, STUB, END = "# BEGIN SOLUTION", "# STUB", "# END SOLUTION"
 CHECK_OUTPUT = "# NBVAL_CHECK_OUTPUT"
 NEARLY_A_MARK = re.compile(r"^\s*#+\s*((BEGIN|END)\s*SOLUTION|STUB\b|NBVAL)", re.IGNORECASE)
-PULLED = re.compile(rf"^\s*{BEGIN} (lesson\d\d)\.(\w+)$")
+PULLED = re.compile(rf"^\s*{BEGIN} (lesson\d\d[a-z]?)\.(\w+)$")
+CHECKS = re.compile(r"lesson\d\d[a-z]?")
 KNOWN_TAGS = {"solution", "learner", "plumbing", "raises-exception"}
 GENERATED = re.compile(r"<!-- *(.*?) *-->")
 README_TABLE = re.compile(r"(<!-- lessons -->\n).*?(<!-- end of lessons -->\n)", re.DOTALL)
@@ -112,7 +113,8 @@ def lessons(root: Path) -> list[Lesson]:
         for entry in _manifest(root)
     ]
     expected = {path for lesson in found for path in (lesson.source, lesson.checks)}
-    there = {*(notebooks / "source").glob("*.py"), *checks.glob("lesson[0-9][0-9].py")}
+    of_lessons = {path for path in checks.glob("*.py") if CHECKS.fullmatch(path.stem)}
+    there = {*(notebooks / "source").glob("*.py"), *of_lessons}
     for path in sorted(expected ^ there):
         name = path.relative_to(root).as_posix()
         if path in there:
@@ -251,11 +253,11 @@ def update(root: Path, to_run: list[str] | None = None) -> None:
 
     Args:
         to_run: which solved notebooks to run: None for none, an empty list for those that lack
-            outputs, otherwise beginnings of lessons' names ("03"), or "all".
+            outputs, otherwise lessons by the beginnings of their names ("03"), or "all".
     """
     course = lessons(root)
     for name in to_run or []:
-        if name != "all" and not any(lesson.entry.name.startswith(name) for lesson in course):
+        if name != "all" and not any(_is_called(lesson, name) for lesson in course):
             raise LessonError(f"no lesson begins with {name!r}")
     readme = root / "README.md"
     if readme.exists():
@@ -596,7 +598,13 @@ def _keep_what_lasts(output: NotebookNode) -> None:
 def _wanted(lesson: Lesson, solved: NotebookNode, to_run: list[str] | None) -> bool:
     if not to_run:
         return to_run is not None and lacks_outputs(solved)
-    return any(name == "all" or lesson.entry.name.startswith(name) for name in to_run)
+    return any(name == "all" or _is_called(lesson, name) for name in to_run)
+
+
+def _is_called(lesson: Lesson, word: str) -> bool:
+    """Whether ``word`` begins the lesson's name; a number means that lesson: "05" is not "05b"."""
+    name = lesson.entry.name
+    return name.startswith(word) and (not word.isdecimal() or name[len(word)] in "_0123456789")
 
 
 def _rendered(notebook: NotebookNode) -> str:

@@ -168,7 +168,8 @@ def notebooks(count: int, seed: int, folder: Path) -> dict[str, Any]:
     tricks = [(trick, wrong) for wrong in WRONG for trick in TRICKS]
     for number in range(count):
         trick, exercise = tricks[number % len(tricks)]
-        path = folder / f"{exercise[6:8]}_learner_{number:02d}.ipynb"
+        lesson = exercise.partition(".")[0].removeprefix("lesson")
+        path = folder / f"{lesson}_learner_{number:02d}.ipynb"
         code = [IMPORTS, TRICKS[trick], WRONG[exercise], AFTERWARDS.get(trick, "")]
         cells = [nbformat.v4.new_code_cell(source) for source in code]
         nbformat.write(nbformat.v4.new_notebook(cells=cells), path)

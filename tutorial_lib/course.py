@@ -16,8 +16,9 @@ class Lesson:
     """One lesson of the course.
 
     Attributes:
-        name: its notebook's name without ``.ipynb``: two digits, which are the lesson's number,
-            an underscore and a word or two, "05_training".
+        name: its notebook's name without ``.ipynb``: the lesson's number in two digits, a letter
+            for one that was put in between, an underscore and a few words: "05_training",
+            "05b_training_for_real". Names sort in the order of the course.
         title: what it is called in tables and links.
         goal: what learners will do in it; completes the sentence "in this lesson you ...".
         minutes: how long reading and exercises take, in minutes.
@@ -38,9 +39,9 @@ class Lesson:
     images: int = 0
 
     @property
-    def number(self) -> int:
-        """The lesson's place in the course, from 0."""
-        return int(self.name[:2])
+    def number(self) -> str:
+        """What the lesson is called: "5", or "5b" for one that comes between "5" and "6"."""
+        return self._prefix.removeprefix("0")
 
     @property
     def notebook(self) -> str:
@@ -50,7 +51,12 @@ class Lesson:
     @property
     def checks(self) -> str:
         """The module of ``tutorial_lib.checks`` with its exercises, "lesson05"."""
-        return f"lesson{self.number:02d}"
+        return f"lesson{self._prefix}"
+
+    @property
+    def _prefix(self) -> str:
+        """What its name begins with, "05" or "05b"."""
+        return self.name.partition("_")[0]
 
 
 LESSONS = (

@@ -27,8 +27,9 @@ def course(root: Path, **sources: str) -> Path:
     entries = ["from tutorial_lib.course import Lesson\n\nLESSONS = ("]
     for name, text in sources.items():
         (folder / f"{name}.py").write_text(textwrap.dedent(text).lstrip())
-        entries.append(f'    Lesson("{name}", title="T{name[:2]}", goal="try it", minutes=7),')
-        (library / "checks" / f"lesson{name[:2]}.py").write_text("")
+        prefix = name.partition("_")[0]
+        entries.append(f'    Lesson("{name}", title="T{prefix}", goal="try it", minutes=7),')
+        (library / "checks" / f"lesson{prefix}.py").write_text("")
     (library / "course.py").write_text("\n".join([*entries, ")\n"]))
     return root
 
@@ -364,6 +365,7 @@ def test_readme_has_the_table(tmp_path, capsys):
         ("tutorial_lib/checks/lesson02.py", "is missing: tutorial_lib/course.py lists its lesson"),
         ("notebooks/source/03_d.py", "belongs to no lesson of tutorial_lib/course.py"),
         ("tutorial_lib/checks/lesson03.py", "belongs to no lesson of tutorial_lib/course.py"),
+        ("tutorial_lib/checks/lesson02b.py", "belongs to no lesson of tutorial_lib/course.py"),
     ],
 )
 def test_a_lesson_in_pieces_is_refused(tmp_path, capsys, part, complaint):
@@ -437,6 +439,29 @@ def test_a_cell_that_fails_is_named_and_exits_1(tmp_path, capsys):
     complaint = capsys.readouterr().err
     assert "RuntimeError: no such luck" in complaint
     assert "\x1b" not in complaint
+
+
+def test_a_lesson_in_between_is_run_by_its_own_number(tmp_path, capsys):
+    names = ("05_a", "05b_b", "06_c")
+    root = course(tmp_path, **dict.fromkeys(names, "# %%\nx = 1\n"))
+    for words, ran in (
+        (["05"], ["05_a"]),
+        (["05b"], ["05b_b"]),
+        (["05_"], ["05_a"]),
+        (["0"], [*names]),
+        (["06", "05b"], ["05b_b", "06_c"]),
+    ):
+        update(root, words)
+        shown = [f"running notebooks/solutions/{name}.ipynb" for name in ran]
+        assert capsys.readouterr().out.splitlines() == shown
+
+
+def test_a_solution_comes_from_the_check_of_a_lesson_in_between(tmp_path):
+    root = course(tmp_path, **{"01_a": "# %%\nx = 1\n", "01b_b": JUMP.replace("on01.", "on01b.")})
+    (root / "tutorial_lib" / "checks" / "lesson01b.py").write_text(textwrap.dedent(CHECKS))
+    learner, solved = build(root, 1)
+    assert "return ..." in learner.cells[0].source
+    assert "y = x + by" in solved.cells[0].source
 
 
 def test_an_unknown_lesson_is_refused(tmp_path, capsys):

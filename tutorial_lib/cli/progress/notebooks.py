@@ -86,8 +86,8 @@ def _lacking(folder: Path, inside: Sequence[Path]) -> list[Notebook]:
 
 def _lesson(path: Path) -> Lesson | None:
     """The lesson whose number begins the name of a notebook."""
-    number = re.match(r"(\d\d)[_-]", path.name)
-    return next((one for one in LESSONS if number and one.number == int(number[1])), None)
+    number = re.match(r"(\d\d[a-z]?)[_-]", path.name)
+    return next((one for one in LESSONS if number and one.checks == f"lesson{number[1]}"), None)
 
 
 def _of_a_lesson(notebook: Notebook) -> Notebook:
