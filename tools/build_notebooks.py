@@ -42,10 +42,12 @@ import ast
 import copy
 import hashlib
 import json
+import os
 import posixpath
 import re
 import runpy
 import sys
+import tempfile
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -204,22 +206,29 @@ def lacks_outputs(notebook: NotebookNode) -> bool:
 def execute(notebook: NotebookNode, folder: Path) -> None:
     """Runs ``notebook`` in place from top to bottom, with ``folder`` as its working directory.
 
+    What it keeps for later lessons is gone afterwards, and it finds nothing that others kept: the
+    outputs are those of a learner who opens this lesson first.
+
     Raises:
         CellExecutionError: a cell raised.
     """
-    NotebookClient(
-        notebook,
-        timeout=CELL_SECONDS,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(folder)}},
-        record_timing=False,  # timestamps would change every run
-        coalesce_streams=True,
-        store_widget_state=False,
-        extra_arguments=["--log-level=ERROR"],  # without warnings about sockets
-    ).execute()
+    with tempfile.TemporaryDirectory() as scratch:
+        runs = Path(scratch).resolve() / "runs"
+        NotebookClient(
+            notebook,
+            timeout=CELL_SECONDS,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(folder)}},
+            record_timing=False,  # timestamps would change every run
+            coalesce_streams=True,
+            store_widget_state=False,
+            extra_arguments=["--log-level=ERROR"],  # without warnings about sockets
+        ).execute(env={**os.environ, "TUTORIAL_RUNS": str(runs)})
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             _keep_what_lasts(output)
+            if "text" in output:
+                output.text = output.text.replace(str(runs), "runs")
     notebook.metadata = nbformat.from_dict(METADATA)  # the kernel adds its own version
 
 

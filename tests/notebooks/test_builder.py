@@ -482,3 +482,16 @@ def test_a_figure_is_stored_once_with_its_alternative_text(tmp_path):
     (output,) = notebook.cells[0].outputs
     assert set(output.data) == {"image/png", "text/plain"}
     assert output.metadata["image/png"]["alt"] == "a dot"
+
+
+def test_what_a_lesson_keeps_is_gone_when_it_has_run(tmp_path: Path):
+    """Later lessons are run as if nobody had kept anything, whatever lies in ``runs/``."""
+    code = (
+        "import os; from pathlib import Path; folder = Path(os.environ['TUTORIAL_RUNS'])\n"
+        "print(folder / 'lesson05', folder.exists()); (folder / 'lesson05').mkdir(parents=True)"
+    )
+    for _ in range(2):
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+        execute(notebook, tmp_path)
+        assert notebook.cells[0].outputs[0].text == "runs/lesson05 False\n"
+    assert list(tmp_path.iterdir()) == []

@@ -35,6 +35,7 @@ def test_a_lesson_runs_twice_in_a_folder_that_is_not_writable(lesson: Lesson, tm
     once = [cell for cell in notebook.cells if cell.cell_type == "code"]
     notebook.cells = [*once, *(nbformat.v4.new_code_cell(cell.source) for cell in once)]
     shipped = _files(ROOT / "data")
+    environment = {**os.environ, "TUTORIAL_RUNS": str(tmp_path / "runs")}
     folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
     try:
         NotebookClient(
@@ -43,7 +44,7 @@ def test_a_lesson_runs_twice_in_a_folder_that_is_not_writable(lesson: Lesson, tm
             kernel_name="python3",
             resources={"metadata": {"path": str(folder)}},
             extra_arguments=["--log-level=ERROR", "--HistoryManager.hist_file=:memory:"],
-        ).execute()  # raises where a cell does
+        ).execute(env=environment)  # raises where a cell does
     finally:
         folder.chmod(stat.S_IRWXU)
     assert _files(folder) == {}

@@ -118,6 +118,7 @@ def _environment(folder: Path, library: Library, beside: Path, place: str) -> di
         "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
         "JUPYTER_CONFIG_DIR": str(folder / "jupyter"),
         "TUTORIAL_DATA": str(datasets.data_root().resolve()),
+        "TUTORIAL_RUNS": str(folder / "runs"),  # what the learner keeps there changes no grade
     }
 
 
