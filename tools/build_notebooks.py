@@ -24,12 +24,17 @@ author may write in it:
     # %% tags=["solution"]      a cell of the solved notebook only
     # %% tags=["learner"]       a cell of the learner's notebook only
     # %% tags=["plumbing"]      a code cell that is not to be learned from; it appears folded
+    # %% tags=["opening"]       the code cell whose figure opens the lesson; see the mark below
     # NBVAL_CHECK_OUTPUT        what this cell prints must be the same in every run
 
     <!-- minutes -->      in a text cell: the lesson's minutes, by the manifest
     <!-- navigation -->   links to the lessons before and after this one
     <!-- lessons -->      the table of all lessons
     <!-- claims -->       the lesson's claims, as benchmarks/claims.py measured them
+    <!-- opening -->      on a line of its own: the picture that the cell with the tag "opening"
+                          shows in the solved notebook. The builder writes it to notebooks/images/,
+                          an animation with its last frame, for readers who have asked for less
+                          motion. Nothing stands here until the cell has run.
 
 README has the table, too, between `<!-- lessons -->` and `<!-- end of lessons -->`.
 
@@ -39,8 +44,11 @@ generated parts filled in, so building twice gives the same bytes.
 
 import argparse
 import ast
+import base64
 import copy
 import hashlib
+import html
+import io
 import json
 import os
 import posixpath
@@ -59,6 +67,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
+from PIL import Image, ImageChops
 
 if TYPE_CHECKING:
     from tutorial_lib.course import Lesson as Entry
@@ -71,7 +80,9 @@ CHECK_OUTPUT = "# NBVAL_CHECK_OUTPUT"
 NEARLY_A_MARK = re.compile(r"^\s*#+\s*((BEGIN|END)\s*SOLUTION|STUB\b|NBVAL)", re.IGNORECASE)
 PULLED = re.compile(rf"^\s*{BEGIN} (lesson\d\d[a-z]?)\.(\w+)$")
 CHECKS = re.compile(r"lesson\d\d[a-z]?")
-KNOWN_TAGS = {"solution", "learner", "plumbing", "raises-exception"}
+KNOWN_TAGS = {"solution", "learner", "plumbing", "opening", "raises-exception"}
+WIDEST = 900  # pixels of the screen that an opening picture may take
+OPENING = re.compile(r"^<!-- *opening *-->$\n*", re.MULTILINE)
 GENERATED = re.compile(r"<!-- *(.*?) *-->")
 README_TABLE = re.compile(r"(<!-- lessons -->\n).*?(<!-- end of lessons -->\n)", re.DOTALL)
 METADATA = {
@@ -79,7 +90,7 @@ METADATA = {
     "language_info": {"name": "python"},
 }
 TERMINAL_COLORS = re.compile(r"\x1b\[[0-9;]*m")
-LINK = re.compile(r"""(\]\(|(?:src|href)=["'])([^)\s"'#][^)\s"'#]*)""")
+LINK = re.compile(r"""(\]\(|(?:src|srcset|href)=["'])([^)\s"'#][^)\s"'#]*)""")
 
 
 class LessonError(ValueError):
@@ -95,6 +106,10 @@ class Lesson:
     checks: Path
     learner: Path
     solved: Path
+
+    def image(self, kind: str) -> Path:
+        """Where its opening picture belongs; ``kind`` is "png" or "gif"."""
+        return self.learner.parent / "images" / f"{self.entry.name}.{kind}"
 
 
 def lessons(root: Path) -> list[Lesson]:
@@ -128,9 +143,11 @@ def lessons(root: Path) -> list[Lesson]:
 def build(lesson: Lesson, course: Sequence[Lesson]) -> tuple[NotebookNode, NotebookNode]:
     """The learner's and the solved notebook of one lesson of ``course``, without outputs.
 
+    The mark of the opening picture is left for ``illustrate``, which needs outputs.
+
     Raises:
         LessonError: unbalanced, misspelled or unknown marks, an unknown tag or exercise, Python
-            that does not parse.
+            that does not parse, an opening picture without its cell or the other way round.
     """
     text = lesson.source.read_text(encoding="utf-8")
     learner, solved = _empty_notebook(), _empty_notebook()
@@ -157,7 +174,47 @@ def build(lesson: Lesson, course: Sequence[Lesson]) -> tuple[NotebookNode, Noteb
     for cell in solved.cells:
         if cell.cell_type == "markdown":
             cell.source = _seen_from_solutions(cell.source, siblings)
+    marks, tagged = len(_opening_marks(learner)), len(_opening_cells(solved))
+    if (marks, tagged) not in ((0, 0), (1, 1)) or len(_opening_marks(solved)) != marks:
+        raise LessonError(
+            f"{lesson.source.name}: a line <!-- opening --> for both notebooks and a cell with the "
+            f"tag 'opening' belong together, one each; there are {marks} and {tagged}"
+        )
     return learner, solved
+
+
+def illustrate(lesson: Lesson, learner: NotebookNode, solved: NotebookNode) -> dict[Path, bytes]:
+    """Puts the picture that ``solved`` shows in its opening cell at the mark in both notebooks.
+
+    Returns:
+        The files that belong to it; none if the lesson has no opening, or if its cell has not run.
+
+    Raises:
+        LessonError: the cell has run and does not show one picture with an alternative text.
+    """
+    files: dict[Path, bytes] = {}
+    tags = dict.fromkeys(("images", "../images"), "")
+    for cell in _opening_cells(solved):
+        if cell.execution_count is None:
+            continue
+        pictures = [
+            (kind, base64.b64decode(data), output.metadata.get(f"image/{kind}", {}))
+            for output in cell.outputs
+            for kind in ("png", "gif")
+            if (data := output.get("data", {}).get(f"image/{kind}"))
+        ]
+        if len(pictures) != 1 or not pictures[0][2].get("alt", "").strip():
+            wanted = "must show one picture with an alternative text"
+            raise LessonError(f"{lesson.source.name}: the cell with the tag 'opening' {wanted}")
+        kind, data, about = pictures[0]
+        files[lesson.image(kind)] = data
+        if kind == "gif":
+            files[lesson.image("png")] = _last_frame(data)
+        tags = {folder: _shown(f"{folder}/{lesson.entry.name}", kind, about) for folder in tags}
+    for notebook, tag in zip((learner, solved), tags.values(), strict=True):
+        for cell in _opening_marks(notebook):
+            cell.source = OPENING.sub(lambda _, tag=tag: tag, cell.source).rstrip("\n")
+    return files
 
 
 def table(entries: Sequence["Entry"], folder: str = "") -> str:
@@ -236,21 +293,29 @@ def stale(root: Path) -> list[str]:
     """What is wrong with the committed files, one line each; empty when all is well."""
     found, expected, course = [], set(), lessons(root)
     for lesson in course:
-        notebooks = build(lesson, course)
-        for path, notebook in zip((lesson.learner, lesson.solved), notebooks, strict=True):
+        learner, solved = build(lesson, course)
+        carry_outputs(solved, _read(lesson.solved))
+        opens = bool(_opening_cells(solved))
+        images = illustrate(lesson, learner, solved)
+        for path, data in images.items():
+            if not _holds(path, data):
+                name = path.relative_to(root).as_posix()
+                found.append(f"{name} is not what {lesson.solved.name} shows")
+        # Before the cell has run, nobody knows which there should be.
+        expected.update(images or (map(lesson.image, ("png", "gif")) if opens else ()))
+        for path, notebook in ((lesson.learner, learner), (lesson.solved, solved)):
             expected.add(path)
             name = path.relative_to(root).as_posix()
-            if path == lesson.solved:
-                carry_outputs(notebook, _read(path))
             if not path.exists():
                 found.append(f"{name} is missing")
             elif _rendered(notebook) != path.read_text(encoding="utf-8"):
                 found.append(f"{name} differs from what its source gives")
             elif path == lesson.solved and lacks_outputs(notebook):
                 found.append(f"{name} has cells that were not run")
-    for folder in (root / "notebooks", root / "notebooks" / "solutions"):
-        for path in sorted(set(folder.glob("*.ipynb")) - expected):
-            found.append(f"{path.relative_to(root).as_posix()} has no source")
+    notebooks = root / "notebooks"
+    there = [*notebooks.glob("*.ipynb"), *notebooks.glob("solutions/*.ipynb")]
+    for path in sorted({*there, *notebooks.glob("images/*")} - expected):
+        found.append(f"{path.relative_to(root).as_posix()} has no source")
     readme = root / "README.md"
     if readme.exists() and readme.read_text(encoding="utf-8") != _readme(readme, course):
         found.append("README.md has a table of lessons that differs from tutorial_lib/course.py")
@@ -274,12 +339,11 @@ def update(root: Path, to_run: list[str] | None = None) -> None:
     for lesson in course:
         learner, solved = build(lesson, course)
         carry_outputs(solved, _read(lesson.solved))
-        _write(lesson.learner, _rendered(learner))
-        _write(lesson.solved, _rendered(solved))
+        _write_lesson(lesson, learner, solved)
         if _wanted(lesson, solved, to_run):
             print(f"running {lesson.solved.relative_to(root)}", flush=True)
             execute(solved, lesson.solved.parent)
-            _write(lesson.solved, _rendered(solved))
+            _write_lesson(lesson, learner, solved)
 
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
@@ -358,7 +422,11 @@ def _with_generated_parts(
                 return table(entries)
             case "claims":
                 return claims_table(claims, entry)
-        known = "minutes, navigation, lessons, claims"
+            case "opening" if match[0] in text.splitlines():
+                return match[0]  # its picture comes when the notebook has run
+            case "opening":
+                raise LessonError("<!-- opening --> must stand on a line of its own")
+        known = "minutes, navigation, lessons, claims, opening"
         raise LessonError(f"unknown mark {match[0]!r}; known are {known}")
 
     return GENERATED.sub(part, text)
@@ -472,8 +540,10 @@ def _both_versions(cell: NotebookNode) -> tuple[NotebookNode | None, NotebookNod
     folded = "plumbing" in tags
     if folded and (cell.cell_type != "code" or BEGIN in cell.source):
         raise LessonError("'plumbing' is for code cells without a solution")
+    if "opening" in tags and cell.cell_type != "code":
+        raise LessonError("'opening' is for a code cell, whose figure opens the lesson")
     solved_tags = tags - {"solution", "learner", "plumbing"} | ({"hide-input"} if folded else set())
-    learner_tags = set(solved_tags)
+    learner_tags = solved_tags - {"opening"}
     if cell.cell_type == "code":
         learner.source, solved.source = split(cell.source)
         if CHECK_OUTPUT in (line.strip() for line in cell.source.splitlines()):
@@ -604,6 +674,55 @@ def _keep_what_lasts(output: NotebookNode) -> None:
         del data["text/html"]
 
 
+def _opening_marks(notebook: NotebookNode) -> list[NotebookNode]:
+    """A text cell for each mark of an opening picture."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "markdown"]
+    return [cell for cell in cells for _ in OPENING.findall(cell.source)]
+
+
+def _opening_cells(solved: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in solved.cells if "opening" in cell.metadata.get("tags", [])]
+
+
+def _shown(path: str, kind: str, about: dict) -> str:
+    """What stands at the mark for the picture ``path``.kind; browsers choose where there are two.
+
+    JupyterLab drops what it does not know of this and keeps the image.
+    """
+    width = min(about.get("width", WIDEST), WIDEST)
+    image = f'<img src="{path}.{kind}" alt="{html.escape(about["alt"])}" width="{width}">'
+    if kind == "gif":
+        still = f'<source media="(prefers-reduced-motion: reduce)" srcset="{path}.png">'
+        image = f"<picture>\n{still}\n{image}\n</picture>"
+    return f"{image}\n\n"
+
+
+def _last_frame(gif: bytes) -> bytes:
+    with Image.open(io.BytesIO(gif)) as frames:
+        frames.seek(getattr(frames, "n_frames", 1) - 1)
+        file = io.BytesIO()
+        frames.convert("RGBA").save(file, "png", optimize=True)
+    return file.getvalue()
+
+
+def _holds(path: Path, picture: bytes) -> bool:
+    """Whether the file shows ``picture``; other versions of zlib may pack the same pixels anew."""
+    if not path.exists():
+        return False
+    if path.read_bytes() == picture:
+        return True
+    if path.suffix != ".png":
+        return False
+    try:
+        with Image.open(path) as there, Image.open(io.BytesIO(picture)) as wanted:
+            pixels = [one.convert("RGBA") for one in (there, wanted)]
+    except OSError:
+        return False
+    return pixels[0].size == pixels[1].size and not ImageChops.difference(*pixels).getbbox(
+        alpha_only=False
+    )
+
+
 def _wanted(lesson: Lesson, solved: NotebookNode, to_run: list[str] | None) -> bool:
     if not to_run:
         return to_run is not None and lacks_outputs(solved)
@@ -627,6 +746,17 @@ def _read(path: Path) -> NotebookNode | None:
         return nbformat.read(path, as_version=4)
     except (FileNotFoundError, nbformat.reader.NotJSONError):
         return None
+
+
+def _write_lesson(lesson: Lesson, learner: NotebookNode, solved: NotebookNode) -> None:
+    """Writes both notebooks, and the picture that opens them if there is one by now."""
+    learner, solved = copy.deepcopy(learner), copy.deepcopy(solved)
+    for path, data in illustrate(lesson, learner, solved).items():
+        if not _holds(path, data):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+    _write(lesson.learner, _rendered(learner))
+    _write(lesson.solved, _rendered(solved))
 
 
 def _write(path: Path, text: str) -> None:
