@@ -44,7 +44,7 @@ from tutorial_lib.guidance import guide, labelled
 from tutorial_lib.hardware import parallel
 from tutorial_lib.images import from_bytes, to_bytes
 from tutorial_lib.predictions import clip_x0
-from tutorial_lib.samplers import SAMPLERS
+from tutorial_lib.samplers import SAMPLERS, SPACINGS
 
 DEFAULT_STEPS = 50
 """Length of a walk, unless its sampler walks every step by default."""
@@ -54,7 +54,7 @@ MOST = 2**64
 """Most images: the stream of noise of each is found by its number, which has 64 bits."""
 Labels = Callable[[range], Tensor | None]
 """What the network is told about the images of these numbers."""
-_ONCE_IMPLIED = {"guidance": 1.0}
+_ONCE_IMPLIED = {"guidance": 1.0, "spacing": "even"}
 """What the manifests of older folders leave out."""
 
 
@@ -66,6 +66,8 @@ class Recipe:
     """How to walk from noise to an image: the name of a sampler."""
     steps: int | None = None
     """Length of the walk (steps); None means 50, or all T for ddpm."""
+    spacing: str = field(default="even", metadata={"one_of": SPACINGS})
+    """Which steps to take: even strides, or karras, shorter ones where there is little noise."""
     eta: float = 0.0
     """Share of fresh noise in a ddim step, in [0, 1]; 0 is deterministic."""
     variance: str = "posterior"
@@ -89,6 +91,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _validate.one_of("sampler", self.sampler, SAMPLERS)
+        _validate.one_of("spacing", self.spacing, SPACINGS)
         _validate.one_of("variance", self.variance, ("posterior", "beta"))
         _validate.one_of("precision", self.precision, hardware.PRECISIONS)
         _validate.whole_number("batch", self.batch, at_least=1)
@@ -570,7 +573,7 @@ def _walk(
     model: EpsModel, checkpoint: Checkpoint, recipe: Recipe, x_T: Tensor, streams: Streams
 ) -> Iterator[samplers.SampleStep]:
     schedule = checkpoint.schedule
-    timesteps = samplers.evenly_spaced(schedule.num_steps, _steps(checkpoint, recipe))
+    timesteps = SPACINGS[recipe.spacing](schedule, _steps(checkpoint, recipe))
     sampler = SAMPLERS[recipe.sampler]
     return sampler(model, schedule, x_T, timesteps, generator=streams, **_options(recipe))
 

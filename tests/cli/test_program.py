@@ -64,7 +64,7 @@ USAGE = {
     f"sample --seed {2**63}": "seed must be below 2.63, got 9223372036854775808",
     f"train --seed {2**32}": "seed must be below 2.32, got 4294967296",
     "sample --stps 3": "not understood: --stps; did you mean --steps?",
-    "sample --sampler dimm": "sampler must be one of ddim, ddpm; .* did you mean 'ddim'",
+    "sample --sampler dimm": "sampler must be one of ddim, ddpm, .* did you mean 'ddim'",
     "sample --count 0": "count must be at least 1, got 0",
     "sample --count many": "--count must be an int, got 'many'",
     "sample --guidance -1": "guidance must be finite and at least 0, got -1",

@@ -49,6 +49,8 @@ def test_same_seed_same_images(trained: Path, precision: str, rounding: float) -
         "--sampler ddpm --steps 7 --variance beta",
         "--eta 1",
         "--steps 20 --no-clip",
+        "--sampler heun --steps 5 --spacing karras",
+        "--sampler euler_ancestral --steps 5",
     ],
 )
 def test_every_walk_repeats_itself(trained: Path, words: str) -> None:
@@ -59,6 +61,8 @@ def test_every_walk_repeats_itself(trained: Path, words: str) -> None:
 
 def test_walks_differ_and_labels_matter(trained: Path) -> None:
     choices = ["", "--sampler ddpm", "--eta 1", "--label red", "--label blue", "--no-clip"]
+    choices += ["--sampler heun", "--sampler dpm_solver", "--sampler euler_ancestral"]
+    choices += ["--steps 10", "--steps 10 --spacing karras"]
     images = [drawn(trained, "--count", "2", *words.split()) for words in choices]
     for i, one in enumerate(images):
         assert not any(torch.equal(one, other) for other in images[i + 1 :])

@@ -80,4 +80,8 @@ def walks_of_all(schedule=SHORT, **options):
     return {**walks, "ddim, eta 1": walk(SAMPLERS["ddim"], eta=1.0)}
 
 
+DETERMINISTIC = ("ddim", "euler", "heun", "dpm_solver")
+QUESTIONS = {"heun": 2}
+"""How often a sampler asks the model in a step that does not end at 0, if not once."""
+
 each_sampler = pytest.mark.parametrize("name", walks_of_all())

@@ -1,6 +1,6 @@
 """Which steps a walk takes: evenly spaced ones, and a schedule that goes through given ones."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -9,6 +9,8 @@ from tutorial_lib import _validate
 from tutorial_lib._typing import EpsModel, States, Steps
 from tutorial_lib._validate import InvalidTypeError, InvalidValueError
 from tutorial_lib.schedules import LARGEST_NUM_STEPS, NoiseSchedule
+
+LARGEST_RHO = 1000.0
 
 
 def evenly_spaced(num_steps: int, count: int) -> list[int]:
@@ -31,6 +33,43 @@ def evenly_spaced(num_steps: int, count: int) -> list[int]:
     _validate.whole_number("count", count, at_least=1, at_most=LARGEST_NUM_STEPS)
     # whole-number rounding: exact for any T, where round(i * T / count) could lean on a float
     return [(2 * num_steps * i + count) // (2 * count) for i in range(count, -1, -1)]
+
+
+def karras_spaced(schedule: NoiseSchedule, count: int, rho: float = 7.0) -> list[int]:
+    """``count`` strides from T down to 0 that are short where there is little noise.
+
+    Karras et al. 2022, eq. 5: sigma^(1/rho) is evenly spaced, with sigma = noise_rate /
+    signal_rate, from that of T to that of step 1; then comes 0. Each sigma becomes the step whose
+    own is nearest (in its logarithm), and where two would meet, the next free one.
+
+    Args:
+        schedule: gives T, and the sigma of each step.
+        count: how many steps the walk takes, in 1..T.
+        rho: in [1, 1000]; the larger, the shorter the strides near clean data. 1 spaces sigma
+            evenly, 1000 nearly its logarithm.
+
+    Returns:
+        count + 1 step numbers that fall strictly, the first T, the last 0.
+
+    Raises:
+        TypeError, ValueError: ``count`` outside 1..T, ``rho`` outside [1, 1000].
+    """
+    _validate.instance("schedule", schedule, NoiseSchedule)
+    num_steps = schedule.num_steps
+    count = _validate.whole_number("count", count, at_least=1)
+    if count > num_steps:
+        raise InvalidValueError(f"count must be at most num_steps = {num_steps}, got {count}")
+    rho = _validate.number("rho", rho, low=1.0, high=LARGEST_RHO)
+    sigma = (schedule.noise_rate / schedule.signal_rate)[1:].cpu()  # of steps 1..T
+    fractions = torch.linspace(0, 1, count, dtype=sigma.dtype)
+    log_first, log_last = sigma[-1].log(), sigma[0].log()
+    ends = torch.exp(torch.stack([log_first, log_last]) / rho)
+    wanted = rho * torch.lerp(ends[0], ends[1], fractions).log()
+    edges = (sigma[1:].log() + sigma[:-1].log()) / 2
+    walk = [num_steps, *(torch.searchsorted(edges, wanted) + 1).tolist()[1:], 0]
+    for place in range(1, count):  # each must leave a step for each that follows
+        walk[place] = max(count - place, min(walk[place], walk[place - 1] - 1))
+    return walk
 
 
 def respace(
@@ -79,3 +118,14 @@ def check_timesteps(timesteps: Sequence[int] | Tensor, num_steps: int) -> list[i
         if after >= before:
             raise InvalidValueError(f"timesteps must fall strictly, got {before} then {after}")
     return walk
+
+
+def _evenly(schedule: NoiseSchedule, count: int) -> list[int]:
+    return evenly_spaced(schedule.num_steps, count)
+
+
+SPACINGS: dict[str, Callable[[NoiseSchedule, int], list[int]]] = {
+    "even": _evenly,
+    "karras": karras_spaced,
+}
+"""How the steps of a walk can be spaced, by name, each called as ``spacing(schedule, count)``."""
