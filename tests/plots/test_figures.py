@@ -23,21 +23,49 @@ def drawn(figure: Figure) -> Any:
 
 
 def screen(figure: Figure) -> np.ndarray:
-    """The figure as a file shows it, (H, W, 3)."""
+    """The figure as a file shows it, (H, W, 4); its texts and axes are in their places then."""
     figure.set_dpi(plots.DPI * plots._SHARPNESS)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[:, :, :3]
+    FigureCanvasAgg(figure).draw()
+    return np.asarray(plots.painted(figure))
 
 
 def shown(figure: Figure) -> np.ndarray:
-    """The color at the center of every pixel of the figure's sheet, (rows, columns, 3)."""
+    """The color at the center of every pixel of the figure's sheet, (rows, columns, 4)."""
     seen, axes = screen(figure), drawn(figure)
     rows, columns = axes.images[0].get_array().shape[:2]
     at = [[(x, y) for x in range(columns)] for y in range(rows)]
     places = axes.transData.transform(np.array(at, float).reshape(-1, 2))
     x, y = np.floor(places).astype(int).T
-    return seen[len(seen) - 1 - y, x].reshape(rows, columns, 3)
+    return seen[len(seen) - 1 - y, x].reshape(rows, columns, 4)
+
+
+def opaque(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 1 or 3) as (H, W, 4)."""
+    return np.concatenate(
+        [np.broadcast_to(pixels, (*pixels.shape[:2], 3)), pixels[..., :1] * 0 + 255], 2
+    )
+
+
+def on(ground: int, picture: np.ndarray) -> np.ndarray:
+    """A picture (H, W, 4) as it looks on a gray ground, (H, W, 3)."""
+    alpha = picture[..., 3:] / 255
+    return picture[..., :3] * alpha + ground * (1 - alpha)
+
+
+WHITE, DARK = 0xFF, 0x11
+"""The grounds of light and dark themes."""
+
+
+def luminance(color: str) -> float:
+    values = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def contrast(color: str, ground: int) -> float:
+    """By WCAG 2.2."""
+    both = sorted((luminance(color), luminance(f"#{ground:02x}{ground:02x}{ground:02x}")))
+    return (both[1] + 0.05) / (both[0] + 0.05)
 
 
 def words(figure: Figure) -> list[str]:
@@ -48,13 +76,12 @@ def words(figure: Figure) -> list[str]:
 def test_every_pixel_of_a_grid_is_on_the_screen(channels: int):
     images = random_images(5, channels)
     seen = shown(plots.image_grid(images, 3))
-    assert seen.shape == (2 * 7 + 2, 3 * 9 + 4, 3)
+    assert seen.shape == (2 * 7 + 2, 3 * 9 + 4, 4)
     for i, expected in enumerate(to_bytes(images)):
         top, left = i // 3 * 9, i % 3 * 11
-        there = seen[top : top + 7, left : left + 9]
-        assert np.array_equal(there, np.broadcast_to(expected, (7, 9, 3)))
-    assert (seen[7:9] == 255).all()  # the card between the rows
-    assert (seen[9:, 22:] == 255).all()  # the empty sixth place
+        assert np.array_equal(seen[top : top + 7, left : left + 9], opaque(expected))
+    assert (seen[7:9, :, 3] == 0).all()  # nothing between the rows
+    assert (seen[9:, 22:, 3] == 0).all()  # nor in the empty sixth place
 
 
 def test_every_pixel_of_a_filmstrip_is_on_the_screen_with_its_labels():
@@ -64,8 +91,7 @@ def test_every_pixel_of_a_filmstrip_is_on_the_screen_with_its_labels():
     head = seen.shape[0] - 2 * 7 - 2
     for top, strip in zip((head, head + 9), strips, strict=True):
         for i, expected in enumerate(to_bytes(strip)):
-            there = seen[top : top + 7, 11 * i : 11 * i + 9]
-            assert np.array_equal(there, np.broadcast_to(expected, (7, 9, 3)))
+            assert np.array_equal(seen[top : top + 7, 11 * i : 11 * i + 9], opaque(expected))
     assert words(figure) == ["a", "b", "c", "d", "above", "below"]
 
 
@@ -178,6 +204,11 @@ def test_colors_are_distinct_for_color_blind_readers_too():
             [0.280085, 0.672501, 0.047413],
             [-0.011820, 0.042940, 0.968881],
         ],
+        "tritan": [
+            [1.255528, -0.076749, -0.178779],
+            [-0.078411, 0.930809, 0.147602],
+            [0.004733, 0.691367, 0.303900],
+        ],
     }
     colors = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in plots.COLORS])
     linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
@@ -187,6 +218,70 @@ def test_colors_are_distinct_for_color_blind_readers_too():
         apart = np.abs(seen[:, None] - seen[None]).max(2) + np.eye(len(seen))
         assert apart.min() > 0.1
     assert len(plots.DASHES) == len(set(map(str, plots.DASHES))) == len(plots.COLORS)
+
+
+@pytest.mark.parametrize("color", [*plots.COLORS, plots.GRAY])
+@pytest.mark.parametrize("ground", [WHITE, DARK])
+def test_lines_can_be_seen_in_both_themes(color: str, ground: int):
+    assert contrast(color, ground) >= 3
+
+
+def test_text_can_be_read_in_both_themes():
+    """At the contrast that WCAG asks for in the light one; no gray has it in both."""
+    assert contrast(plots.INK, WHITE) >= 4.5
+    assert contrast(plots.INK, DARK) >= 4
+    grays = [f"#{gray:02x}{gray:02x}{gray:02x}" for gray in range(256)]
+    assert max(min(contrast(gray, ground) for ground in (WHITE, DARK)) for gray in grays) < 4.5
+    assert (contrast("#000000", WHITE), contrast("#ffffff", WHITE)) == pytest.approx((21, 1))
+
+
+def busy() -> Figure:
+    """Everything that matplotlib draws in black or white unless told otherwise."""
+    figure, (left, right) = plots.panels(2)
+    left.plot([0, 1], [0, 1], label="by default")
+    left.plot([0, 1], [1, 0], "s-", color="black", label="black")
+    left.set(title="a title", xlabel="x", ylabel="y", xscale="symlog")
+    left.legend(title="a legend")
+    left.text(0.5, 0.5, "in the middle")
+    left.annotate("an arrow", (0, 0), (0.5, 0.2), arrowprops={"arrowstyle": "->"})
+    right.scatter([0, 1], [0, 1], color="black")
+    right.fill_between([0, 1], [0, 1], color="black", alpha=0.3)
+    right.bar([0, 1], [1, 2], facecolor="none", edgecolor="black")
+    right.errorbar([0, 1], [1, 1], [0.1, 0.2], color="k")
+    shown = right.imshow(np.eye(3), cmap="cividis", alpha=0.0)
+    figure.colorbar(shown, ax=right)
+    figure.suptitle("both")
+    return figure
+
+
+def test_nothing_is_black_or_white_in_a_figure():
+    """On white and on #111 everything that is drawn stands out, whoever chose its color."""
+    seen = np.asarray(plots.painted(busy()))
+    assert (seen[[0, 0, -1, -1], [0, -1, 0, -1]] == 0).all(), "the ground is transparent"
+    solid = seen[seen[..., 3] == 255][:, :3].astype(int)
+    colors, count = np.unique(solid, axis=0, return_counts=True)
+    known = [color for color, n in zip(colors, count, strict=True) if n >= 20]
+    assert [int(plots.INK[1:3], 16)] * 3 in [list(color) for color in known]
+    for color in known:
+        text = "#{:02x}{:02x}{:02x}".format(*color)
+        assert contrast(text, WHITE) > 1.5, text
+        assert contrast(text, DARK) > 1.5, text
+
+
+def test_colors_that_a_lesson_chose_stay():
+    figure, (plot,) = plots.panels(1)
+    plot.tick_params(colors="#0072B2")
+    plot.set_title("t", color="#D55E00")
+    (line,) = plot.plot([0, 1], color="#009E73")
+    (white,) = plot.plot([1, 0], color="white")  # on a picture, for example
+    dots: Any = plot.scatter([0, 1], [0, 1], c=[0.0, 1.0], cmap="gray")
+    plot.set_facecolor("#abcdef")
+    plots.painted(figure)
+    assert plot.xaxis.get_ticklabels()[0].get_color() == "#0072B2"
+    assert plot.title.get_color() == "#D55E00"
+    assert (line.get_color(), white.get_color()) == ("#009E73", "white")
+    assert dots.get_facecolor()[:, :3].tolist() == [[0, 0, 0], [1, 1, 1]]
+    assert plot.get_facecolor()[:3] == pytest.approx((0xAB / 255, 0xCD / 255, 0xEF / 255))
 
 
 # --- show
@@ -207,11 +302,15 @@ def test_show_sends_a_picture_and_its_text(monkeypatch: pytest.MonkeyPatch):
     assert 'alt="Six &quot;small&quot; pictures &amp; more"' in data["text/html"]
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_the_file_of_images_has_their_exact_colors(channels: int):
+@pytest.mark.parametrize(("channels", "off"), [(1, 1), (3, 0)])
+def test_the_file_of_images_has_their_exact_colors(channels: int, off: int):
+    """Beside 256 grays a palette has no place for nothing, so two of them become one."""
     figure = plots.image_grid(random_images(40, channels, 12, 12))
     with Image.open(io.BytesIO(plots._png(figure, "forty images"))) as picture:
-        np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), screen(figure))
+        assert picture.mode == ("P" if channels == 1 else "RGBA")
+        file, wanted = np.asarray(picture.convert("RGBA")), screen(figure)
+    assert np.abs(file.astype(int) - wanted).max() <= off
+    assert (file != wanted).any(2).mean() < 0.02
 
 
 def test_the_file_of_curves_is_small_and_looks_the_same():
@@ -222,9 +321,26 @@ def test_the_file_of_curves_is_small_and_looks_the_same():
     figure.savefig(plain, format="png", dpi=plots.DPI * plots._SHARPNESS)
     assert len(file) < 0.6 * len(plain.getvalue())
     with Image.open(io.BytesIO(file)) as picture:
-        off = np.abs(np.asarray(picture.convert("RGB"), float) - screen(figure))
-    assert off.mean() < 0.2
-    assert np.percentile(off, 99) <= 8
+        pixels, wanted = np.asarray(picture.convert("RGBA")), screen(figure)
+    for ground in (WHITE, DARK):
+        off = np.abs(on(ground, pixels) - on(ground, wanted))
+        assert off.mean() < 0.2
+        assert off.max() <= 8
+
+
+def test_a_note_is_at_the_foot():
+    figure = plots.image_grid(random_images(6))
+    with_note, _ = plots.bundle(figure, "six pictures", "run me")
+    without, _ = plots.bundle(figure, "six pictures")
+    with Image.open(io.BytesIO(base64.b64decode(with_note["image/png"]))) as picture:
+        pixels = np.asarray(picture.convert("RGBA"))
+    with Image.open(io.BytesIO(base64.b64decode(without["image/png"]))) as picture:
+        above = np.asarray(picture.convert("RGBA"))
+    assert np.abs(pixels[: len(above)].astype(int) - above).max() <= 4
+    foot = pixels[len(above) :]
+    assert len(foot) == plots._FOOT * plots._SHARPNESS
+    assert (foot[foot[..., 3] > 200][:, :3] == int(plots.INK[1:3], 16)).all()
+    assert 0.005 < (foot[..., 3] > 0).mean() < 0.5
 
 
 def test_show_prints_the_text_outside_a_notebook(capsys: pytest.CaptureFixture[str]):
@@ -250,7 +366,7 @@ def test_neighbors_are_below_their_samples():
     for row, batch in enumerate((samples, train[[4, 8, 4]], train[[0, 1, 7]])):
         for i, expected in enumerate(to_bytes(batch)):
             there = seen[9 * row : 9 * row + 7, 11 * i : 11 * i + 9]
-            assert np.array_equal(there, np.broadcast_to(expected, (7, 9, 3)))
+            assert np.array_equal(there, opaque(expected))
     assert words(figure) == ["sample", "nearest", "2. nearest"]
 
 

@@ -1,8 +1,10 @@
 """Still figures for the lessons: grids of images, filmstrips along t, curves.
 
-Every function returns a matplotlib Figure on a white card, which is readable in light and dark
-themes; ``show`` displays one in the notebook together with a text for readers who cannot see it.
-The figures are made without pyplot, so none is shown twice or left open.
+Every function returns a matplotlib Figure; ``show`` displays one in the notebook, together with a
+text for readers who cannot see it. The ground is transparent, so that a figure takes the light or
+dark ground of the page, and its colors can be seen on both. What matplotlib draws in black unless
+told otherwise, text and axes, is drawn in ``INK``. The figures are made without pyplot, so none is
+shown twice or left open.
 """
 
 import base64
@@ -14,8 +16,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from IPython.core.getipython import get_ipython
 from IPython.display import display
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.collections import Collection
+from matplotlib.colors import to_rgba, to_rgba_array
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.text import Annotation, Text
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
@@ -24,12 +33,19 @@ from tutorial_lib import _validate
 from tutorial_lib._validate import InvalidValueError
 from tutorial_lib.images import to_bytes
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Color-blind readers can tell these apart too (Okabe & Ito 2008); lines also differ in dashes."""
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A3CFF", "#0F9AE8", "#7A5C48")
+"""Colors of lines: blue, orange, green and pink (Okabe & Ito 2008), violet, light blue and brown.
+
+Each has a contrast of 3 to 1 or more with white and with the ground of dark themes, #111, and
+color-blind readers can tell any two apart. Lines also differ in dashes.
+"""
 COLOURS = COLORS
 """The old name, which lessons use."""
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (2, 1)))
-INK = "#222222"
+INK = "#767676"
+"""Text and axes: a contrast of 4.5 to 1 with white, 4.1 to 1 with #111. No gray does better."""
+GRAY = "#8F8F8F"
+"""Lines that help to read a figure: a grid, a threshold, what is known beforehand."""
 WIDTH = 900  # most pixels that a figure takes of a notebook's column
 DPI = 100
 _SHARPNESS = 2  # pixels of the file for one on the screen: dense screens show them all
@@ -38,7 +54,8 @@ _MARGIN = 6  # around a figure, in screen pixels
 _FOOT = 22  # screen pixels for a line of text below a figure
 _LARGEST = 112  # most screen pixels that an image takes, however few there are
 _TEXT = 8.5  # points
-_FEW_COLORS = 4096  # curves with their soft edges have about 2000, color images many more
+_FEW_COLORS = 2048  # curves with their soft edges have some hundred, color images many more
+_ALPHAS = 32  # how many degrees of transparency a soft edge is drawn in
 
 
 def show(figure: Figure, alt: str) -> None:
@@ -83,30 +100,135 @@ def bundle(figure: Figure, alt: str, note: str = "") -> tuple[dict[str, str], di
 
 def _png(figure: Figure, description: str, note: str = "") -> bytes:
     """``figure`` as a PNG file; with a palette if it has few colors, in a third of the bytes."""
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=DPI * _SHARPNESS)
-    drawn.seek(0)
-    with Image.open(drawn) as opened:
-        picture = opened.convert("RGB")
+    picture = painted(figure)
     if note:
         picture = _with_foot(picture, note)
-    if picture.getcolors(_FEW_COLORS) is not None:
-        picture = picture.quantize(256, dither=Image.Dither.NONE)
     notes = PngInfo()
     notes.add_text("Description", description)
     file = io.BytesIO()
-    picture.save(file, "png", optimize=True, pnginfo=notes)
+    _with_palette(picture).save(file, "png", optimize=True, pnginfo=notes)
     return file.getvalue()
 
 
+def painted(figure: Figure) -> Image.Image:
+    """``figure`` as a picture of mode RGBA on a transparent ground, sharp on dense screens."""
+    _follow_theme(figure)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=DPI * _SHARPNESS, facecolor="none", edgecolor="none")
+    with Image.open(file) as picture:
+        pixels = np.array(picture.convert("RGBA"))
+    pixels[pixels[..., 3] == 0] = 0  # nothing has one color only
+    return Image.fromarray(pixels)
+
+
+def _follow_theme(figure: Figure) -> None:
+    """Draws in ``INK`` what is black, and nothing where grounds are white.
+
+    Black is what matplotlib takes for text and axes where nobody chose a color.
+    """
+    for axes in figure.axes:
+        if _is(axes.get_facecolor(), "white"):
+            axes.set_facecolor("none")
+        for axis in (axes.xaxis, axes.yaxis):
+            for which in ("major", "minor"):
+                given = axis.get_tick_params(which)
+                if _is(given.get("color", "black"), "black"):
+                    axis.set_tick_params(which=which, color=INK)
+                if _is(given.get("labelcolor", "black"), "black"):
+                    axis.set_tick_params(which=which, labelcolor=INK)
+    for part in figure.findobj():
+        _recolor(part)
+
+
+def _recolor(part: Artist) -> None:
+    if isinstance(part, Legend):
+        frame = part.get_frame()
+        if _is(frame.get_facecolor(), "white"):
+            frame.set(facecolor="none", edgecolor="none")
+    elif isinstance(part, Text):
+        if _is(part.get_color(), "black"):
+            part.set_color(INK)
+        if isinstance(part, Annotation) and part.arrow_patch is not None:
+            _recolor(part.arrow_patch)
+    elif isinstance(part, Line2D):
+        for kind in ("color", "markeredgecolor", "markerfacecolor"):
+            if _is(getattr(part, f"get_{kind}")(), "black"):
+                part.set(**{kind: INK})
+    elif isinstance(part, (Patch, Collection)) and (
+        isinstance(part, Patch) or part.get_array() is None
+    ):
+        for kind in ("edgecolor", "facecolor"):
+            colors = to_rgba_array(getattr(part, f"get_{kind}")())
+            black = (colors[:, :3] == 0).all(1) & (colors[:, 3] > 0)
+            if black.any():
+                colors[black, :3] = to_rgba(INK)[:3]
+                part.set(**{kind: colors if isinstance(part, Collection) else colors[0]})
+
+
+def _is(color: object, name: str) -> bool:
+    """Whether ``color``, in any form that matplotlib takes, is an opaque or soft ``name``."""
+    if color is None or (isinstance(color, str) and color in ("none", "auto")):
+        return False
+    rgba = to_rgba(color)  # pyright: ignore[reportArgumentType]
+    return rgba[3] > 0 and rgba[:3] == to_rgba(name)[:3]
+
+
 def _with_foot(picture: Image.Image, note: str) -> Image.Image:
-    """``picture`` on a white card with room for a line of text below it."""
+    """``picture`` with room for a line of text below it."""
     width, height = picture.size
-    card = Image.new("RGB", (width, height + _FOOT * _SHARPNESS), "white")
+    card = Image.new("RGBA", (width, height + _FOOT * _SHARPNESS))
     card.paste(picture)
     font = ImageFont.load_default(12 * _SHARPNESS)
     ImageDraw.Draw(card).text((_MARGIN * _SHARPNESS, height), note, fill=INK, font=font)
     return card
+
+
+def _with_palette(picture: Image.Image) -> Image.Image:
+    """``picture`` with a palette of 256 colors, if it has few enough to look the same.
+
+    Each color of the palette has a transparency of its own, so that soft edges stay soft on any
+    ground.
+    """
+    degrees = np.rint(np.rint(np.arange(256) / 255 * (_ALPHAS - 1)) / (_ALPHAS - 1) * 255)
+    picture.putalpha(picture.getchannel("A").point(degrees.astype(int).tolist()))
+    found = picture.getcolors(_FEW_COLORS)
+    if found is None:
+        return picture
+    colors = np.array([color for _, color in found], np.uint8)
+    packed = colors.view("<u4")[:, 0]
+    order = packed.argsort()
+    palette, nearest = _palette(colors[order], np.array([count for count, _ in found])[order])
+    place = np.searchsorted(packed[order], np.asarray(picture).view("<u4")[..., 0])
+    small = Image.frombytes("P", picture.size, nearest.astype(np.uint8)[place].tobytes())
+    small.putpalette(palette.tobytes(), "RGBA")
+    return small
+
+
+def _palette(colors: np.ndarray, count: np.ndarray, most: int = 256) -> tuple[np.ndarray, ...]:
+    """At most ``most`` colors that stand for ``colors`` (N, 4), and for each the one that does.
+
+    Chosen one by one, each as far as possible from those before it, so that no color, however
+    rare, is far from all; each then moves to the mean of those that it stands for.
+    """
+    if len(colors) <= most:
+        return colors, np.arange(len(colors))
+    # Distances as they look on a ground: what is transparent has no color.
+    alpha = colors[:, 3:].astype(np.float32) / 255
+    seen = np.concatenate([colors[:, :3] * alpha, 255 * alpha], axis=1)
+    chosen = [int(count.argmax())]
+    far = ((seen - seen[chosen[0]]) ** 2).sum(1)
+    nearest = np.zeros(len(colors), np.int64)
+    while len(chosen) < most:
+        chosen.append(int(far.argmax()))
+        distance = ((seen - seen[chosen[-1]]) ** 2).sum(1)
+        nearest[distance < far] = len(chosen) - 1
+        far = np.minimum(far, distance)
+    weight = np.bincount(nearest, count, most)
+    means = [np.bincount(nearest, count * column, most) / weight for column in seen.T]
+    means = np.stack(means, axis=1)
+    opacity = np.maximum(means[:, 3:] / 255, 1e-6)
+    palette = np.concatenate([means[:, :3] / opacity, means[:, 3:]], axis=1)
+    return palette.round().clip(0, 255).astype(np.uint8), nearest
 
 
 def image_grid(
@@ -275,11 +397,11 @@ def dress(axes: Axes, x_label: str, y_label: str, title: str | None) -> None:
     axes.set_ylabel(y_label, color=INK)
     if title is not None:
         axes.set_title(title, color=INK, fontsize=11, loc="left")
-    axes.grid(color="#dddddd", linewidth=0.7)
+    axes.grid(color=GRAY, alpha=0.3, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.tick_params(colors=INK, labelsize=_TEXT + 0.5)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#888888")
+    axes.spines[["left", "bottom"]].set_color(GRAY)
 
 
 def _mosaic(
@@ -287,13 +409,13 @@ def _mosaic(
     texts: Sequence[Sequence[str]] | None,
     names: Sequence[str] | None = None,
 ) -> Figure:
-    """Rows of images (N, H, W, C) as one picture of sharp pixels on a white card.
+    """Rows of images (N, H, W, C) as one picture of sharp pixels, with nothing between them.
 
     Args:
         texts: above each image of a row; a single list is a head for the columns.
         names: to the left of each row.
     """
-    count, (height, width, channels) = len(rows[0]), rows[0].shape[1:]
+    count, (height, width, _) = len(rows[0]), rows[0].shape[1:]
     left = 0 if names is None else 12 + 7 * max(map(len, names))
     across = count * (width + _GAP) - _GAP
     # Whole or half screen pixels for each pixel of the image, so that the file has whole ones.
@@ -302,11 +424,12 @@ def _mosaic(
     head = 0 if texts is None else math.ceil(17 / scale)
     heads = [head if texts is not None and i < len(texts) else 0 for i in range(len(rows))]
     tops = [sum(heads[: i + 1]) + i * (height + _GAP) for i in range(len(rows))]
-    sheet = np.full((tops[-1] + height, across, channels), 255, np.uint8)
+    sheet = np.zeros((tops[-1] + height, across, 4), np.uint8)
     for top, row in zip(tops, rows, strict=True):
         for i, picture in enumerate(row):
             start = i * (width + _GAP)
-            sheet[top : top + height, start : start + width] = picture
+            sheet[top : top + height, start : start + width, :3] = picture
+            sheet[top : top + height, start : start + width, 3] = 255
     figure, axes = _card(sheet, scale, left)
     longest = max((len(text) for line in texts or () for text in line), default=1)
     size = min(_TEXT, 1.15 * width * scale / max(longest, 1))  # points that fit above an image
@@ -323,10 +446,10 @@ def _mosaic(
 
 
 def _card(sheet: np.ndarray, scale: float, left: float) -> tuple[Figure, Axes]:
-    """A white figure with the pixels of ``sheet``, ``scale`` screen pixels each, and a margin."""
+    """A figure with the pixels of ``sheet``, ``scale`` screen pixels each, and a margin."""
     height, width = (side * scale for side in sheet.shape[:2])
     full_width, full_height = left + width + 2 * _MARGIN, height + 2 * _MARGIN
-    figure = Figure(figsize=(full_width / DPI, full_height / DPI), dpi=DPI, facecolor="white")
+    figure = Figure(figsize=(full_width / DPI, full_height / DPI), dpi=DPI)
     place = (
         (left + _MARGIN) / full_width,
         _MARGIN / full_height,
@@ -335,6 +458,5 @@ def _card(sheet: np.ndarray, scale: float, left: float) -> tuple[Figure, Axes]:
     )
     axes = figure.add_axes(place)
     axes.set_axis_off()
-    color = sheet if sheet.shape[2] == 3 else sheet.repeat(3, axis=2)
-    axes.imshow(color, interpolation="nearest", aspect="auto")
+    axes.imshow(sheet, interpolation="nearest", aspect="auto")
     return figure, axes

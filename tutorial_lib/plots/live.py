@@ -209,7 +209,7 @@ class LivePlot:
         places = list(np.atleast_1d(figure.subplots(1, count)))
         if self._losses:
             axes = places.pop(0)
-            axes.plot(self._at, self._losses, color=COLORS[5], linewidth=0.6)
+            axes.plot(self._at, self._losses, color=COLORS[0], alpha=0.4, linewidth=0.6)
             axes.plot(self._at, self._smoothed(), color=COLORS[0], linewidth=1.8)
             if self.steps is not None:
                 axes.set_xlim(0, self.steps)
