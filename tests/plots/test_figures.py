@@ -24,7 +24,7 @@ def drawn(figure: Figure) -> Any:
 
 def screen(figure: Figure) -> np.ndarray:
     """The figure as a file shows it, (H, W, 4); its texts and axes are in their places then."""
-    figure.set_dpi(plots.DPI * plots._SHARPNESS)
+    figure.set_dpi(plots.DPI * plots.SHARPNESS)
     FigureCanvasAgg(figure).draw()
     return np.asarray(plots.painted(figure))
 
@@ -296,7 +296,7 @@ def test_show_sends_a_picture_and_its_text(monkeypatch: pytest.MonkeyPatch):
     ((data, metadata),) = sent
     with Image.open(io.BytesIO(base64.b64decode(data["image/png"]))) as picture:
         size = metadata["image/png"]["width"], metadata["image/png"]["height"]
-        assert picture.size == tuple(plots._SHARPNESS * side for side in size)
+        assert picture.size == tuple(plots.SHARPNESS * side for side in size)
         assert picture.info["Description"] == alt
     assert metadata["image/png"]["alt"] == data["text/plain"] == alt
     assert 'alt="Six &quot;small&quot; pictures &amp; more"' in data["text/html"]
@@ -318,7 +318,7 @@ def test_the_file_of_curves_is_small_and_looks_the_same():
     lines = {str(k): (x + k).sin() for k in range(2)}
     figure = plots.curves(x, lines, x_label="x", y_label="y")
     file, plain = plots._png(figure, "two waves"), io.BytesIO()
-    figure.savefig(plain, format="png", dpi=plots.DPI * plots._SHARPNESS)
+    figure.savefig(plain, format="png", dpi=plots.DPI * plots.SHARPNESS)
     assert len(file) < 0.6 * len(plain.getvalue())
     with Image.open(io.BytesIO(file)) as picture:
         pixels, wanted = np.asarray(picture.convert("RGBA")), screen(figure)
@@ -338,7 +338,7 @@ def test_a_note_is_at_the_foot():
         above = np.asarray(picture.convert("RGBA"))
     assert np.abs(pixels[: len(above)].astype(int) - above).max() <= 4
     foot = pixels[len(above) :]
-    assert len(foot) == plots._FOOT * plots._SHARPNESS
+    assert len(foot) == plots._FOOT * plots.SHARPNESS
     assert (foot[foot[..., 3] > 200][:, :3] == int(plots.INK[1:3], 16)).all()
     assert 0.005 < (foot[..., 3] > 0).mean() < 0.5
 

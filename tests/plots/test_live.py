@@ -77,7 +77,7 @@ def test_a_live_plot_is_drawn_in_one_place(monkeypatch: pytest.MonkeyPatch):
     text = "training: step 2 of 5, loss 1.5000, 6 samples from step 2"  # the mean of both
     assert notebook.places[0]["text/plain"] == text
     with Image.open(io.BytesIO(base64.b64decode(notebook.places[0]["image/png"]))) as picture:
-        assert picture.width == figures.WIDTH * figures._SHARPNESS
+        assert picture.width == figures.WIDTH * figures.SHARPNESS
         assert picture.info["Description"] == text
 
 

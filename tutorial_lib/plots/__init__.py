@@ -1,5 +1,6 @@
 """Figures for the lessons, each with a text for readers who cannot see it."""
 
+from tutorial_lib.plots.animated import Animation
 from tutorial_lib.plots.figures import (
     COLORS,
     COLOURS,
@@ -16,6 +17,7 @@ from tutorial_lib.plots.figures import (
     show,
 )
 from tutorial_lib.plots.live import LivePlot
+from tutorial_lib.plots.moving import animation
 
 __all__ = [
     "COLORS",
@@ -24,7 +26,9 @@ __all__ = [
     "GRAY",
     "INK",
     "WIDTH",
+    "Animation",
     "LivePlot",
+    "animation",
     "bundle",
     "curves",
     "filmstrip",

@@ -32,6 +32,7 @@ from torch import Tensor
 from tutorial_lib import _validate
 from tutorial_lib._validate import InvalidValueError
 from tutorial_lib.images import to_bytes
+from tutorial_lib.plots.animated import Animation
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A3CFF", "#0F9AE8", "#7A5C48")
 """Colors of lines: blue, orange, green and pink (Okabe & Ito 2008), violet, light blue and brown.
@@ -48,7 +49,7 @@ GRAY = "#8F8F8F"
 """Lines that help to read a figure: a grid, a threshold, what is known beforehand."""
 WIDTH = 900  # most pixels that a figure takes of a notebook's column
 DPI = 100
-_SHARPNESS = 2  # pixels of the file for one on the screen: dense screens show them all
+SHARPNESS = 2  # pixels of the file for one on the screen: dense screens show them all
 _GAP = 2  # between images, in their own pixels
 _MARGIN = 6  # around a figure, in screen pixels
 _FOOT = 22  # screen pixels for a line of text below a figure
@@ -58,9 +59,10 @@ _FEW_COLORS = 2048  # curves with their soft edges have some hundred, color imag
 _ALPHAS = 32  # how many degrees of transparency a soft edge is drawn in
 
 
-def show(figure: Figure, alt: str) -> None:
+def show(figure: Figure | Animation, alt: str) -> None:
     """Shows ``figure`` in the notebook, with ``alt`` for readers who cannot see it.
 
+    Of an animation, readers who have asked their system for less motion see the last picture.
     Outside a notebook the text is printed instead.
 
     Raises:
@@ -73,28 +75,39 @@ def show(figure: Figure, alt: str) -> None:
     display(data, raw=True, metadata=metadata)
 
 
-def bundle(figure: Figure, alt: str, note: str = "") -> tuple[dict[str, str], dict[str, dict]]:
+def bundle(
+    figure: Figure | Animation, alt: str, note: str = ""
+) -> tuple[dict[str, str], dict[str, dict]]:
     """What a notebook shows of ``figure``, by MIME type, and its metadata.
 
     Args:
-        note: a line at the foot of the picture, for viewers that show only the picture.
+        note: a line at the foot of a figure, for viewers that show only the picture.
 
     Raises:
         ValueError: ``alt`` is blank.
     """
     if not alt.strip():
         raise InvalidValueError("alt must say in words what the figure shows, got a blank text")
-    data = base64.b64encode(_png(figure, alt, note)).decode()
-    width, height = (round(inches * DPI) for inches in figure.get_size_inches())
-    height += _FOOT if note else 0
+    if isinstance(figure, Animation):
+        kind, content, still = "image/gif", figure.gif, figure.still()
+        width, height = figure.width, figure.height
+    else:
+        kind, content, still = "image/png", _png(figure, alt, note), None
+        width, height = (round(inches * DPI) for inches in figure.get_size_inches())
+        height += _FOOT if note else 0
+    data = base64.b64encode(content).decode()
     # JupyterLab reads alternative text only from HTML; other viewers show the plain image.
     picture = (
-        f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" width="{width}" '
+        f'<img src="data:{kind};base64,{data}" alt="{html.escape(alt)}" width="{width}" '
         f'style="max-width: 100%; height: auto">'
     )
+    if still is not None:
+        calm = f"data:image/png;base64,{base64.b64encode(still).decode()}"
+        source = f'<source media="(prefers-reduced-motion: reduce)" srcset="{calm}">'
+        picture = f"<picture>{source}{picture}</picture>"
     return (
-        {"image/png": data, "text/html": picture, "text/plain": alt},
-        {"image/png": {"alt": alt, "width": width, "height": height}},
+        {kind: data, "text/html": picture, "text/plain": alt},
+        {kind: {"alt": alt, "width": width, "height": height}},
     )
 
 
@@ -114,7 +127,7 @@ def painted(figure: Figure) -> Image.Image:
     """``figure`` as a picture of mode RGBA on a transparent ground, sharp on dense screens."""
     _follow_theme(figure)
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=DPI * _SHARPNESS, facecolor="none", edgecolor="none")
+    figure.savefig(file, format="png", dpi=DPI * SHARPNESS, facecolor="none", edgecolor="none")
     with Image.open(file) as picture:
         pixels = np.array(picture.convert("RGBA"))
     pixels[pixels[..., 3] == 0] = 0  # nothing has one color only
@@ -176,10 +189,10 @@ def _is(color: object, name: str) -> bool:
 def _with_foot(picture: Image.Image, note: str) -> Image.Image:
     """``picture`` with room for a line of text below it."""
     width, height = picture.size
-    card = Image.new("RGBA", (width, height + _FOOT * _SHARPNESS))
+    card = Image.new("RGBA", (width, height + _FOOT * SHARPNESS))
     card.paste(picture)
-    font = ImageFont.load_default(12 * _SHARPNESS)
-    ImageDraw.Draw(card).text((_MARGIN * _SHARPNESS, height), note, fill=INK, font=font)
+    font = ImageFont.load_default(12 * SHARPNESS)
+    ImageDraw.Draw(card).text((_MARGIN * SHARPNESS, height), note, fill=INK, font=font)
     return card
 
 
@@ -245,19 +258,28 @@ def image_grid(
         TypeError, ValueError: images of another type or shape, none, or NaN; ``columns`` below 1;
             the number of titles is not that of the images.
     """
+    rows = in_rows(images, columns)
+    if titles is None:
+        return _mosaic(rows, None)
+    if len(titles) != len(images):
+        raise InvalidValueError(
+            f"titles must be {len(images)}, one for each image; got {len(titles)}"
+        )
+    across = len(rows[0])
+    return _mosaic(rows, [titles[i : i + across] for i in range(0, len(titles), across)])
+
+
+def in_rows(images: Tensor, columns: int | None) -> list[np.ndarray]:
+    """Images as bytes, in rows of ``columns``; None makes a square of them.
+
+    Raises:
+        TypeError, ValueError: as ``image_grid``.
+    """
     pixels = to_bytes(images)
     if columns is None:
         columns = math.ceil(math.sqrt(len(pixels)))
     columns = min(_validate.whole_number("columns", columns, at_least=1), len(pixels))
-    if titles is not None and len(titles) != len(pixels):
-        raise InvalidValueError(
-            f"titles must be {len(pixels)}, one for each image; got {len(titles)}"
-        )
-    rows = [pixels[start : start + columns] for start in range(0, len(pixels), columns)]
-    texts = None
-    if titles is not None:
-        texts = [titles[start : start + columns] for start in range(0, len(titles), columns)]
-    return _mosaic(rows, texts)
+    return [pixels[start : start + columns] for start in range(0, len(pixels), columns)]
 
 
 def filmstrip(
@@ -419,17 +441,11 @@ def _mosaic(
     left = 0 if names is None else 12 + 7 * max(map(len, names))
     across = count * (width + _GAP) - _GAP
     # Whole or half screen pixels for each pixel of the image, so that the file has whole ones.
-    scale = min((WIDTH - left - 2 * _MARGIN) / across, max(_LARGEST / width, 1))
-    scale = max(math.floor(scale * _SHARPNESS), 1) / _SHARPNESS
+    scale = largest_scale(across, width, left + 2 * _MARGIN)
+    scale = max(math.floor(scale * SHARPNESS), 1) / SHARPNESS
     head = 0 if texts is None else math.ceil(17 / scale)
     heads = [head if texts is not None and i < len(texts) else 0 for i in range(len(rows))]
-    tops = [sum(heads[: i + 1]) + i * (height + _GAP) for i in range(len(rows))]
-    sheet = np.zeros((tops[-1] + height, across, 4), np.uint8)
-    for top, row in zip(tops, rows, strict=True):
-        for i, picture in enumerate(row):
-            start = i * (width + _GAP)
-            sheet[top : top + height, start : start + width, :3] = picture
-            sheet[top : top + height, start : start + width, 3] = 255
+    sheet, tops = sheet_of(rows, heads)
     figure, axes = _card(sheet, scale, left)
     longest = max((len(text) for line in texts or () for text in line), default=1)
     size = min(_TEXT, 1.15 * width * scale / max(longest, 1))  # points that fit above an image
@@ -443,6 +459,29 @@ def _mosaic(
             -0.5 - 8 / scale, middle, name, ha="right", va="center", color=INK, fontsize=_TEXT
         )
     return figure
+
+
+def largest_scale(across: int, width: int, beside: float = 0) -> float:
+    """Screen pixels for a pixel of images ``width`` wide in rows of ``across`` pixels in all."""
+    return min((WIDTH - beside) / across, max(_LARGEST / width, 1))
+
+
+def sheet_of(rows: Sequence[np.ndarray], heads: Sequence[int] = ()) -> tuple[np.ndarray, list[int]]:
+    """Rows of images (N, H, W, C) as one picture (H, W, 4), and where each row begins.
+
+    Args:
+        heads: pixels left free above each row; none by default.
+    """
+    heads = heads or [0] * len(rows)
+    count, (height, width, _) = len(rows[0]), rows[0].shape[1:]
+    tops = [sum(heads[: i + 1]) + i * (height + _GAP) for i in range(len(rows))]
+    sheet = np.zeros((tops[-1] + height, count * (width + _GAP) - _GAP, 4), np.uint8)
+    for top, row in zip(tops, rows, strict=True):
+        for i, picture in enumerate(row):
+            start = i * (width + _GAP)
+            sheet[top : top + height, start : start + width, :3] = picture
+            sheet[top : top + height, start : start + width, 3] = 255
+    return sheet, tops
 
 
 def _card(sheet: np.ndarray, scale: float, left: float) -> tuple[Figure, Axes]:
