@@ -787,8 +787,8 @@ frechet_diagonal = Exercise(
         Mistake(
             "features together",
             frechet_distance,
-            "That is the full Fréchet distance, which also sees how features hang together. Here "
-            "each feature counts on its own.",
+            "That is the full Fréchet distance, which also sees correlations. Here each feature "
+            "counts on its own.",
         ),
         Mistake(
             "divided by N",
