@@ -1,20 +1,20 @@
 # %% [markdown]
 # # 1 · Noise schedules
 #
-# A diffusion model learns to undo damage. So first somebody has to do the damage, in small steps and in a way that is
-# known exactly. *How much noise at which step?* is the **noise schedule**. It is one list of numbers, and a
-# surprising amount depends on it.
+# <!-- opening -->
+#
+# One disc, the same noise, three **noise schedules**: three answers to the question *how much noise comes at which
+# step?* A schedule is one list of numbers, and a surprising amount depends on it. In this lesson you build two of
+# these three, and find out what a schedule leaves behind when all should be noise.
 #
 # **After this lesson you will be able to**
 #
 # - build a schedule from its $\beta_t$, and say what $\alpha_t$, $\bar\alpha_t$, signal rate, noise rate and SNR are,
-# - explain why there are square roots, and where there are none,
 # - say how pure the "pure noise" $x_T$ really is, and measure what is left in it,
 # - walk the same schedule in 512 steps instead of 1000, and say what must change,
 # - translate between papers that count steps from 1 and libraries that count from 0.
 #
-# **You need** a little Python and PyTorch tensors, and what a variance is. **Time:** about <!-- minutes --> minutes, of
-# which 40 are for the exercises.
+# **You need** a little Python and PyTorch tensors, and what a variance is. **Time:** about <!-- minutes --> minutes.
 
 # %%
 import math
@@ -22,11 +22,10 @@ import math
 import numpy as np
 import torch
 
-import tutorial_lib
 from tutorial_lib.checks import lesson01
 from tutorial_lib.datasets import circles, glyphs
 from tutorial_lib.explorers import ScheduleExplorer
-from tutorial_lib.plots import COLOURS, filmstrip, panels, show
+from tutorial_lib.lab import seeded, start
 from tutorial_lib.schedules import (
     NoiseSchedule,
     cosine_schedule,  # for a look ahead; in lesson 7 you build it yourself
@@ -34,16 +33,12 @@ from tutorial_lib.schedules import (
     quadratic_schedule,
 )
 
-BLUE, ORANGE, GREEN, PINK = COLOURS[:4]
-GREY = "#666666"
+start(1)
 
+# %% tags=["plumbing"]
+from tutorial_lib.plots import COLORS, GRAY, INK, filmstrip, panels, show
 
-def seeded(seed):
-    """A source of random numbers that starts the same way every time."""
-    return torch.Generator().manual_seed(seed)
-
-
-print("tutorial_lib", tutorial_lib.__version__, "| torch", torch.__version__)
+BLUE, ORANGE, GREEN, PINK = COLORS[:4]
 
 # %% [markdown]
 # ## One noising
@@ -57,8 +52,8 @@ print("tutorial_lib", tutorial_lib.__version__, "| torch", torch.__version__)
 #
 # $$x_t = \sqrt{1-\beta_t}\;x_{t-1} + \sqrt{\beta_t}\;z_t, \qquad z_t \sim \mathcal N(0, 1) \text{ for each pixel, fresh at each step.}$$
 #
-# $\beta_t$ ("beta", between 0 and 1) is the share that is poured out at step $t$. After $T$ steps we stop; $T$ is 1000
-# in most papers. **In this course the step $t$ says how often noise has been added**: $x_0$ is clean, $x_1$ has one noising,
+# $\beta_t$ ("beta", between 0 and 1) is the share that is poured out at step $t$. After $T$ steps we stop; often, $T$ is 1000.
+# **In this course the step $t$ says how often noise has been added**: $x_0$ is clean, $x_1$ has one noising,
 # $x_T$ has all of them.
 #
 # Why the roots? What the glass keeps full is the **variance**. For independent numbers, variances add, and a factor
@@ -66,8 +61,8 @@ print("tutorial_lib", tutorial_lib.__version__, "| torch", torch.__version__)
 #
 # $$\mathrm{Var}(x_t) = (1-\beta_t)\,\mathrm{Var}(x_{t-1}) + \beta_t\cdot 1.$$
 #
-# If $x_{t-1}$ has variance 1, so has $x_t$; any other variance is pulled toward 1. Any other rule empties the glass, or spills. The next cell follows the
-# variance through 1000 steps for three rules, with the betas that you are about to write.
+# If $x_{t-1}$ has variance 1, so has $x_t$; any other variance is pulled toward 1. So the network, later, sees inputs of about the
+# same size at every step. The next cell follows the variance through 1000 steps for three rules, with the betas that you are about to write.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -86,12 +81,12 @@ for name, rule in rules.items():
 
 assert abs(variances["with both roots"][-1] - 1) < 1e-12
 
-# %%
+# %% tags=["plumbing"]
 figure, (plot,) = panels(1, width=6.8, height=2.9)
-for values, colour, dash in zip(
+for values, color, dash in zip(
     variances.values(), (BLUE, ORANGE, GREEN), ("-", "--", "-."), strict=True
 ):
-    plot.plot(values, color=colour, ls=dash)
+    plot.plot(values, color=color, ls=dash)
 plot.text(620, 6.6, "without fading", color=ORANGE, ha="right")
 plot.text(1010, 1.0, "both roots", color=BLUE, va="center")
 plot.text(1010, 0.5, "a root missing", color=GREEN, va="center")
@@ -105,19 +100,19 @@ show(
 )
 
 # %% [markdown]
-# Look at the blue line: only with both roots does the variance stay where it was, at 1, so that a network always sees
-# inputs of the same size.
+# With both roots the schedule is called **variance preserving**. Some papers take the orange rule (*variance exploding*) and
+# shrink $x_t$ before the network sees it; lesson 9 shows that the two are one model in two notations.
 #
 # ## The betas
 #
-# The schedule of the paper that made diffusion models famous (Ho et al. 2020) takes $T = 1000$ betas on a straight line from $\beta_1 = 0.0001$ to
-# $\beta_T = 0.02$: tiny steps while there are details to lose, larger ones when little is left to destroy.
+# The paper that made diffusion models famous (Ho et al. 2020) takes $T = 1000$ betas on a straight line from $\beta_1 = 0.0001$ to
+# $\beta_T = 0.02$: tiny steps while there is detail to lose, larger ones when little is left.
 #
 # ### Exercise 1.1: betas on a straight line
 #
 # *Difficulty 1 of 3, 3 minutes.*
 #
-# Write `my_linear_betas(num_steps, beta_start, beta_end)`. It returns a tensor of shape (T,), with $T$ = `num_steps`: the numbers
+# Write `my_linear_betas(num_steps, beta_start, beta_end)`. It returns a tensor of shape (T,), with $T$ = `num_steps`, at least 2: the numbers
 # $\beta_1, \dots, \beta_T$ at equal distances, the first one `beta_start`, the last one `beta_end`.
 #
 # `torch.linspace(first, last, how_many)` makes evenly spaced numbers, both ends included.
@@ -140,10 +135,8 @@ lesson01.linear_betas.check(my_linear_betas)
 # %%
 # NBVAL_CHECK_OUTPUT
 schedule = linear_schedule(1000, beta_start=1e-4, beta_end=0.02)
-print(len(schedule.beta), "betas")
-print(
-    f"beta_1 = {schedule.beta[0]:.4f}, beta_500 = {schedule.beta[499]:.4f}, beta_1000 = {schedule.beta[999]:.4f}"
-)
+for t in (1, 500, 1000):
+    print(f"beta_{t} = {schedule.beta[t - 1]:.4f}")
 
 # %% [markdown]
 # ## What is left: alpha_bar
@@ -154,8 +147,7 @@ print(
 # $$\bar\alpha_t = \alpha_1 \cdot \alpha_2 \cdots \alpha_t, \qquad \bar\alpha_0 = 1.$$
 #
 # Read it "alpha bar". The bar matters: $\alpha_t$ belongs to one step, $\bar\alpha_t$ to all steps so far. Mixing them up is
-# the most common mistake in hand-written diffusion code, and the code still runs. Everything else in this course is
-# calculated from $\bar\alpha$; in the library a schedule *is* this one tensor.
+# easy, and the code still runs. Everything else follows from $\bar\alpha$; in the library a schedule *is* this one tensor.
 #
 # ### Exercise 1.2: how much signal is left
 #
@@ -181,14 +173,14 @@ lesson01.alpha_bar.check(my_alpha_bar)
 # %% [markdown]
 # Here is the result, with the library's schedule.
 
-# %%
+# %% tags=["plumbing"]
 figure, (left, right) = panels(2, height=3)
 left.plot(range(1, 1001), schedule.beta, color=ORANGE)
 left.set(title=r"$\beta_t$: poured out at step $t$", xlabel="t", ylim=(0, 0.021))
 right.plot(schedule.alpha_bar, color=BLUE)
 half = int((schedule.alpha_bar < 0.5).nonzero()[0])
-right.plot([half, half, 0], [0, 0.5, 0.5], color=GREY, ls=":")
-right.text(half + 20, 0.5, f"half of it is gone at t = {half}", color=GREY)
+right.plot([half, half, 0], [0, 0.5, 0.5], color=GRAY, ls=":")
+right.text(half + 20, 0.5, f"half of it is gone at t = {half}", color=INK)
 right.set(
     title=r"$\bar\alpha_t$: what is left after $t$ steps",
     xlabel="t",
@@ -202,10 +194,6 @@ show(
     "t = 700 on.",
 )
 
-# %% [markdown]
-# Look at the right side: straight betas make a curved $\bar\alpha_t$. Half of the variance is gone after 260 of the 1000
-# steps, and the last three hundred steps work on less than 1 % of it. (Lesson 7 asks whether that is a good use of them.)
-
 # %%
 # NBVAL_CHECK_OUTPUT
 below_one_percent = int((schedule.alpha_bar < 0.01).nonzero()[0])
@@ -215,6 +203,9 @@ assert half == 260
 assert below_one_percent < 700
 
 # %% [markdown]
+# Straight betas make a curved $\bar\alpha_t$: half of the variance is gone after 260 of the 1000
+# steps, and the last three hundred steps work on less than 1 % of it. (Lesson 7 asks whether that is a good use of them.)
+#
 # ## Counting
 #
 # We count noisings, as the papers do: $t = 0$ is clean, $t = 1, \dots, T$ are noisy. So `alpha_bar` has $T + 1$ entries, and
@@ -223,9 +214,9 @@ assert below_one_percent < 700
 #
 # | | here and in the papers | libraries that count 0..T-1 (diffusers, the DDPM authors' code) |
 # |---|---|---|
-# | clean data | $t = 0$ | has no number; code writes "1 if t_prev < 0" |
+# | clean data | $t = 0$ | has no number; code puts 1 where the step before is below 0 |
 # | one noising | $t = 1$ | timestep 0 |
-# | pure noise, nearly | $t = 1000$ | timestep 999 |
+# | nearly pure noise | $t = 1000$ | timestep 999 |
 # | $\bar\alpha$ after 5 noisings | `alpha_bar[5]` | `alphas_cumprod[4]` |
 # | $\beta$ of the fifth step | `beta[4]` | `betas[4]` |
 #
@@ -252,14 +243,14 @@ lesson01.counting.check(counting)
 # \qquad \epsilon \sim \mathcal N(0, 1).$$
 #
 # Take it on trust for now. The two rates are **amplitudes**: what the picture and the noise $\epsilon$ ("epsilon") are multiplied
-# by. Their *squares* are the shares of variance, and these add up to 1, a full glass. So a point that
+# by. Their *squares* are shares of variance, and these add up to 1, a full glass. So a point that
 # moves along (signal rate, noise rate) runs along a quarter circle, from (1, 0) nearly to (0, 1).
 #
-# One more number is useful: the **signal-to-noise ratio**, the variance of the one over the variance of the other (the picture's own variance counted as 1),
+# One more number is useful: the **signal-to-noise ratio**, one share over the other,
 #
 # $$\mathrm{SNR}_t = \frac{\bar\alpha_t}{1-\bar\alpha_t}.$$
 #
-# It is infinite at $t = 0$ and falls with every step. At SNR = 1 there is as much noise as picture.
+# It is infinite at $t = 0$ and falls with every step. For data of variance 1, SNR = 1 means as much noise as picture.
 #
 # ### Exercise 1.3: signal rate, noise rate, SNR
 #
@@ -283,18 +274,18 @@ lesson01.rates.check(my_rates)
 # %% [markdown]
 # The library's schedule has all three: `schedule.signal_rate`, `schedule.noise_rate`, `schedule.snr`, each indexed by $t$.
 
-# %%
+# %% tags=["plumbing"]
 figure, (left, right) = panels(2, height=3)
 left.plot(schedule.signal_rate, color=BLUE)
 left.plot(schedule.noise_rate, color=ORANGE, ls="--")
 left.text(375, 0.55, "signal rate", color=BLUE)
 left.text(560, 0.85, "noise rate", color=ORANGE)
-left.axvline(half, color=GREY, ls=":")
-left.text(half + 15, 0.05, "equal", color=GREY)
+left.axvline(half, color=GRAY, ls=":")
+left.text(half + 15, 0.05, "equal", color=INK)
 left.set(title="The two rates", xlabel="t", ylim=(0, 1.05))
 right.plot(range(1, 1001), schedule.snr[1:], color=GREEN)
-right.axhline(1, color=GREY, ls=":")
-right.text(620, 1.5, "as much of each", color=GREY)
+right.axhline(1, color=GRAY, ls=":")
+right.text(620, 1.5, "as much of each", color=INK)
 right.set(title="SNR (logarithmic scale)", xlabel="t", yscale="log")
 show(
     figure,
@@ -302,16 +293,17 @@ show(
     "they cross at t = 260. Right: the SNR falls from 10,000 to 0.00004; it passes 1 at t = 260.",
 )
 
+# %%
+# NBVAL_CHECK_OUTPUT
 assert torch.allclose(schedule.signal_rate**2 + schedule.noise_rate**2, torch.ones(1001).double())
-print(
-    f"SNR at t = 1: {schedule.snr[1]:.0f}, at t = {half}: {schedule.snr[half]:.2f}, at t = 1000: {schedule.snr[1000]:.2g}"
-)
+for t in (1, half, 1000):
+    print(f"SNR at t = {t}: {schedule.snr[t]:.2g}")
 
 # %% [markdown]
-# Look at the right side: the SNR falls by more than eight powers of ten, and each power is a different job for the
+# The SNR falls by more than eight powers of ten, and each power is a different job for the
 # network. At SNR 10,000 it removes dust, at SNR 1 it repairs, at SNR 0.001 it has to guess what the picture might be.
 #
-# And this is how it looks: one colored disc and one digit, made noisy by the formula above.
+# This is how it looks: one colored disc and one digit, made noisy by the formula above.
 
 
 # %%
@@ -322,20 +314,20 @@ def noised(x0, schedule, steps, generator):
     return torch.stack([signal * x0 + noise * eps for signal, noise in rates])
 
 
+# %% tags=["plumbing"]
 disc = circles(3, size=32, seed=3).images[1]
-digit = glyphs(4, size=32, seed=5).images[2].expand(3, -1, -1)  # grey as RGB
+digit = glyphs(4, size=32, seed=5).images[2].expand(3, -1, -1)  # gray as RGB
 steps = [0, 50, 100, 200, 300, 400, 600, 800, 1000]
 strips = [noised(picture, schedule, steps, seeded(0)) for picture in (disc, digit)]
-labels = [f"t = {t}" for t in steps]
 show(
-    filmstrip(strips, labels=labels),
+    filmstrip(strips, labels=[f"t = {t}" for t in steps]),
     alt="A colored disc and a digit at nine steps from 0 to 1000. Until t = 200 both are easy to see, at "
     "t = 400 one can still guess them, from t = 600 on there is only noise.",
 )
 
 # %% [markdown]
-# Look at $t = 300$: there is already more noise than picture (SNR below 1), and you still see what it is. A picture's pixels
-# belong together, the noise's do not, and the eye averages.
+# Look at $t = 300$: the SNR is below 1, and you still see what it is. A picture's neighboring pixels
+# are alike, the noise's are not, and the eye averages.
 #
 # ### Exercise 1.4: several schedules at once
 #
@@ -359,20 +351,22 @@ def my_alpha_bars(beta):
 lesson01.alpha_bars.check(my_alpha_bars)
 
 # %% [markdown]
-# What is it good for? For instance to see what the end of the betas does. Four linear schedules, each with a last beta twice
+# For instance, what does the end of the betas do? Four linear schedules, each with a last beta twice
 # as large as the one before:
 
 # %%
 ends = [0.005, 0.01, 0.02, 0.04]
 rows = torch.stack([linear_schedule(1000, 1e-4, end).alpha_bar for end in ends])  # (4, 1001)
+print("alpha_bar at T:", ", ".join(f"{float(end):.2g}" for end in rows[:, -1]))
 
+# %% tags=["plumbing"]
 figure, (left, right) = panels(2, height=3.1)
-for row, end, colour, dash in zip(
+for row, end, color, dash in zip(
     rows, ends, (GREEN, ORANGE, BLUE, PINK), (":", "--", "-", "-."), strict=True
 ):
-    left.plot(row, color=colour, ls=dash)
-    right.plot(row, color=colour, ls=dash)
-    right.text(1015, row[-1], rf"$\beta_T$ = {end}", color=colour, va="center")
+    left.plot(row, color=color, ls=dash)
+    right.plot(row, color=color, ls=dash)
+    right.text(1015, row[-1], rf"$\beta_T$ = {end}", color=color, va="center")
 left.set(title=r"$\bar\alpha_t$", xlabel="t")
 right.set(title="the same, logarithmic", xlabel="t", yscale="log", xlim=(0, 1280))
 show(
@@ -381,20 +375,18 @@ show(
     "falls. On the logarithmic scale they end at 0.08, 0.006, 0.00004 and 0.000000001.",
 )
 
-print("alpha_bar at T:", ", ".join(f"{float(end):.2g}" for end in rows[:, -1]))
-
 # %% [markdown]
-# Look at the right side: each doubling of the betas *squares* what is left at the end. Halve the last beta to 0.01 and $x_T$ still
-# holds 0.6 % of the variance, about 160 times as much. The 0.02 is no law of nature, but it is no accident either.
+# Each doubling roughly *squares* what is left at the end. With a last beta of 0.01, $x_T$ still
+# holds 0.6 % of the variance, about 160 times as much as with 0.02.
 #
 # ## Another shape: quadratic
 #
 # If the straight line destroys too fast, start more slowly. Draw the straight line between the *roots* of the two ends, and square it:
+# $\sqrt{\beta_t}$ runs evenly from $\sqrt{\beta_1}$ to $\sqrt{\beta_T}$. The betas then lie on a parabola.
 #
-# $$\sqrt{\beta_t} \text{ runs evenly from } \sqrt{\beta_1} \text{ to } \sqrt{\beta_T}.$$
-#
-# The betas then lie on a parabola. You meet this **quadratic** schedule as "quad" in the code of the DDPM and DDIM papers and as
-# "scaled_linear" in diffusers; Stable Diffusion uses it (with other ends).
+# You meet this **quadratic** schedule under three names: "quad" in the code of the DDPM and DDIM papers,
+# "scaled_linear" in diffusers, and "linear", of all things, in the code that Stable Diffusion came from. Stable Diffusion 1, 2 and XL use
+# it, from 0.00085 to 0.012.
 #
 # ### Exercise 1.5: betas on a parabola
 #
@@ -419,17 +411,25 @@ lesson01.quadratic_betas.check(my_quadratic_betas)
 # $\bar\alpha_t$ right away, without asking for betas first.
 
 # %%
+# NBVAL_CHECK_OUTPUT
 schedules = {
     "linear": linear_schedule(1000),
     "quadratic": quadratic_schedule(1000),
     "cosine": cosine_schedule(1000),
 }
+print("schedule    half gone at t   alpha_bar_T   signal rate at T")
+for name, other in schedules.items():
+    half_gone = int((other.alpha_bar < 0.5).nonzero()[0])
+    end, rate = float(other.alpha_bar[-1]), float(other.signal_rate[-1])
+    print(f"{name:10} {half_gone:15} {end:13.2e} {rate:18.5f}")
+
+# %% tags=["plumbing"]
 styles = {"linear": (BLUE, "-"), "quadratic": (ORANGE, "--"), "cosine": (GREEN, "-.")}
 figure, (left, right) = panels(2, height=3.1)
 for name, other in schedules.items():
-    colour, dash = styles[name]
-    left.plot(range(1, 1001), other.beta, color=colour, ls=dash, label=name)
-    right.plot(other.alpha_bar, color=colour, ls=dash)
+    color, dash = styles[name]
+    left.plot(range(1, 1001), other.beta, color=color, ls=dash, label=name)
+    right.plot(other.alpha_bar, color=color, ls=dash)
 left.set(title=r"$\beta_t$", xlabel="t", ylim=(0, 0.03))
 left.legend(frameon=False, loc="upper left", labelcolor="linecolor", handlelength=2.5)
 right.set(title=r"$\bar\alpha_t$", xlabel="t")
@@ -440,15 +440,7 @@ show(
     "then for cosine, which falls almost evenly.",
 )
 
-# %%
-# NBVAL_CHECK_OUTPUT
-print("schedule    half gone at t   alpha_bar_T   signal rate at T")
-for name, other in schedules.items():
-    half_gone = int((other.alpha_bar < 0.5).nonzero()[0])
-    end, rate = float(other.alpha_bar[-1]), float(other.signal_rate[-1])
-    print(f"{name:10} {half_gone:15} {end:13.2e} {rate:18.5f}")
-
-# %%
+# %% tags=["opening", "plumbing"]
 steps = [0, 100, 200, 300, 400, 500, 600, 800, 1000]
 show(
     filmstrip(
@@ -456,7 +448,7 @@ show(
         labels=[f"t = {t}" for t in steps],
         rows=list(schedules),
     ),
-    alt="The same disc with the same noise under the three schedules. At t = 600 it is gone under the "
+    alt="The same disc with the same noise at nine steps under three schedules. At t = 600 it is gone under the "
     "linear one, a hint under the quadratic one and still visible under the cosine one.",
 )
 
@@ -476,7 +468,7 @@ ScheduleExplorer(disc, t=600)
 # %% [markdown]
 # ## How pure is $x_T$?
 #
-# "After 1000 steps only pure noise is left": that sentence is in nearly every tutorial. Let us see.
+# "After 1000 steps only pure noise is left" is a sentence that tutorials like. Let us see.
 #
 # ### Question 1.B: how pure is $x_T$?
 #
@@ -511,6 +503,7 @@ for batch in [1, 99, 9_900, *[10_000] * 9]:
     if drawn in counts:
         means.append(total / drawn)
 
+# %% tags=["plumbing"]
 alike = [
     float(torch.corrcoef(torch.stack([mean.flatten(), small_digit.flatten()]))[0, 1])
     for mean in means
@@ -555,16 +548,17 @@ def expected(schedule, side):
 print("side   guessed right   by theory")
 for side, count in {32: 2000, 64: 1000, 128: 400, 256: 200}.items():
     share, theory = guessed_right(schedule, side, count, seeded(side)), expected(schedule, side)
-    print(f"{side:4} {share:14.1%} {theory:11.1%}   ({count} pictures)")
-    assert abs(share - theory) < 4 * (theory * (1 - theory) / count) ** 0.5 + 1 / count
+    error = (theory * (1 - theory) / count) ** 0.5
+    print(f"{side:4} {share:8.1%} ± {error:4.1%} {theory:11.1%}   ({count} pictures)")
+    assert abs(share - theory) < 4 * error + 1 / count
 
 # %% [markdown]
-# Guessing blindly gives 50 %. For a picture of 32 × 32 the leftover is worth little, 64 %. At 256 × 256 it gives
+# Guessing blindly gives 50 %. In a picture of 32 × 32 the leftover helps a little; at 256 × 256 it gives
 # the brightness away practically every time. **So $x_T$ is nearly pure noise, and how nearly depends on who is looking.**
 #
-# Why care? In training the network sees $x_T$ with its faint brightness, and learns to rely on it. In sampling we hand it real noise, whose
-# mean is 0 to high precision, and it concludes: a picture of medium brightness. Lin et al. (2024) found Stable Diffusion
-# unable to draw very dark or very bright pictures and traced it to this. Its schedule leaves ten times as much as ours:
+# Why care? In training the network sees $x_T$ with its faint brightness, and can learn to rely on it. In sampling we give it real noise, whose
+# mean is nearly 0, which stands for a picture of medium brightness. Lin et al. (2024) blame this for the medium brightness of
+# Stable Diffusion's pictures (versions 1 and 2): asked for a black background, it drew a gray one. That schedule leaves ten times as much as ours:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -575,8 +569,6 @@ print(f"                         the cosine schedule: {schedules['cosine'].signa
 assert abs(float(stable_diffusion.signal_rate[-1]) - 0.068265) < 1e-5  # Lin et al. 2024, table 1
 
 # %% [markdown]
-# In the small pictures of this course the leftover is worth little (the first row of the table). For large ones, remember it.
-#
 # ## Fewer steps: what must change with $T$
 #
 # Suppose you want $T = 512$. It is tempting to change that one number and leave the betas as they are, from 0.0001 to 0.02.
@@ -601,17 +593,14 @@ lesson01.too_short.check(too_short)
 #
 # The rule of thumb is: multiply the betas by $1000/T$. The exact way is to follow the curve. Think of $\bar\alpha$ as a road from clean
 # to noisy, and of the steps as stations. A schedule with $S$ steps has its stations at the places
-#
-# $$0,\quad \tfrac{T}{S},\quad \tfrac{2T}{S},\quad \dots,\quad T$$
-#
-# of the old road. Where such a place lies between two old steps, we interpolate linearly, and we do it with $\log\bar\alpha$, because
+# $0,\ \tfrac{T}{S},\ \tfrac{2T}{S},\ \dots,\ T$ of the old road. Where such a place lies between two old steps, we interpolate linearly, and we do it with $\log\bar\alpha$, because
 # for logarithms a product of shares becomes a sum: going half of a step then means keeping the root of its $\alpha$. From the new $\bar\alpha$ the new betas follow:
 #
 # $$\beta_i = 1 - \frac{\bar\alpha_i}{\bar\alpha_{i-1}} = 1 - \exp\big(\log\bar\alpha_i - \log\bar\alpha_{i-1}\big).$$
 #
 # ### Exercise 1.6: the same curve in 512 steps
 #
-# *Difficulty 3 of 3, 12 minutes.*
+# *Difficulty 3 of 3, 14 minutes.*
 #
 # Write `my_rescaled(alpha_bar, num_steps)`. In go `alpha_bar` of shape (T + 1,), float64, a schedule with any number of steps $T$, and the number of steps
 # that you want, $S$ = `num_steps` (fewer or more than $T$). Return the $S$ betas of the schedule that follows the same curve, shape (S,).
@@ -636,8 +625,7 @@ lesson01.rescaled.check(my_rescaled)
 
 # %% [markdown]
 # How good is the rule of thumb? Where $T/S$ is a whole number, following the curve is easy: take every so many-th entry of
-# `alpha_bar`. With `NoiseSchedule(alpha_bar[::k])` we can compare. (`NoiseSchedule` makes a schedule from its $\bar\alpha$, `from_betas`
-# one from its betas.)
+# `alpha_bar`. (`NoiseSchedule` makes a schedule from its $\bar\alpha$.)
 
 # %%
 print("steps   end of alpha_bar: same betas | betas x 1000/T | along the curve")
@@ -653,7 +641,7 @@ try:
 except ValueError as error:
     print(f"{20:5} the rule of thumb breaks: {error}")
 
-# %%
+# %% tags=["plumbing"]
 figure, (plot,) = panels(1, width=6.8, height=3.1)
 place = torch.linspace(0, 1, 1001)
 plot.plot(place, schedule.alpha_bar, color=BLUE, lw=5, alpha=0.35)
@@ -674,24 +662,23 @@ show(
 )
 
 # %% [markdown]
-# Look at the right end: with 100 steps and unchanged betas more than a third of the picture's variance survives, while 20 steps *along
+# With 100 steps and unchanged betas more than a third of the picture's variance survives, while 20 steps *along
 # the curve* end where the thousand do. The rule of thumb is fine down to some hundred steps, drifts away below, and breaks at 20.
 #
-# ## Then why a thousand?
+# ## Then why so many steps?
 #
-# If 20 steps go the same way, what are the thousand for? Not for going forward. They are for **coming back**. A diffusion model
-# walks backward, from $x_t$ to $x_{t-1}$, and it takes each backward step by drawing from a *Gaussian*. Is the true backward
+# If 20 steps go the same way, what are a thousand for? For **coming back**. A diffusion model
+# walks backward, from $x_t$ to $x_{t-1}$, and ancestral samplers such as DDPM (lesson 6) draw each backward step from a *Gaussian*. Is the true backward
 # distribution a Gaussian? Given a noisy $x_t$, what could $x_{t-1}$ have been?
 #
-# We can calculate that for a picture of one pixel which is either black or white (near $-1$ or near $1$, with a spread of 0.1). By Bayes' rule,
-#
-# $$q(x_{t-1}\mid x_t) \;\propto\; \underbrace{q(x_{t-1})}_{\text{how common}} \cdot \underbrace{q(x_t \mid x_{t-1})}_{\text{one noising}}.$$
+# We can calculate that for a picture of one pixel which is either black or white (near $-1$ or near $1$, with a spread of 0.1), by Bayes' rule:
+# how common $x_{t-1}$ is, times how well one noising leads from it to $x_t$.
 #
 # The cell draws it, next to the Gaussian with the same mean and variance, for one step out of 10 and for one out of 1000, along the same curve.
-# How different they are is measured by the area where one is above the other (the *total variation distance*: 0 for
-# equal curves, 1 for curves that do not overlap).
+# How different they are is measured by the *total variation distance*: 0 for
+# equal curves, 1 for curves that do not overlap.
 
-# %%
+# %% tags=["plumbing"]
 SPREAD = 0.1
 z = torch.linspace(-8, 8, 401, dtype=torch.float64)
 
@@ -760,15 +747,15 @@ assert worst[10][0] > 0.1
 assert worst[1000][0] < 2e-4
 
 # %% [markdown]
-# Look at the left picture: with 10 steps the way back leads to black *or* to white, two humps, and no Gaussian has two humps. (Its best try puts much of
-# its weight on a grey that hardly ever occurs.) With 1000 steps the step is so small (mind the scale of the axis) that from $x_t$ the road back looks straight, and the Gaussian fits to
-# one part in seven thousand even at the worst step. Ten times more steps make the difference about thirty times smaller.
+# With 10 steps the way back leads to black *or* to white, two humps, and no Gaussian has two humps. (Its best try puts much of
+# its weight on a gray that hardly ever occurs.) With 1000 steps the Gaussian fits even at the worst step: mind the scale of the axis, a small step sees only a
+# short piece of the road, and a short piece looks straight.
 #
 # ### Question 1.D: why so many steps?
 #
 # *1 minute.*
 #
-# Why do people take $T = 1000$ small steps, and not 10 with larger betas?
+# Why do people take many small steps, and not 10 with larger betas?
 #
 # - a) Ten steps cannot reach pure noise.
 # - b) The way back is nearly Gaussian only for small steps.
@@ -784,19 +771,15 @@ why_thousand = "b"
 lesson01.why_thousand.check(why_thousand)
 
 # %% [markdown]
-# That is the reason for a thousand steps *in training and for this way of walking back*. Lesson 6 shows a way back that draws no random numbers and gets by
+# Many, then; but why 1000? Nothing singles that number out. Ho et al. took it to spend as many passes through the network
+# as the work that they compared with, and it stayed. Lesson 6 shows a way back that draws no random numbers and gets by
 # with 50 stations on the same road.
 #
-# ## Recap
+# ## Claims, measured
 #
-# - A step fades the picture by $\sqrt{1-\beta_t}$ and adds noise of variance $\beta_t$. With these roots the variance stays 1.
-# - $\bar\alpha_t$, the product of all $1-\beta$ so far, is what is left of the picture's variance. A schedule *is* this one curve.
-# - Signal rate and noise rate are the roots of $\bar\alpha_t$ and $1-\bar\alpha_t$; the SNR is their squares' ratio and says how hard a step is.
-# - $x_T$ is not quite pure: the linear schedule leaves 0.64 % of $x_0$, and in a large picture its brightness can be read from that.
-# - The number of steps says how finely you walk along the curve. Change it, and the betas must change with it.
-# - A thousand steps are for the way back: only a small step back is nearly Gaussian.
+# <!-- claims -->
 #
-# ## Key terms
+# <details><summary><b>Key terms</b></summary>
 #
 # | what people say | what it means |
 # |---|---|
@@ -810,18 +793,9 @@ lesson01.why_thousand.check(why_thousand)
 # | linear, quadratic (scaled linear) | the betas, or their roots, lie on a straight line |
 # | terminal SNR | the SNR at $t = T$; "zero terminal SNR" means that $x_T$ is pure noise |
 #
-# ## Claims, measured
+# </details>
 #
-# All by the cells above, with the seeds that stand in them; on the CPU.
-#
-# | claim | verdict | numbers |
-# |---|---|---|
-# | "$x_T$ is pure noise." | nearly | linear, $T = 1000$: $\bar\alpha_T = 4.04\cdot10^{-5}$, so 0.64 % of $x_0$ is left. By the mean of $x_T$, white is told from black in 65 % of 2000 cases at 32 × 32 (theory 63.8 %) and in all of 200 at 256 × 256 (theory 99.8 %). |
-# | "For fewer steps, just change $T$." | no | with the same betas, 512 steps leave a signal rate of 0.075, 12 times as much. |
-# | "Multiply the betas by $1000/T$ instead." | good to some hundred steps | $\bar\alpha_T$ at 250 steps: $3.3\cdot10^{-5}$; at 50 steps $7.7\cdot10^{-6}$, a fifth; at 20 steps a beta reaches 1. |
-# | "A small step back is Gaussian." | yes, to a measurable degree | largest mean difference to a Gaussian: 0.146 with 10 steps, 0.0046 with 100, 0.00014 with 1000 (one black-or-white pixel). |
-#
-# ## Further reading
+# <details><summary><b>Further reading</b></summary>
 #
 # - Ho, Jain, Abbeel: *Denoising Diffusion Probabilistic Models*, 2020, arXiv 2006.11239. Section 4 has the linear schedule.
 # - Nichol, Dhariwal: *Improved Denoising Diffusion Probabilistic Models*, 2021, arXiv 2102.09672. The cosine schedule, and why.
@@ -829,5 +803,13 @@ lesson01.why_thousand.check(why_thousand)
 # - Chen: *On the Importance of Noise Scheduling for Diffusion Models*, 2023, arXiv 2301.10972. Larger pictures need noisier schedules.
 # - Lin, Liu, Li, Yang: *Common Diffusion Noise Schedules and Sample Steps are Flawed*, 2024, arXiv 2305.08891. What the leftover in $x_T$ does.
 # - Xiao, Kreis, Vahdat: *Tackling the Generative Learning Trilemma with Denoising Diffusion GANs*, 2022, arXiv 2112.07804. Large steps back with two humps and more.
+#
+# </details>
+#
+# ## What you can do now
+#
+# - Build a schedule, read its $\bar\alpha_t$, and say from the SNR how hard a step is.
+# - Say how pure $x_T$ is, and who will notice.
+# - Change the number of steps without changing the schedule, and say what many steps are good for.
 #
 # <!-- navigation -->

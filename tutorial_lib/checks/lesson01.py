@@ -1,13 +1,94 @@
 """Lesson 1, noise schedules: beta, alpha_bar, the rates, and what must change with T."""
 
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tutorial_lib.checks.framework import Choice, Exercise, Mistake, Number, Property
-from tutorial_lib.schedules import linear_schedule, quadratic_schedule
+from tutorial_lib.checks.framework import (
+    Choice,
+    Exercise,
+    Mistake,
+    Number,
+    Property,
+    Wrong,
+    tidy,
+)
+from tutorial_lib.schedules import cosine_schedule, linear_schedule, quadratic_schedule
+
+RTOL, ATOL = 1e-3, 3e-7
+"""Nearly relative, as alpha_bar runs over nine powers of ten; float32 is off by 1e-7 near 1."""
+
+
+def _entry_by_entry(
+    reference: Callable, *, first: int, parts: Sequence[str] = (), axis: str = "t"
+) -> Callable:
+    """For ``use``: an answer with a wrong entry is told where, in the words of the lesson.
+
+    Args:
+        first: what the first entry belongs to: step 0, or step 1 for betas.
+        axis: what entries are counted by.
+    """
+
+    def use(answer: Callable, *case: object) -> object:
+        expected = reference(*case)  # before the answer overwrites its arguments
+        given = tidy(answer(*case), parts)
+        pairs = list(zip(given, expected, strict=False)) if parts else [(given, expected)]
+        if parts and (not isinstance(given, tuple) or len(given) != len(parts)):
+            return given
+        if not all(_comparable(yours, wanted) for yours, wanted in pairs):
+            return given
+        texts = [_where_wrong(yours, wanted, first, axis) for yours, wanted in pairs]
+        if not any(texts):
+            return given
+        names = parts or ("",)
+        right = [f"`{name}`" for name, text in zip(names, texts, strict=True) if not text]
+        name, text = next((n, text) for n, text in zip(names, texts, strict=True) if text)
+        praise = f"{' and '.join(right)}: right. " if right else ""
+        raise Wrong("values", f"{praise}`{name}`: {text}" if parts else text)
+
+    return use
+
+
+def _comparable(yours: object, wanted: Tensor) -> bool:
+    """Whether two results can be compared entry by entry; if not, the framework says why."""
+    return (
+        isinstance(yours, Tensor)
+        and yours.shape == wanted.shape
+        and yours.is_floating_point()
+        and bool((yours.isfinite() | ~wanted.isfinite()).all())
+    )
+
+
+def _where_wrong(yours: Tensor, wanted: Tensor, first: int, axis: str) -> str:
+    """Which entries are wrong, and by how much; "" if none is."""
+    given, target = yours.detach().double(), wanted.double()
+    wrong = ~torch.isclose(given, target, rtol=RTOL, atol=ATOL, equal_nan=True)
+    if not wrong.any():
+        return ""
+    found = wrong.nonzero()
+    shown = sorted({0, len(found) // 2, len(found) - 1})
+    text = "; ".join(_one_entry(given, target, found[i].tolist(), first, axis) for i in shown)
+    places = wrong.any(0) if wrong.ndim > 1 else wrong
+    count, total, begin = int(places.sum()), len(places), int(places.nonzero()[0])
+    if count == total:
+        return f"No entry is right. {text}." if total > 1 else f"{text}."
+    if count == 1:
+        return f"{text}. All other entries are right."
+    if places[begin:].all():
+        return f"Right before {axis} = {begin + first}, wrong from there on. {text}."
+    if not places[begin + count :].any():
+        return f"Right from {axis} = {begin + count + first} on, wrong before. {text}."
+    return f"{count} of {total} entries are wrong. {text}."
+
+
+def _one_entry(given: Tensor, target: Tensor, at: list[int], first: int, axis: str) -> str:
+    row = f"row {at[0]}, " if len(at) > 1 else ""
+    yours, wanted = (f"{float(values[tuple(at)]):.5g}" for values in (given, target))
+    return f"{row}{axis} = {at[-1] + first}: yours {yours}, right {wanted}"
+
 
 # linear_betas(num_steps, beta_start, beta_end): T numbers that grow evenly from beta_start to
 # beta_end, both included.
@@ -18,9 +99,12 @@ def _linear_betas(num_steps, beta_start, beta_end):
 
 
 def _ends(generator: torch.Generator):
-    for num_steps in (2, 7, 40):
+    for num_steps in (2, 7, 40, 49, 100):
         start, end = (0.001 + 0.1 * torch.rand(2, generator=generator)).tolist()
         yield num_steps, start, 0.2 + end
+    yield 1000, 1e-4, 0.02  # the course's own
+    yield 100, 1e-4, 0.2  # where counting up by a fraction makes one beta too many
+    yield 6, 1e-5, 0.995
 
 
 def _linear_by_formula(num_steps: int, beta_start: float, beta_end: float) -> list[float]:
@@ -46,8 +130,45 @@ linear_betas = Exercise(
         "`torch.linspace(first, last, how_many)` includes both ends.",
     ),
     model_answer=_linear_betas,
+    reference=_linear_betas,
+    use=_entry_by_entry(_linear_betas, first=1),
     cases=_ends,
+    rtol=RTOL,
+    atol=ATOL,
     mistakes=(
+        Mistake(
+            "end added to start",
+            lambda n, a, b: a + b * torch.linspace(0, 1, n),
+            "Your last beta is beta_start + beta_end. From the first to the last it is only "
+            "beta_end - beta_start.",
+        ),
+        Mistake(
+            "counted up by a fraction",
+            lambda n, a, b: np.arange(a, b + (b - a) / (n - 1), (b - a) / (n - 1)),
+            "Counting up in steps of a fraction makes one beta too many for some sizes, since the "
+            "fraction is rounded. Say how many you want: `linspace`.",
+        ),
+        Mistake(
+            "all the same",
+            lambda n, a, b: torch.full((n,), float(a)),
+            "All your betas are beta_start. They should grow evenly up to beta_end.",
+        ),
+        Mistake(
+            "parabola",
+            lambda n, a, b: torch.linspace(a**0.5, b**0.5, n) ** 2,
+            "The ends are right, but these betas lie on a parabola (exercise 1.5). Here it is a "
+            "straight line.",
+        ),
+        Mistake(
+            "alpha_bar",
+            lambda n, a, b: (1 - torch.linspace(a, b, n)).cumprod(0),
+            "This is alpha_bar, which comes next. Return the betas themselves.",
+        ),
+        Mistake(
+            "distances",
+            lambda n, a, b: (b - a) / (n - 1) * torch.arange(n),
+            "You start at 0: the distances are right, and beta_start has to be added.",
+        ),
         Mistake(
             "one too many",
             lambda n, a, b: torch.linspace(a, b, n + 1),
@@ -115,6 +236,8 @@ def _alpha_bar(beta):
 def _some_betas(generator: torch.Generator):
     for num_steps in (1, 2, 5, 30):
         yield (0.01 + 0.3 * torch.rand(num_steps, generator=generator),)
+    for schedule in (linear_schedule(1000), cosine_schedule(1000)):  # the course's own
+        yield (schedule.beta.clone(),)
 
 
 def _alpha_bar_by_loop(beta: Tensor) -> Tensor:
@@ -145,8 +268,62 @@ alpha_bar = Exercise(
         "`torch.cat([...])`.",
     ),
     model_answer=_alpha_bar,
+    reference=_alpha_bar,
+    use=_entry_by_entry(_alpha_bar, first=0),
     cases=_some_betas,
+    rtol=RTOL,
+    atol=1e-12,
     mistakes=(
+        Mistake(
+            "first entry overwritten",
+            lambda beta: torch.cat([torch.ones(1), (1 - beta).cumprod(0)[1:]]),
+            "You write the 1 over the first step. Put it in front, so that T betas give T + 1 "
+            "entries.",
+        ),
+        Mistake(
+            "noise shares",
+            lambda beta: torch.cat([torch.zeros(1), 1 - (1 - beta).cumprod(0)]),
+            "This is 1 - alpha_bar, the share of noise. alpha_bar is the share of the picture.",
+        ),
+        Mistake(
+            "noise shares after a 1",
+            lambda beta: torch.cat([torch.ones(1), 1 - (1 - beta).cumprod(0)]),
+            "From t = 1 on yours is 1 - alpha_bar, what has been lost. Wanted is what is left.",
+        ),
+        Mistake(
+            "logarithm",
+            lambda beta: torch.cat([torch.zeros(1), (1 - beta).log().cumsum(0)]),
+            "This is the logarithm of alpha_bar: take its exp.",
+        ),
+        Mistake(
+            "last entry alone",
+            lambda beta: (1 - beta).prod(),
+            "You return the product of all steps, a single number. Each t has its own: a *running* "
+            "product.",
+        ),
+        Mistake(
+            "flipped",
+            lambda beta: torch.cat([torch.ones(1), (1 - beta).flip(0).cumprod(0)]),
+            "You multiply from the last step to the first. alpha_bar_t takes steps 1 to t.",
+        ),
+        Mistake(
+            "1 + beta",
+            lambda beta: torch.cat([torch.ones(1), (1 + beta).cumprod(0)]),
+            "Your numbers grow with t: a step keeps 1 - beta, not 1 + beta.",
+        ),
+        Mistake(
+            "roots multiplied before the root",
+            lambda beta: torch.cat([torch.ones(1), ((1 - beta) ** 2).cumprod(0)]),
+            "Your numbers are alpha_bar squared: multiply 1 - beta as it is.",
+        ),
+        Mistake(
+            "two steps only",
+            lambda beta: torch.cat(
+                [torch.ones(1), (1 - beta) * torch.cat([torch.ones(1), 1 - beta[:-1]])]
+            ),
+            "You multiply each alpha with the one before it only. alpha_bar_t takes all steps up "
+            "to t.",
+        ),
         Mistake(
             "no entry for t = 0",
             lambda beta: (1 - beta).cumprod(0),
@@ -236,6 +413,7 @@ def _alpha_bars(beta):
 def _many_betas(generator: torch.Generator):
     for shape in ((1, 4), (3, 3), (2, 9)):
         yield (0.01 + 0.3 * torch.rand(shape, generator=generator),)
+    yield (torch.stack([make(1000).beta for make in (linear_schedule, cosine_schedule)]),)
 
 
 alpha_bars = Exercise(
@@ -249,8 +427,59 @@ alpha_bars = Exercise(
         "`torch.cat([ones, products], dim=1)` puts columns side by side.",
     ),
     model_answer=_alpha_bars,
+    reference=_alpha_bars,
+    use=_entry_by_entry(_alpha_bars, first=0),
     cases=_many_betas,
+    rtol=RTOL,
+    atol=1e-12,
     mistakes=(
+        Mistake(
+            "zeros in front",
+            lambda b: torch.cat([torch.zeros(len(b), 1), (1 - b).cumprod(1)], 1),
+            "Your column for t = 0 holds zeros. Before the first step all of the picture is left: "
+            "1.",
+        ),
+        Mistake(
+            "ones at the end",
+            lambda b: torch.cat([(1 - b).cumprod(1), torch.ones(len(b), 1)], 1),
+            "Your column of ones is the last one. It belongs to t = 0, so it comes first.",
+        ),
+        Mistake(
+            "no running product",
+            lambda b: torch.cat([torch.ones(len(b), 1), 1 - b], 1),
+            "These are the alphas of single steps, with a 1 in front. alpha_bar takes all steps so "
+            "far.",
+        ),
+        Mistake(
+            "running sum",
+            lambda b: torch.cat([torch.ones(len(b), 1), 1 - b.cumsum(1)], 1),
+            "You add up what is lost. Each step takes its share of what is still there: multiply.",
+        ),
+        Mistake(
+            "root",
+            lambda b: torch.cat([torch.ones(len(b), 1), (1 - b).cumprod(1).sqrt()], 1),
+            "You took a root: these are signal rates. alpha_bar is a share of variance.",
+        ),
+        Mistake(
+            "first schedule for all",
+            lambda b: torch.cat([torch.ones(len(b), 1), (1 - b[:1]).cumprod(1).expand(b.shape)], 1),
+            "All your rows are the first schedule. Each row has betas of its own.",
+        ),
+        Mistake(
+            "rows glued",
+            lambda b: torch.cat([torch.ones(1), (1 - b).flatten().cumprod(0)]),
+            "You return one long row for all schedules. Keep one row for each, (S, T + 1).",
+        ),
+        Mistake(
+            "columns for rows",
+            lambda b: torch.cat([torch.ones(len(b), 1), (1 - b).cumprod(1)], 1).T,
+            "Rows and columns have changed places: a schedule is a row.",
+        ),
+        Mistake(
+            "last step left out",
+            lambda b: torch.cat([torch.ones(len(b), 1), (1 - b).cumprod(1)[:, :-1]], 1),
+            "The last step is missing: T betas give T + 1 columns.",
+        ),
         Mistake(
             "wrong axis",
             lambda b: torch.cat([torch.ones(len(b), 1), (1 - b).cumprod(0)], 1),
@@ -308,6 +537,8 @@ def _rates(alpha_bar):
 def _some_alpha_bars(generator: torch.Generator):
     for (beta,) in _some_betas(generator):
         yield (_alpha_bar(beta),)
+        if len(beta) == 1000:
+            yield (_alpha_bar(beta).float(),)
 
 
 def _rates_by_loop(alpha_bar: Tensor) -> tuple[list, list, list]:
@@ -324,6 +555,8 @@ def _rates_squared(alpha_bar: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return signal, noise, (signal / noise) ** 2
 
 
+_RATES = ("signal_rate", "noise_rate", "snr")
+
 rates = Exercise(
     "lesson01.rates",
     "Signal rate, noise rate, SNR",
@@ -338,9 +571,65 @@ rates = Exercise(
         "infinite at t = 0, and that is right.",
     ),
     model_answer=_rates,
+    reference=_rates,
+    use=_entry_by_entry(_rates, first=0, parts=_RATES),
     cases=_some_alpha_bars,
-    parts=("signal_rate", "noise_rate", "snr"),
+    parts=_RATES,
+    rtol=RTOL,
+    atol=1e-12,
     mistakes=(
+        Mistake(
+            "no root at the signal",
+            lambda a: (a, (1 - a).sqrt(), a / (1 - a)),
+            "Your signal rate lacks its root: alpha_bar is a share of variance, and x_0 is "
+            "multiplied by an amplitude.",
+        ),
+        Mistake(
+            "root of 1 minus a root",
+            lambda a: (a.sqrt(), (1 - a.sqrt()).sqrt(), a / (1 - a)),
+            "Your noise rate is the root of 1 - signal rate. The *squares* of the rates add up to "
+            "1.",
+        ),
+        Mistake(
+            "squares of shares",
+            lambda a: (a**2, (1 - a) ** 2, a / (1 - a)),
+            "You square the shares. A share of variance is the square of a rate, so a rate is its "
+            "root.",
+        ),
+        Mistake(
+            "signal rate over its rest",
+            lambda a: (a.sqrt(), (1 - a).sqrt(), a.sqrt() / (1 - a.sqrt())),
+            "Your rates are right. Your SNR compares the signal rate with 1 minus itself; compare "
+            "the two variances, alpha_bar and 1 - alpha_bar.",
+        ),
+        Mistake(
+            "signal over noise rate squared",
+            lambda a: (a.sqrt(), (1 - a).sqrt(), a / (1 - a).sqrt()),
+            "Your rates are right. Your SNR has a variance above the line and an amplitude below "
+            "it. Both have to be variances.",
+        ),
+        Mistake(
+            "root above the line",
+            lambda a: (a.sqrt(), (1 - a).sqrt(), a.sqrt() / (1 - a)),
+            "Your rates are right. Your SNR has an amplitude above the line and a variance below "
+            "it. Both have to be variances.",
+        ),
+        Mistake(
+            "decibels",
+            lambda a: (a.sqrt(), (1 - a).sqrt(), 10 * (a / (1 - a)).log10()),
+            "Your rates are right. Your SNR is in decibels; the plain ratio is wanted.",
+        ),
+        Mistake(
+            "alpha_bar for the SNR",
+            lambda a: (a.sqrt(), (1 - a).sqrt(), a),
+            "Your rates are right. Your SNR is alpha_bar; it still has to be divided by the share "
+            "of noise.",
+        ),
+        Mistake(
+            "SNR first",
+            lambda a: (a / (1 - a), a.sqrt(), (1 - a).sqrt()),
+            "The three tensors are right, their order is not: signal rate, noise rate, SNR.",
+        ),
         Mistake(
             "no root",
             lambda a: (a, 1 - a, a / (1 - a)),
@@ -419,8 +708,55 @@ quadratic_betas = Exercise(
         "`torch.linspace(a**0.5, b**0.5, num_steps)`, and square it.",
     ),
     model_answer=_quadratic_betas,
+    reference=_quadratic_betas,
+    use=_entry_by_entry(_quadratic_betas, first=1),
     cases=lambda generator: ((n + 1, a, b) for n, a, b in _ends(generator)),
+    rtol=RTOL,
+    atol=ATOL,
     mistakes=(
+        Mistake(
+            "alphas",
+            lambda n, a, b: 1 - torch.linspace(a**0.5, b**0.5, n) ** 2,
+            "These are the alphas, 1 - beta. Return the betas, please.",
+        ),
+        Mistake(
+            "end left out",
+            lambda n, a, b: torch.linspace(a**0.5, b**0.5, n + 1)[:-1] ** 2,
+            "Your last beta stops one step before beta_end: T numbers have T - 1 gaps.",
+        ),
+        Mistake(
+            "starts at zero",
+            lambda n, a, b: torch.linspace(0, b**0.5, n) ** 2,
+            "Your line starts at 0, so that the first step adds no noise. It starts at the root of "
+            "beta_start.",
+        ),
+        Mistake(
+            "reversed",
+            lambda n, a, b: torch.linspace(b**0.5, a**0.5, n) ** 2,
+            "Your betas fall from beta_end to beta_start. They should rise.",
+        ),
+        Mistake(
+            "square scaled to the end",
+            lambda n, a, b: torch.linspace(a, b, n) ** 2 / b,
+            "You square the line and scale it, so that only the last beta is right. Draw the line "
+            "between the roots; then both ends are.",
+        ),
+        Mistake(
+            "cubed",
+            lambda n, a, b: torch.linspace(a ** (1 / 3), b ** (1 / 3), n) ** 3,
+            "The ends are right, but this is a cubic: use square roots, and the square.",
+        ),
+        Mistake(
+            "ends written in",
+            lambda n, a, b: torch.linspace(1e-4**0.5, 0.02**0.5, n) ** 2,
+            "You run from 0.0001 to 0.02, whatever is passed. Use the two arguments.",
+        ),
+        Mistake(
+            "geometric",
+            lambda n, a, b: torch.logspace(math.log10(a), math.log10(b), n),
+            "Your betas grow by a constant *factor*: their logarithms lie on a line. Here their "
+            "roots do.",
+        ),
         Mistake(
             "straight line",
             lambda n, a, b: torch.linspace(a, b, n),
@@ -486,6 +822,8 @@ def _longer_and_shorter(generator: torch.Generator):
             0.8 + 0.4 * torch.rand(1, generator=generator)
         )
         yield _alpha_bar(beta).double(), wanted
+    yield linear_schedule(1000).alpha_bar.clone(), 2000  # betas below 1e-4
+    yield cosine_schedule(1000).alpha_bar.clone(), 37  # betas near 1
 
 
 def _rescaled_by_loop(alpha_bar: Tensor, num_steps: int) -> Tensor:
@@ -527,6 +865,16 @@ def _nearest(alpha_bar: Tensor, num_steps: int) -> Tensor:
     return alpha_bar[torch.linspace(0, len(alpha_bar) - 1, num_steps + 1).round().long()]
 
 
+def _every(alpha_bar: Tensor, num_steps: int) -> Tensor:
+    return alpha_bar[:: max((len(alpha_bar) - 1) // num_steps, 1)][: num_steps + 1]
+
+
+def _at_places(values: Tensor, num_steps: int) -> np.ndarray:
+    """``values``, interpolated at the places of the new steps 0..S."""
+    places = np.linspace(0, len(values) - 1, num_steps + 1)
+    return np.interp(places, np.arange(len(values)), values.numpy())
+
+
 rescaled = Exercise(
     "lesson01.rescaled",
     "The same curve in 512 steps",
@@ -541,8 +889,11 @@ rescaled = Exercise(
         "is the exp of a difference, and beta is 1 minus that.",
     ),
     model_answer=_rescaled,
+    reference=_rescaled,
+    use=_entry_by_entry(_rescaled, first=1, axis="the new step"),
     cases=_longer_and_shorter,
-    rtol=1e-3,
+    rtol=RTOL,
+    atol=ATOL,
     properties=(
         Property(
             "With 512 steps instead of 1000 the linear schedule should end at the same alpha_bar, "
@@ -652,6 +1003,46 @@ rescaled = Exercise(
             "You take the nearest old step. Between two old steps, interpolate log(alpha_bar).",
         ),
         Mistake(
+            "log of base 10",
+            lambda a, n: 1 - torch.exp(_log_at(a, n + 1).diff() / math.log(10)),
+            "Logarithm and exponential do not match: `log10` belongs to `10 ** x`, `log` to `exp`.",
+        ),
+        Mistake(
+            "whole stride",
+            lambda a, n: 1 - _every(a, n).log().diff().exp(),
+            "You take every so many-th old step. T / S need not be a whole number, and S may be "
+            "larger than T: interpolate.",
+        ),
+        Mistake(
+            "old step below",
+            lambda a, n: (
+                1 - a[torch.linspace(0, len(a) - 1, n + 1).floor().long()].log().diff().exp()
+            ),
+            "You round each place down to an old step. Between two old steps, interpolate.",
+        ),
+        Mistake(
+            "rates interpolated",
+            lambda a, n: 1 - torch.from_numpy(_at_places(a.sqrt(), n)).log().diff().mul(2).exp(),
+            "You interpolate the signal rate. The lesson goes along log(alpha_bar); the two differ "
+            "between old steps.",
+        ),
+        Mistake(
+            "roots of the alphas",
+            lambda a, n: 1 - (_log_at(a, n + 1).diff() / 2).exp(),
+            "You take 1 minus the *root* of the new alpha. A beta is 1 minus alpha itself.",
+        ),
+        Mistake(
+            "one minus the logarithm",
+            lambda a, n: 1 - _log_at(a, n + 1).diff(),
+            "You take 1 minus a logarithm. First turn the difference into an alpha with exp.",
+        ),
+        Mistake(
+            "alpha_bar 512 of the old road",
+            lambda a, n: 1 - a[: n + 1].log().diff().exp(),
+            "You keep the first S of the old steps, so the road is cut off. Spread S steps over "
+            "all of it.",
+        ),
+        Mistake(
             "places from 1",
             lambda a, n: (
                 1 - np.exp(np.diff(np.interp(np.linspace(1, len(a) - 1, n + 1), *_logs(a))))
@@ -684,7 +1075,24 @@ left_over = Number(
         Mistake(
             "alpha_bar",
             lambda: float(linear_schedule(1000).alpha_bar[-1]),
-            "That is alpha_bar_T, a share of variance. What multiplies x_0 is its root.",
+            "That is alpha_bar_T (or the SNR): a share of variance. What multiplies x_0 is its "
+            "root.",
+        ),
+        Mistake(
+            "one step alone",
+            lambda: float(linear_schedule(1000).alpha[-1]) ** 0.5,
+            "That is what the last step alone keeps, the root of alpha_T. All thousand steps "
+            "together keep far less.",
+        ),
+        Mistake(
+            "last beta",
+            0.02,
+            "That is the last beta. x_0 is multiplied by the signal rate, the root of alpha_bar_T.",
+        ),
+        Mistake(
+            "cosine",
+            lambda: float(cosine_schedule(1000).signal_rate[-1]),
+            "That is the cosine schedule's end. The question is about the linear one, `schedule`.",
         ),
         Mistake(
             "percent",
@@ -693,7 +1101,10 @@ left_over = Number(
         ),
         Mistake("nothing", 0.0, "Not zero: x_T is nearly pure noise, but not quite."),
         Mistake(
-            "noise rate", 1.0, "That is how much noise there is; the question is about the signal."
+            "noise rate",
+            1.0,
+            "A number near 1 is how much noise there is, or how much of x_0 is lost. The question "
+            "is how much is left.",
         ),
         Mistake(
             "one step early",
@@ -733,6 +1144,16 @@ too_short = Number(
             "That is alpha_bar, the share of variance. The signal rate is its root.",
         ),
         Mistake(
+            "percent of 512",
+            lambda: 100 * float(linear_schedule(512).signal_rate[-1]),
+            "That is in percent; give the signal rate itself.",
+        ),
+        Mistake(
+            "noise rate",
+            1.0,
+            "That is about 1, the noise rate at the last step. The signal rate is much smaller.",
+        ),
+        Mistake(
             "one step early",
             lambda: float(linear_schedule(512).signal_rate[511]),
             "That is step 511. The last step is 512: `signal_rate[512]`, or `[-1]`.",
@@ -753,6 +1174,7 @@ counting = Number(
     mistakes=(
         Mistake("the same", 249.0, "The same number, another count: its first noisy step is 0."),
         Mistake("wrong way", 248.0, "One step the wrong way: its timestep 0 is our step 1."),
+        Mistake("one too many", 251.0, "One too many: its timestep 0 is our step 1, so add 1."),
     ),
     why="Step t here means t noisings, so theirs is ours minus one.",
 )

@@ -1,5 +1,7 @@
 """Lesson 2, the closed-form jump: chain and jump, one t per image, x_0 back, the posterior."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -15,12 +17,17 @@ from tutorial_lib.checks.framework import (
     tensor_like,
     tidy,
 )
-from tutorial_lib.schedules import NoiseSchedule, from_betas, linear_schedule
+from tutorial_lib.schedules import (
+    NoiseSchedule,
+    cosine_schedule,
+    from_betas,
+    linear_schedule,
+)
 
 
 def _column(values: Tensor, t: Tensor, x: Tensor) -> Tensor:
-    """``values[t]`` as float32, shaped to multiply ``x``."""
-    return per_sample(values[t].float(), x)
+    """``values[t]`` in the precision of ``x``, shaped to multiply it."""
+    return per_sample(values[t].to(x.dtype), x)
 
 
 def _short_schedule(num_steps: int = 40) -> NoiseSchedule:
@@ -28,8 +35,12 @@ def _short_schedule(num_steps: int = 40) -> NoiseSchedule:
     return from_betas(torch.linspace(0.02, 0.2, num_steps))
 
 
-_SHAPES = ((1, 1, 4, 4), (3, 1, 5, 3), (2, 3, 2, 2), (4, 2), (5, 1, 2, 6))
-"""Batch 1; batch equal to the width, where a missing reshape raises nothing; points; others."""
+_SHAPES = (
+    *((1, 1, 4, 4), (3, 1, 5, 3), (2, 3, 2, 2), (4, 2), (5, 1, 2, 6)),
+    *((3, 3, 2, 4), (3, 3, 5), (4,), (2, 2, 3, 2, 3)),
+)
+"""Batch 1; batch equal to the width, where a missing reshape raises nothing; points; batch equal to
+the channels; 3, 1 and 5 axes."""
 
 
 def _batches(generator: torch.Generator):
@@ -42,6 +53,11 @@ def _batches(generator: torch.Generator):
         yield schedule, x0, t, torch.randn(shape, generator=generator)
     t = torch.tensor([6, 2])
     yield schedule, _disc(), t, torch.randn(2, 1, 20, 20, generator=generator)
+    for schedule in (linear_schedule(1000), cosine_schedule(1000)):  # the course's own
+        t = torch.tensor([1, 2, 500, 999, 1000, 2])
+        x0 = torch.rand(len(t), 3, 2, 2, generator=generator, dtype=torch.float64) * 2 - 1
+        eps = torch.randn(x0.shape, generator=generator, dtype=torch.float64)
+        yield schedule, x0, t, eps
 
 
 def _disc() -> Tensor:
@@ -62,7 +78,7 @@ def _at_steps(values, t, x):
 
 def _values_and_steps(generator: torch.Generator):
     for schedule, x0, t, _ in _batches(generator):
-        yield schedule.signal_rate.float(), t, x0
+        yield schedule.signal_rate.to(x0.dtype), t, x0
 
 
 def _multiplied(answer, values: Tensor, t: Tensor, x: Tensor) -> object:
@@ -123,6 +139,46 @@ at_steps = Exercise(
             lambda values, t, x: values[t].reshape(-1, 1, 1, 1),
             "Right for images. For points, x of shape (B, 2), it has too many axes: let the number "
             "of ones follow from `x.ndim`.",
+        ),
+        Mistake(
+            "points only",
+            lambda values, t, x: values[t].reshape(-1, 1),
+            "Right for points, x of shape (B, 2). Pictures have more axes: let the number of ones "
+            "follow from `x.ndim`.",
+        ),
+        Mistake(
+            "images and points only",
+            lambda values, t, x: (
+                values[t][:, None, None, None] if x.ndim == 4 else values[t][:, None]
+            ),
+            "Right for pictures and for points, and x may have any number of axes, such as sound "
+            "(B, C, L). Let the number of ones follow from `x.ndim`.",
+        ),
+        Mistake(
+            "one axis too many",
+            lambda values, t, x: values[t].reshape(-1, *[1] * x.ndim),
+            "One axis too many: B and then `x.ndim` ones. Together there should be x.ndim axes.",
+        ),
+        Mistake(
+            "each t once",
+            lambda values, t, x: _at_steps(values, t.unique(), x),
+            "`unique` throws repeated steps away and sorts the others. Each sample needs its own "
+            "number, in the order of t.",
+        ),
+        Mistake(
+            "sorted",
+            lambda values, t, x: _at_steps(values, t.sort().values, x),
+            "You sort the steps. The first number belongs to the first sample, whatever its t is.",
+        ),
+        Mistake(
+            "mean t",
+            lambda values, t, x: values[t].mean(),
+            "You average over the batch. Each sample has a number of its own.",
+        ),
+        Mistake(
+            "one step late",
+            lambda values, t, x: _at_steps(values, (t + 1).clamp(max=len(values) - 1), x),
+            "You look one step too late: entry t of `values` belongs to step t.",
         ),
         Mistake(
             "one step early",
@@ -205,6 +261,11 @@ def _jump_in_numpy(schedule: NoiseSchedule, x0: Tensor, t: Tensor, eps: Tensor):
     share = schedule.alpha_bar.numpy()[t.numpy()]
     moved = share**0.5 * x0.numpy().T + (1 - share) ** 0.5 * eps.numpy().T
     return moved.T
+
+
+def _jump_of_two_kinds(schedule: NoiseSchedule, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+    place = (..., None, None, None) if x0.ndim == 4 else (..., None)
+    return schedule.signal_rate[t][place] * x0 + schedule.noise_rate[t][place] * eps
 
 
 def _jump_of_images(schedule: NoiseSchedule, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
@@ -318,6 +379,56 @@ jump = Exercise(
             "the number of ones follow from `x0.ndim`.",
         ),
         Mistake(
+            "images and points only",
+            _jump_of_two_kinds,
+            "Right for pictures and points. x0 may have any number of axes, such as sound (B, C, "
+            "L): let the number of ones follow from `x0.ndim`.",
+        ),
+        Mistake(
+            "squares",
+            _weighted(lambda s: s.alpha_bar**2, lambda s: (1 - s.alpha_bar) ** 2),
+            "You square alpha_bar and 1 - alpha_bar. The weights are their roots.",
+        ),
+        Mistake(
+            "alpha_bar one step early",
+            lambda s, x0, t, eps: (
+                _column(s.signal_rate, t - 1, x0) * x0 + _column(s.noise_rate, t, x0) * eps
+            ),
+            "The noise is right. The signal is that of step t - 1: index both rates by t.",
+        ),
+        Mistake(
+            "noise one step early",
+            lambda s, x0, t, eps: (
+                _column(s.signal_rate, t, x0) * x0 + _column(s.noise_rate, t - 1, x0) * eps
+            ),
+            "The signal is right. The noise is that of step t - 1: index both rates by t.",
+        ),
+        Mistake(
+            "eps not scaled",
+            _weighted(lambda s: s.signal_rate, lambda s: torch.ones_like(s.alpha_bar)),
+            "You add eps at full strength. Its weight is the noise rate.",
+        ),
+        Mistake(
+            "signal only",
+            _weighted(lambda s: s.signal_rate, lambda s: torch.zeros_like(s.alpha_bar)),
+            "The signal is right, and no noise is added: + noise rate times eps.",
+        ),
+        Mistake(
+            "minus for plus",
+            lambda s, x0, t, eps: -_jump(s, x0, t, -eps),
+            "x_0 enters with a minus sign. Both weights are positive.",
+        ),
+        Mistake(
+            "clamped",
+            lambda s, x0, t, eps: _jump(s, x0, t, eps).clamp(-1, 1),
+            "You clamp x_t to [-1, 1]. Noise goes beyond, and must: a clamped x_t is not Gaussian.",
+        ),
+        Mistake(
+            "signal rate of the whole",
+            lambda s, x0, t, eps: _column(s.signal_rate, t, x0) * (x0 + eps),
+            "You multiply x_0 *and* eps by the signal rate. eps has a weight of its own.",
+        ),
+        Mistake(
             "root taken twice",
             _weighted(lambda s: s.signal_rate.sqrt(), lambda s: s.noise_rate.sqrt()),
             "`signal_rate` and `noise_rate` are roots already: multiply by them as they are.",
@@ -342,10 +453,19 @@ def _chain(schedule, x0, t, generator):
 
 def _crowds(generator: torch.Generator):
     """Many samples, so that what is random shows in numbers; few steps with large betas."""
-    beta = torch.tensor([0.3, 0.5, 0.2, 0.4, 0.15])
-    for shape, t in (((1, 1, 128, 128), 1), ((4096, 4), 3), ((64, 3, 8, 10), 5)):
-        x0 = torch.rand(shape, generator=generator) * 4 - 2
-        yield from_betas(beta), x0, t, torch.Generator().manual_seed(t)
+    short = from_betas(torch.tensor([0.3, 0.5, 0.2, 0.4, 0.15]))
+    for schedule, shape, t, width in (
+        (short, (1, 1, 128, 128), 1, 2.0),
+        (short, (4096, 4), 3, 2.0),
+        (short, (3, 64, 80), 4, 2.0),
+        (short, (64, 3, 8, 10), 5, 2.0),
+        (short, (16384,), 2, 2.0),
+        (linear_schedule(1000), (16, 3, 2, 16, 16), 100, 40.0),  # the course's own
+        (from_betas([0.2, 0.999]), (64, 3, 8, 10), 2, 2.0),
+    ):
+        x0 = (torch.rand(shape, generator=generator) * 2 - 1) * width
+        seed = int(torch.randint(1_000_000, (1,), generator=generator))
+        yield schedule, x0, t, torch.Generator().manual_seed(seed)
 
 
 def _statistics(
@@ -358,18 +478,69 @@ def _statistics(
     slope = (x_t * start).mean() / start.square().mean()
     noise = x_t - slope * start
     spread = noise.std()
-    neighbors = (noise[..., 1:] * noise[..., :-1]).mean() / spread**2
-    samples = noise[:-1] * noise[1:] if len(noise) > 1 else noise[..., 1:, :] * noise[..., :-1, :]
-    tails = (noise / spread).pow(4).mean() / 10  # 0.3 for a Gaussian, 0.18 for a uniform
-    return slope, spread, noise.mean(), neighbors, samples.mean() / spread**2, tails
+    scaled = noise / spread.clamp(min=1e-30)
+    alike = [_along(scaled, axis) for axis in range(noise.ndim)]
+    samples, neighbors = alike[0], alike[-1]
+    channels = max(alike[1:-1], key=lambda one: abs(float(one)), default=torch.zeros(()))
+    tails = scaled.pow(4).mean() / 10  # 0.3 for a Gaussian, 0.18 for a uniform
+    found = slope, spread, noise.mean(), neighbors, samples, channels, tails
+    _no_small_error(found, schedule, start, t)
+    return found
+
+
+def _along(noise: Tensor, axis: int) -> Tensor:
+    """The correlation of noise with the noise beside it, along an axis."""
+    count = noise.shape[axis] - 1
+    if not count:
+        return torch.zeros(())
+    return (noise.narrow(axis, 0, count) * noise.narrow(axis, 1, count)).mean()
+
+
+_COARSE = 0.05
+"""Differences above it are compared with those of known mistakes."""
+
+
+def _no_small_error(found: tuple, schedule: NoiseSchedule, x0: Tensor, t: int) -> None:
+    """Raises for a difference below ``_COARSE`` that is far too large for chance."""
+    count, noise_rate = x0.numel(), float(schedule.noise_rate[t])
+    by_chance = noise_rate / count**0.5
+    errors = (
+        by_chance / float(x0.square().mean()) ** 0.5,
+        by_chance / 2**0.5,
+        by_chance,
+        *[(2 / count) ** 0.5] * 3,  # an axis of length 2 has half as many pairs
+        (24 / count) ** 0.5 / 10,
+    )
+    wanted = _exact_statistics(schedule, x0, t, None)
+    off = [abs(float(a) - float(b)) for a, b in zip(found, wanted, strict=True)]
+    if max(off) > _COARSE or not all(map(math.isfinite, off)):
+        return
+    for name, value, right, far, error in zip(_PARTS, found, wanted, off, errors, strict=True):
+        if far > 6 * error:
+            raise Wrong(
+                "values",
+                f"Close, but not by chance: `{name}` is {float(value):.4f} in yours and should be "
+                f"{float(right):.4f}; chance moves it by about {error:.4f}.",
+            )
+
+
+_PARTS = (
+    "signal left",
+    "spread of the noise",
+    "mean of the noise",
+    "noise of neighboring pixels",
+    "noise of neighboring samples",
+    "noise of neighboring channels",
+    "tails of the noise",
+)
 
 
 def _exact_statistics(
-    schedule: NoiseSchedule, x0: Tensor, t: int, generator: torch.Generator
+    schedule: NoiseSchedule, x0: Tensor, t: int, generator: torch.Generator | None
 ) -> tuple[Tensor, ...]:
     zero = torch.zeros(())
     slope, spread = schedule.signal_rate[t], schedule.noise_rate[t]
-    return slope, spread, zero, zero, zero, torch.tensor(0.3)
+    return slope, spread, zero, zero, zero, zero, torch.tensor(0.3)
 
 
 def _walk(keep, add, draw=torch.randn, steps=lambda t: range(1, t + 1)):
@@ -480,16 +651,9 @@ chain = Exercise(
     model_answer=_chain,
     use=_statistics,
     reference=_exact_statistics,
-    parts=(
-        "signal left",
-        "spread of the noise",
-        "mean of the noise",
-        "noise of neighboring pixels",
-        "noise of neighboring samples",
-        "tails of the noise",
-    ),
+    parts=_PARTS,
     rtol=0.0,
-    atol=0.05,
+    atol=_COARSE,
     cases=_crowds,
     properties=(
         Property(
@@ -578,6 +742,59 @@ chain = Exercise(
             ),
             "Every image of the batch gets the same noise. Each needs its own: draw with "
             "`x.shape`.",
+        ),
+        Mistake(
+            "1 - beta / 2",
+            _walk(lambda beta: 1 - beta / 2, torch.sqrt),
+            "You multiply x by 1 - beta / 2, which is near the root of 1 - beta for small betas "
+            "only. Take the root.",
+        ),
+        Mistake(
+            "channels share their noise",
+            _walk(
+                _root_keep,
+                torch.sqrt,
+                draw=lambda shape, generator: torch.randn(
+                    (shape[0], 1, *shape[2:]) if len(shape) > 3 else shape, generator=generator
+                ),
+            ),
+            "The channels of a picture get the same noise. Every number of x needs its own: draw "
+            "with `x.shape`.",
+        ),
+        Mistake(
+            "noise only",
+            _walk(lambda beta: 0.0, torch.sqrt),
+            "Nothing of x is left after a step: you return noise alone. Add it to the shrunken x.",
+        ),
+        Mistake(
+            "no noise",
+            _walk(_root_keep, lambda beta: 0.0),
+            "x shrinks, and no noise is added.",
+        ),
+        Mistake(
+            "noise added to x_0 only once",
+            lambda schedule, x0, t, generator: (
+                schedule.signal_rate[t] * x0
+                + schedule.beta[t - 1].sqrt() * torch.randn(x0.shape, generator=generator)
+            ),
+            "The signal is right; the noise is that of the last step alone. Noise is added at each "
+            "step.",
+        ),
+        Mistake(
+            "root of 1 + beta",
+            _walk(lambda beta: (1 + beta).sqrt(), torch.sqrt),
+            "x grows at each step: it is multiplied by the root of 1 *minus* beta.",
+        ),
+        Mistake(
+            "first beta throughout",
+            _walk(_root_keep, torch.sqrt, steps=lambda t: [1] * t),
+            "Each of your steps uses the first beta. Step s has its own: `schedule.beta[s - 1]`.",
+        ),
+        Mistake(
+            "steps backward",
+            _walk(lambda beta: beta.sqrt(), _root_keep),
+            "Signal and noise have changed places: x is multiplied by the root of 1 - beta, the "
+            "noise by the root of beta.",
         ),
         Mistake(
             "no step taken",
@@ -669,7 +886,11 @@ def _predict_x0(schedule, x_t, t, eps_hat):
 def _noisy_batches(generator: torch.Generator):
     for schedule, x0, t, eps in _batches(generator):
         x_t = forward.diffuse(schedule, x0, t, eps)
-        yield schedule, x_t, t, eps + 0.3 * torch.randn(eps.shape, generator=generator)
+        if schedule.num_steps == 1000:  # far from 0 throughout: float32 is off by 1e-3 at t = T
+            error = 0.2 + torch.rand(eps.shape, generator=generator, dtype=eps.dtype)
+        else:
+            error = 0.3 * torch.randn(eps.shape, generator=generator)
+        yield schedule, x_t, t, eps + error
 
 
 def _back(noise, signal):
@@ -708,6 +929,11 @@ def _returns_to_start(answer) -> bool:
     t = torch.tensor([17])
     back = answer(schedule, forward.diffuse(schedule, x0, t, eps), t, eps)
     return torch.allclose(back.float(), x0, atol=1e-4)
+
+
+def _of_two_kinds(schedule: NoiseSchedule, x_t: Tensor, t: Tensor, eps_hat: Tensor) -> Tensor:
+    place = (..., None, None, None) if x_t.ndim == 4 else (..., None)
+    return (x_t - schedule.noise_rate[t][place] * eps_hat) / schedule.signal_rate[t][place]
 
 
 predict_x0 = Exercise(
@@ -792,6 +1018,64 @@ predict_x0 = Exercise(
             "asked for.",
         ),
         Mistake(
+            "images and points only",
+            lambda s, x_t, t, e: _of_two_kinds(s, x_t, t, e),
+            "Right for pictures and points. x_t may have any number of axes, such as (B, C, L): "
+            "let the number of ones follow from `x_t.ndim`.",
+        ),
+        Mistake(
+            "images only",
+            lambda s, x_t, t, e: (
+                (x_t - s.noise_rate[t].reshape(-1, 1, 1, 1) * e)
+                / s.signal_rate[t].reshape(-1, 1, 1, 1)
+            ),
+            "Right for images. For points, x_t of shape (B, 2), the rates have too many axes.",
+        ),
+        Mistake(
+            "kept from 0",
+            lambda s, x_t, t, e: (
+                (x_t - _column(s.noise_rate, t, x_t) * e)
+                / _column(s.signal_rate.clamp(min=0.01), t, x_t)
+            ),
+            "You keep the signal rate from getting small. At t = T it is 0.006 or less, never 0: "
+            "divide by it as it is.",
+        ),
+        Mistake(
+            "no brackets",
+            lambda s, x_t, t, e: (
+                x_t - _column(s.noise_rate, t, x_t) * e / _column(s.signal_rate, t, x_t) ** 2
+            ),
+            "You divide the noise only, and by alpha_bar. Bracket x_t - noise_rate * eps_hat, then "
+            "divide by the signal rate.",
+        ),
+        Mistake(
+            "the first t for all",
+            lambda s, x_t, t, e: _predict_x0(s, x_t, t[:1], e),
+            "All samples get the rates of the first t. Each has its own.",
+        ),
+        Mistake(
+            "sign turned",
+            lambda s, x_t, t, e: -_predict_x0(s, x_t, t, e),
+            "The sign is turned: it is x_t minus the noise, not the noise minus x_t.",
+        ),
+        Mistake(
+            "jump again",
+            lambda s, x_t, t, e: _jump(s, x_t, t, e),
+            "This is the jump forward once more. Solve it for x_0: take the noise away, then "
+            "divide.",
+        ),
+        Mistake(
+            "rates add up to 1",
+            _back(lambda s: 1 - s.signal_rate, lambda s: s.signal_rate),
+            "You take 1 - signal_rate times the noise away. It is the squares of the rates that "
+            "add up to 1.",
+        ),
+        Mistake(
+            "divided by the noise rate",
+            _back(lambda s: s.noise_rate, lambda s: s.noise_rate),
+            "You divide by the noise rate. What x_0 was multiplied by is the signal rate.",
+        ),
+        Mistake(
             "only the noise divided",
             lambda s, x_t, t, e: x_t - _column(s.noise_rate / s.signal_rate, t, x_t) * e,
             "You divide the noise only: put brackets around x_t - noise_rate * eps_hat.",
@@ -818,7 +1102,7 @@ def _posterior(schedule, x0, x_t, t):
 def _pairs(generator: torch.Generator):
     for schedule, x0, t, eps in _batches(generator):
         t[0] = 1  # where x_{t-1} is x_0
-        if len(t) == 1:
+        if len(t) == 1:  # and one case without it
             t[0] = 23
         yield schedule, x0, eps, t
 
@@ -833,7 +1117,8 @@ def _spread_out(answer, schedule: NoiseSchedule, x0: Tensor, x_t: Tensor, t: Ten
     if variance.shape == (len(like),):
         variance = per_sample(variance, like)
     try:
-        return mean, variance.expand(like.shape)
+        share = variance / per_sample(schedule.beta[t - 1], like)
+        return mean, variance.expand(like.shape), share.expand(like.shape)
     except RuntimeError:
         given = tuple(variance.shape)
         text = f"`variance`: expected one number per sample, yours has shape {given}."
@@ -922,11 +1207,11 @@ posterior = Exercise(
         "times (1 - alpha_bar_{t-1}). Both over (1 - alpha_bar_t).",
     ),
     model_answer=_posterior,
-    reference=lambda s, x0, x_t, t: tuple(
-        part.expand(x0.shape) for part in forward.posterior(s, x0, x_t, t)
-    ),
+    reference=lambda s, x0, x_t, t: _spread_out(forward.posterior, s, x0, x_t, t),
     use=_spread_out,
-    parts=("mean", "variance"),
+    parts=("mean", "variance", "variance as a share of beta_t"),
+    rtol=2e-3,
+    atol=2e-3,  # in float32, 1 - alpha_bar_1 has three digits
     cases=_pairs,
     mistakes=(
         Mistake(
@@ -1022,6 +1307,99 @@ posterior = Exercise(
             "alpha_t is `alpha[t - 1]`.",
         ),
         Mistake(
+            "images and points only",
+            lambda s, x0, x_t, t: _posterior_of_two_kinds(s, x0, x_t, t),
+            "Right for pictures and points. x0 may have any number of axes, such as (B, C, L): let "
+            "the number of ones follow from `x0.ndim`.",
+        ),
+        Mistake(
+            "kept from 0",
+            _bayes(lambda a, before, beta: _kept_from_0(a, before, beta)),
+            "You keep 1 - alpha_bar from getting small. At t = 1 it is 0.0001, and never 0: divide "
+            "by it as it is.",
+        ),
+        Mistake(
+            "beta as variance of x_t's belief in the mean",
+            _changed(lambda w0, wt, var, a, before, beta: (w0, wt, var / (1 - beta))),
+            "The mean is right. Your variance is too large by 1 / alpha_t: the sum of the two "
+            "variances is (1 - alpha_bar_t) / alpha_t.",
+        ),
+        Mistake(
+            "alphas",
+            _bayes(lambda a, before, beta: _right_weights(a, before, 1 - beta)),
+            "You use alpha_t where beta_t belongs, and beta_t for alpha_t.",
+        ),
+        Mistake(
+            "alpha_bar as beta",
+            _bayes(lambda a, before, beta: _right_weights(a, before, 1 - a)),
+            "You use 1 - alpha_bar_t for beta_t. That is the noise of all steps; beta_t is that of "
+            "step t.",
+        ),
+        Mistake(
+            "no denominator",
+            _changed(
+                lambda w0, wt, var, a, before, beta: (w0 * (1 - a), wt * (1 - a), var * (1 - a))
+            ),
+            "Everything lacks its denominator, 1 - alpha_bar_t.",
+        ),
+        Mistake(
+            "variance lacks its denominator",
+            _changed(lambda w0, wt, var, a, before, beta: (w0, wt, var * (1 - a))),
+            "The mean is right. The variance still has to be divided by 1 - alpha_bar_t.",
+        ),
+        Mistake(
+            "both roots missing",
+            _changed(
+                lambda w0, wt, var, a, before, beta: (
+                    w0 * before.sqrt(),
+                    wt * (1 - beta).sqrt(),
+                    var,
+                )
+            ),
+            "The variance is right. In the mean both roots are missing: of alpha_bar_{t-1} and of "
+            "alpha_t.",
+        ),
+        Mistake(
+            "precision",
+            _changed(lambda w0, wt, var, a, before, beta: (w0, wt, 1 / var)),
+            "The mean is right. You return the precision, one over the variance.",
+        ),
+        Mistake(
+            "sum of the variances",
+            _changed(lambda w0, wt, var, a, before, beta: (w0, wt, 1 - before + beta / (1 - beta))),
+            "The mean is right. You add the variances of the two witnesses; it is their precisions "
+            "that add.",
+        ),
+        Mistake(
+            "simple mean",
+            _bayes(
+                lambda a, before, beta: (
+                    before.sqrt() / 2,
+                    1 / (2 * (1 - beta).sqrt()),
+                    beta * (1 - before) / (1 - a),
+                )
+            ),
+            "The variance is right. Your mean lies halfway between the two beliefs; weigh each by "
+            "its precision.",
+        ),
+        Mistake(
+            "weighted by variance",
+            _bayes(
+                lambda a, before, beta: (
+                    before.sqrt() * (1 - before) * (1 - beta) / (1 - a),
+                    beta / (1 - a) / (1 - beta).sqrt(),
+                    beta * (1 - before) / (1 - a),
+                )
+            ),
+            "The variance is right. In your mean the *less* certain belief counts more: weigh by "
+            "precision, not by variance.",
+        ),
+        Mistake(
+            "mean twice",
+            lambda s, x0, x_t, t: (_bayes(_right_weights)(s, x0, x_t, t)[0],) * 2,
+            "The mean is right, and you return it as the variance too.",
+        ),
+        Mistake(
             "alpha_bar_t at x_0",
             _changed(lambda w0, wt, var, a, before, beta: (w0 * (a / before).sqrt(), wt, var)),
             "The variance is right. The weight of x_0 uses alpha_bar_t; it should use "
@@ -1042,6 +1420,22 @@ posterior = Exercise(
 def _posterior_with(schedule: NoiseSchedule, x0: Tensor, x_t: Tensor, t: Tensor, beta: Tensor):
     a, before = _column(schedule.alpha_bar, t, x0), _column(schedule.alpha_bar, t - 1, x0)
     beta = beta.float().reshape(a.shape)
+    weight_x0, weight_x_t, variance = _right_weights(a, before, beta)
+    return weight_x0 * x0 + weight_x_t * x_t, variance
+
+
+def _kept_from_0(a: Tensor, before: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    rest = (1 - a).clamp(min=0.01)
+    weight_x_t = (1 - beta).sqrt() * (1 - before) / rest
+    return before.sqrt() * beta / rest, weight_x_t, beta * (1 - before) / rest
+
+
+def _posterior_of_two_kinds(schedule: NoiseSchedule, x0: Tensor, x_t: Tensor, t: Tensor):
+    place = (..., None, None, None) if x0.ndim == 4 else (..., None)
+    a, before, beta = (
+        values[place]
+        for values in (schedule.alpha_bar[t], schedule.alpha_bar[t - 1], schedule.beta[t - 1])
+    )
     weight_x0, weight_x_t, variance = _right_weights(a, before, beta)
     return weight_x0 * x0 + weight_x_t * x_t, variance
 
@@ -1093,6 +1487,11 @@ error_growth = Number(
     mistakes=(
         Mistake("no growth", 0.01, "The same error would come out at some middle t, not here."),
         Mistake(
+            "alpha, not alpha_bar",
+            lambda: 0.01 * (0.02 / 0.98) ** 0.5,
+            "You use alpha_t and beta_t of one step. The jump has alpha_bar_t in it.",
+        ),
+        Mistake(
             "multiplied",
             lambda: 0.01 / _growth(),
             "The other way around: you multiply by the signal rate, and predict_x0 divides by it.",
@@ -1100,7 +1499,8 @@ error_growth = Number(
         Mistake(
             "no root",
             lambda: 0.01 / float(linear_schedule(1000).alpha_bar[-1]),
-            "You divide by alpha_bar; it is divided by the signal rate, its root.",
+            "You divide by alpha_bar, or multiply by 1 / SNR. The factor is its root: noise rate "
+            "over signal rate.",
         ),
         Mistake("factor only", lambda: _growth(), "That is the factor; the error was 0.01."),
     ),
