@@ -72,7 +72,7 @@ LESSONS = (
         "01_noise_schedules",
         title="Noise schedules",
         goal="say how much noise comes when, and how pure the last picture is",
-        minutes=55,
+        minutes=60,
         teaches=("schedules",),
         train_steps=250,
     ),

@@ -33,7 +33,7 @@ from tutorial_lib.schedules import (
     quadratic_schedule,
 )
 
-start(1)
+device = start(1)
 
 # %% tags=["plumbing"]
 from tutorial_lib.plots import COLORS, GRAY, INK, filmstrip, panels, show
@@ -90,7 +90,7 @@ for values, color, dash in zip(
 plot.text(620, 6.6, "without fading", color=ORANGE, ha="right")
 plot.text(1010, 1.0, "both roots", color=BLUE, va="center")
 plot.text(1010, 0.5, "a root missing", color=GREEN, va="center")
-plot.set(xlabel="t", ylabel="variance of $x_t$", yscale="log", xlim=(0, 1170), ylim=(0.38, 14))
+plot.set(xlabel="t", ylabel="variance of $x_t$", yscale="log", xlim=(0, 1230), ylim=(0.38, 14))
 plot.set_yticks([0.5, 1, 2, 5, 10], ["0.5", "1", "2", "5", "10"])
 plot.minorticks_off()
 show(

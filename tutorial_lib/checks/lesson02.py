@@ -67,6 +67,65 @@ def _disc() -> Tensor:
     return torch.stack([disc, -disc])[:, None]  # (2, 1, 20, 20)
 
 
+def _weights_named(first: str, second: str, reference, right):
+    """For ``use``: where an answer is a mixture of two arguments, a wrong weight is named.
+
+    Args:
+        first, second: what the two arguments are called.
+        reference: the right answer.
+        right: from the schedule and t, the right weights, each (B,).
+    """
+
+    def use(answer, schedule: NoiseSchedule, *case: Tensor) -> object:
+        t = next(part for part in case if not part.is_floating_point())
+        a, b = (part.clone() for part in case if part.is_floating_point())
+        expected = reference(schedule, *(part.clone() for part in case))
+        given = tidy(answer(schedule, *case))
+        if not isinstance(given, Tensor) or given.shape != a.shape or not given.isfinite().all():
+            return given
+        if torch.isclose(given.double(), expected.double(), rtol=1e-4, atol=1e-5).all():
+            return given
+        found = _mixture(given, a, b)
+        if found is None:
+            return given
+        raise Wrong("values", _which_weight(found, right(schedule, t), t, (first, second)))
+
+    return use
+
+
+def _mixture(given: Tensor, a: Tensor, b: Tensor) -> Tensor | None:
+    """The weights (B, 2) for which ``given`` is a mixture of a and b, sample by sample, if it is.
+
+    None also if a sample has too few numbers to tell.
+    """
+    columns = torch.stack([a, b], dim=-1).double().reshape(len(a), -1, 2)
+    if columns.shape[1] < 4:
+        return None
+    target = given.double().reshape(len(a), -1, 1)
+    weights = torch.linalg.lstsq(columns, target).solution
+    left = (columns @ weights - target).abs().amax((1, 2))
+    if (left > 1e-3 * target.abs().amax((1, 2)).clamp(min=1e-6)).any():
+        return None
+    return weights[..., 0]
+
+
+def _which_weight(found: Tensor, right: tuple[Tensor, Tensor], t: Tensor, names) -> str:
+    wanted = torch.stack(right, dim=1).double()
+    wrong = ~torch.isclose(found, wanted, rtol=5e-3, atol=1e-4)
+    if not wrong.any():
+        return "Close: your weights are right to three digits only. Compute in float32 or better."
+    at = int(wrong.any(1).nonzero()[0])
+    parts = [
+        f"{name} is multiplied by {float(found[at, i]):.4g}, right is {float(wanted[at, i]):.4g}"
+        if wrong[:, i].any()
+        else f"the weight of {name} is right"
+        for i, name in enumerate(names)
+    ]
+    text = f"At t = {int(t[at])}: {'; '.join(parts)}."
+    count = int(wrong.any(1).sum())
+    return text if count == len(t) else f"{text} {count} of {len(t)} samples are wrong."
+
+
 # at_steps(values, t, x): values (T + 1,), t int64 (B,), x (B, ...): one number a sample, shaped
 # so that the result times x multiplies each sample by its own number: (B, 1, 1, 1) for images.
 
@@ -288,6 +347,12 @@ jump = Exercise(
     ),
     model_answer=_jump,
     reference=forward.diffuse,
+    use=_weights_named(
+        "x0",
+        "eps",
+        forward.diffuse,
+        lambda schedule, t: (schedule.signal_rate[t], schedule.noise_rate[t]),
+    ),
     cases=_batches,
     mistakes=(
         Mistake(
@@ -948,6 +1013,15 @@ predict_x0 = Exercise(
     ),
     model_answer=_predict_x0,
     reference=forward.predict_x0,
+    use=_weights_named(
+        "x_t",
+        "eps_hat",
+        forward.predict_x0,
+        lambda schedule, t: (
+            1 / schedule.signal_rate[t],
+            -schedule.noise_rate[t] / schedule.signal_rate[t],
+        ),
+    ),
     cases=_noisy_batches,
     properties=(
         Property("Given the true noise, your x0_hat should be x_0 itself.", _returns_to_start),
@@ -1109,11 +1183,12 @@ def _pairs(generator: torch.Generator):
 
 def _spread_out(answer, schedule: NoiseSchedule, x0: Tensor, x_t: Tensor, t: Tensor) -> object:
     """Mean and variance, the variance in the shape of x_0, however it was given."""
-    like = x0.clone()
+    like, start = x0.clone(), x_t.clone()
     result = tidy(answer(schedule, x0, x_t, t), ("mean", "variance"))
     if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], Tensor):
         return result
     mean, variance = result
+    _mean_named(mean, schedule, like, start, t)
     if variance.shape == (len(like),):
         variance = per_sample(variance, like)
     try:
@@ -1123,6 +1198,22 @@ def _spread_out(answer, schedule: NoiseSchedule, x0: Tensor, x_t: Tensor, t: Ten
         given = tuple(variance.shape)
         text = f"`variance`: expected one number per sample, yours has shape {given}."
         raise Wrong("shape", text) from None
+
+
+def _mean_named(mean: object, schedule: NoiseSchedule, x0: Tensor, x_t: Tensor, t: Tensor) -> None:
+    """Raises, with the weight that is wrong, if the mean is a mixture of x_0 and x_t."""
+    if not isinstance(mean, Tensor) or mean.shape != x0.shape or not mean.isfinite().all():
+        return
+    wanted = forward.posterior(schedule, x0, x_t, t)[0]
+    if torch.isclose(mean.double(), wanted.double(), rtol=2e-3, atol=2e-3).all():
+        return
+    found = _mixture(mean, x0, x_t)
+    if found is not None:
+        right = _right_weights(
+            schedule.alpha_bar[t], schedule.alpha_bar[t - 1], schedule.beta[t - 1]
+        )
+        text = _which_weight(found, right[:2], t, ("x0", "x_t"))
+        raise Wrong("values", f"`mean`: {text[0].lower()}{text[1:]}")
 
 
 def _bayes(weights):
