@@ -116,7 +116,7 @@ def _which_weight(found: Tensor, right: tuple[Tensor, Tensor], t: Tensor, names)
         return "Close: your weights are right to three digits only. Compute in float32 or better."
     at = int(wrong.any(1).nonzero()[0])
     parts = [
-        f"{name} is multiplied by {float(found[at, i]):.4g}, right is {float(wanted[at, i]):.4g}"
+        f"{name} is multiplied by {_brief(found[at, i])}, right is {_brief(wanted[at, i])}"
         if wrong[:, i].any()
         else f"the weight of {name} is right"
         for i, name in enumerate(names)
@@ -124,6 +124,11 @@ def _which_weight(found: Tensor, right: tuple[Tensor, Tensor], t: Tensor, names)
     text = f"At t = {int(t[at])}: {'; '.join(parts)}."
     count = int(wrong.any(1).sum())
     return text if count == len(t) else f"{text} {count} of {len(t)} samples are wrong."
+
+
+def _brief(value: Tensor) -> str:
+    """Four digits, at most four of them decimals: what rounding leaves of 0 is 0."""
+    return f"{round(float(value), 4) + 0.0:.4g}"
 
 
 # at_steps(values, t, x): values (T + 1,), t int64 (B,), x (B, ...): one number a sample, shaped
