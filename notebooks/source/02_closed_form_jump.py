@@ -3,9 +3,9 @@
 #
 # <!-- opening -->
 #
-# Above, a digit drowns in a thousand steps of noise. Below, it is back, from every step and in one go: whoever knows the
-# noise knows the picture. In this lesson you see why a thousand small steps fold into a single **jump**, check by experiment that nobody can
-# tell the two apart, and then turn around and look back.
+# Above, a digit drowns in noise. Below, it is back, from every step in one go: whoever knows the
+# noise knows the picture. In this lesson you see why a thousand small steps fold into a single **jump**, check that nobody can
+# tell the two apart, and then turn around.
 #
 # **After this lesson you will be able to**
 #
@@ -95,7 +95,7 @@ show(
 )
 
 # %% [markdown]
-# Readable at $t = 250$, lost to the eye at $t = 500$. It took a loop of a thousand steps, and training
+# Readable at $t = 250$, lost to the eye at $t = 500$. It took a thousand steps, and training
 # needs millions of such pictures. That must go faster.
 #
 # ## Why the chain folds
@@ -296,9 +296,8 @@ print(
 )
 
 # %% [markdown]
-# The walk pays for every step, the jump costs the same for every $t$. So cheap, in fact, that your browser can jump sixty times a second.
-# Drag $t$, and watch three things at once: the digits, the
-# histogram of their pixels, and the two weights. At which $t$ can you no longer tell the histogram from the bell curve? At which $t$ can you no longer
+# The walk pays for every step, the jump costs the same for every $t$. Your browser can jump, too.
+# Drag $t$: at which can you no longer tell the histogram from the bell curve? At which can you no longer
 # read the digits? It is not the same $t$.
 
 # %%
@@ -372,14 +371,14 @@ assert max(deviations) < 4
 # %% [markdown]
 # There is no difference but chance: the largest of 16 deviations should be two or three standard errors.
 #
-# That was one pixel. For whole pictures we need a **two-sample test**: two sets of pictures go in, and out comes whether they could be
-# from one distribution. Ours uses the *energy distance* $D$: how much farther, on average, are pictures of different sets from each other than pictures of the same set?
+# For whole pictures we need a **two-sample test**: could two sets of pictures be
+# from one distribution? Ours uses the *energy distance* $D$: how much farther, on average, are pictures of different sets from each other than pictures of the same set?
 #
-# $D$ alone says nothing: how large is large? So we make a yardstick. If walked and jumped come from one distribution, it does not matter
-# which of the two we call which. For a random half of the $x_0$ we swap their walked and jumped pictures, calculate $D$ again, and do this 499 times. These are the values that chance alone gives. The **p-value**
-# is the share of them that is at least as large as the real one: if it is tiny, the sets differ.
+# How large is large? If walked and jumped come from one distribution, it does not matter
+# which we call which. So for a random half of the $x_0$ we swap the two pictures, calculate $D$ again, and do this 499 times: that is what chance alone gives. The **p-value**
+# is the share that is at least as large as the real $D$. If it is tiny, the sets differ.
 #
-# And a test that never finds anything would pass too. So there are controls: jumps to a *slightly wrong* step.
+# A test that never finds anything would pass too. So there are controls: jumps to a *slightly wrong* step.
 
 
 # %%
@@ -420,13 +419,13 @@ assert max(p_values["alpha_t for alpha_bar_t"]) < 0.01
 
 # %% [markdown]
 # The jump to the right step passes, and its p-values scatter between 0 and 1, as chance alone makes them. A jump 10 steps too far is missed by
-# most of the seeds; at 25 steps, where the signal rate is 7 % too small, all five notice. So this is what the
-# experiment says: **chain and jump are the same, or their rates differ by less than about 7 %.** The derivation says the rest.
+# most of the seeds; at 25 steps, where the signal rate is 6.5 % too small, all five notice. So the
+# experiment says: **chain and jump are the same, or their rates differ by less than about 6.5 %.** The derivation says the rest.
 #
 # ## How Gaussian is $x_{1000}$?
 #
-# At the end of the chain there should be nothing but $\mathcal N(0, I)$. We jump 4000 discs to several steps and compare all their pixels, four million numbers, with the bell
-# curve. Two measures, each with what *real* Gaussian noise of the same amount scores:
+# We jump 4000 discs to several steps and compare all their pixels, four million numbers, with the bell
+# curve. Two measures, each beside what *real* Gaussian noise scores:
 #
 # - the **KS distance** (Kolmogorov and Smirnov): the largest gap between the share of pixels below some value and what it should be;
 # - the **correlation of neighbors**: in a picture, the pixel beside a bright one is likely to be bright. In noise it is not.
@@ -485,8 +484,8 @@ assert scores[500][1] > 0.02  # at t = 500 the picture is still there
 #
 # ## Back again: predicting $x_0$
 #
-# The jump has three quantities in it: $x_0$, $\epsilon$ and $x_t$. Whoever knows two of them knows the third. A diffusion model sees $x_t$ and guesses the noise; the guess is called $\hat\epsilon$
-# (`eps_hat`). Solve the jump for $x_0$, as you would with plain numbers, and the guess of the noise becomes a guess of the clean picture, $\hat x_0$ (`x0_hat`).
+# Of $x_0$, $\epsilon$ and $x_t$, whoever knows two knows the third. A diffusion model sees $x_t$ and guesses the noise; the guess is called $\hat\epsilon$
+# (`eps_hat`). Solve the jump for $x_0$, and the guess of the noise becomes a guess of the clean picture, $\hat x_0$ (`x0_hat`).
 #
 # ### Exercise 2.4: $x_0$ back again
 #
@@ -507,8 +506,8 @@ def my_predict_x0(schedule, x_t, t, eps_hat):
 lesson02.predict_x0.check(my_predict_x0)
 
 # %% [markdown]
-# With the *true* noise the way back is exact, from every $t$, even where you see nothing but noise. But a network's guess is never quite true. In the lower row
-# `eps_hat` is the true noise plus a small error, 5 % of the noise's own strength:
+# With the *true* noise the way back is exact, from every $t$. But a network's guess is never quite true. In the lower row
+# `eps_hat` has a small error, 5 % of the noise's own strength:
 
 # %%
 on_the_way = torch.tensor([1, 100, 250, 500, 750, 1000])
