@@ -29,7 +29,7 @@ from tutorial_lib.lab import seeded, start
 from tutorial_lib.predictions import clip_x0
 from tutorial_lib.samplers import ddim, evenly_spaced
 
-device = start(0)  # a GPU if there is one, else the CPU
+device = start(0)
 
 # %% tags=["plumbing"]
 from torch.nn.functional import avg_pool2d, interpolate
@@ -272,7 +272,8 @@ show(
 #
 # ## What you can do now
 #
-# You can draw with a diffusion model, say in which order a picture appears and why, and read a check. You know what
-# the numbers in its pictures mean. The next lesson asks how the noise gets in: how much, and when.
+# - Draw with a diffusion model, and say in which order a picture appears.
+# - Drown a picture to any step, and say what comes back.
+# - Read a check, and turn pixels into the numbers of this course and back.
 #
 # <!-- navigation -->

@@ -31,15 +31,17 @@ from tutorial_lib.lab import seeded, start
 from tutorial_lib.schedules import NoiseSchedule, linear_schedule, quadratic_schedule
 
 device = start(2)
-schedule = linear_schedule(1000)
-T = schedule.num_steps
-digits = glyphs(8, size=28, seed=5).images  # (8, 1, 28, 28)
-digit = digits[2:3]
 
 # %% tags=["plumbing"]
 from tutorial_lib.plots import COLORS, GRAY, INK, filmstrip, panels, show
 
 BLUE, ORANGE, GREEN = COLORS[:3]
+
+# %%
+schedule = linear_schedule(1000)
+T = schedule.num_steps
+digits = glyphs(8, size=28, seed=5).images  # (8, 1, 28, 28)
+digit = digits[2:3]
 
 # %% [markdown]
 # ## Step by step: the chain
