@@ -255,7 +255,7 @@ for shape in [(2, 3, 32, 32), (2, 1, 28, 28), (2, 2)]:
 #
 # - `schedule.signal_rate` and `schedule.noise_rate` have shape (T + 1,) and are indexed by $t$;
 # - `x0` is clean data of shape (B, ...), `t` is int64 of shape (B,), each entry in 1..T;
-# - `eps` is the noise $\epsilon$, of the shape of `x0`. It is handed in: do not draw any of your own.
+# - `eps` is the noise $\epsilon$, of the shape of `x0`. It is passed in: do not draw any of your own.
 #
 # Return $x_t$ by the formula in the box, of the shape of `x0`. The rates have to be shaped for `x0` first: use your answer to 2.2 or
 # the library's `at_steps`, or write it out.
