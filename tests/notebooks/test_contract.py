@@ -1,6 +1,6 @@
 """What the second edition promises: a picture first, true minutes, an end that looks back.
 
-It holds for lessons that have the mark `<!-- opening -->`.
+It holds for lessons that have the mark `<!-- opening -->`. Those in ``NOT_YET`` may lack it.
 """
 
 import re
@@ -19,6 +19,17 @@ COURSE = lessons(ROOT)
 CONVERTED = [
     lesson for lesson in COURSE if "<!-- opening -->" in lesson.source.read_text(encoding="utf-8")
 ]
+NOT_YET = {
+    "00_start_here",
+    "01_noise_schedules",
+    "02_closed_form_jump",
+    "03_epsilon_loss",
+    "04_tiny_unet",
+    "05_training",
+    "06_ddpm_vs_ddim",
+    "07_cosine_schedule",
+    "08_guidance",
+}
 MOST_MINUTES, MOST_TASKS, MOST_WORDS_IN_A_ROW, MOST_BYTES = 60, 12, 30, 500_000
 LAST_HEADING = "## What you can do now"
 each_converted = pytest.mark.parametrize("lesson", CONVERTED, ids=lambda lesson: lesson.entry.name)
@@ -32,6 +43,11 @@ def learner(lesson: Lesson) -> NotebookNode:
 
 def texts(notebook: NotebookNode) -> list[str]:
     return [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+
+
+def test_every_lesson_opens_with_a_picture():
+    others = {lesson.entry.name for lesson in COURSE} - NOT_YET
+    assert others <= {lesson.entry.name for lesson in CONVERTED}
 
 
 @each_converted
