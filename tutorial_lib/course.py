@@ -102,12 +102,19 @@ LESSONS = (
     ),
     Lesson(
         "05_training",
-        title="Training for real",
-        goal="train it, fast and safely, and watch the samples improve",
+        title="Training",
+        goal="train a network that is yours, and watch its samples improve",
         minutes=60,
         teaches=("training",),
         train_steps=2000,
         images=100,
+    ),
+    Lesson(
+        "05b_training_for_real",
+        title="Training for real",
+        goal="train in 16 bits, stop and resume, share a run among GPUs (optional)",
+        minutes=45,
+        train_steps=200,
     ),
     Lesson(
         "06_ddpm_vs_ddim",
