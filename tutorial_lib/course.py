@@ -113,7 +113,7 @@ LESSONS = (
         "05b_training_for_real",
         title="Training for real",
         goal="train in 16 bits, stop and resume, share a run among GPUs (optional)",
-        minutes=45,
+        minutes=30,
         train_steps=200,
     ),
     Lesson(

@@ -209,7 +209,7 @@ def _averaging_verdict(numbers: Numbers) -> str:
     _, apart, mean = _gain(numbers, "linear")
     if apart and mean < 0:
         return "yes, by the loss"
-    return "by the loss, at a constant rate; not where it falls to 0"
+    return "by the loss at a constant rate; not at a falling one"
 
 
 def _averaging_number(numbers: Numbers) -> str:

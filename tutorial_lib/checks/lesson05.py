@@ -17,16 +17,21 @@ from tutorial_lib.training import lr_factor
 class _Batches:
     """A loss on fresh data at every call, which notes whether it was traced back to the weights."""
 
-    def __init__(self, seed: int, batch: int) -> None:
+    def __init__(self, seed: int, batch: int, share: float = 1.0) -> None:
         self.generator = torch.Generator().manual_seed(seed)
-        self.batch, self.backwards = batch, 0
+        self.batch, self.share, self.backwards = batch, share, 0
+        self.x = torch.zeros(batch, 3)
 
     def __call__(self, network: nn.Module) -> Tensor:
-        x = torch.randn(self.batch, 3, generator=self.generator)
-        loss = (network(x) - x.sum(1, keepdim=True)).square().mean()
+        self.x = torch.randn(self.batch, 3, generator=self.generator)
+        loss = self.loss_now(network)
         if loss.requires_grad:
             loss.register_hook(self._note)
         return loss
+
+    def loss_now(self, network: nn.Module) -> Tensor:
+        """The loss on the latest batch, once more."""
+        return self.share * (network(self.x) - self.x.sum(1, keepdim=True)).square().mean()
 
     def _note(self, gradient: Tensor) -> None:
         self.backwards += 1
@@ -62,6 +67,9 @@ def _step_cases(generator: torch.Generator):
         else:
             optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.5)
         yield network, optimizer, _Batches(seed, batch)
+    seed = some_seed(generator)
+    network = _small_network(seed)
+    yield network, torch.optim.AdamW(network.parameters(), lr=0.05), _Batches(seed, 2, share=1e-5)
 
 
 _STEP_MESSAGES = {
@@ -78,9 +86,51 @@ _STEP_MESSAGES = {
 }
 
 
+def _gradient_trouble(network: nn.Module, loss_of: _Batches, older: dict[str, Tensor]) -> str:
+    """Which gradients are not those of the latest batch, as the optimizer is about to step.
+
+    Args:
+        older: the sums of the right gradients of earlier steps, by parameter; gets these too.
+    """
+    twin = copy.deepcopy(network)
+    with torch.enable_grad():
+        right = torch.autograd.grad(loss_of.loss_now(twin), list(twin.parameters()))
+    trouble: dict[str, list[str]] = {}
+    small = 1e-6 * max(float(one.abs().max()) for one in right)
+    for (name, parameter), wanted in zip(network.named_parameters(), right, strict=True):
+        given, before = parameter.grad, older.get(name)
+        older[name] = wanted if before is None else before + wanted
+        if given is None or not given.any():
+            what = "is missing"
+        elif torch.allclose(given, wanted, rtol=1e-4, atol=small):
+            continue
+        elif torch.allclose(given, older[name], rtol=1e-4, atol=small):
+            what = "is the sum over all batches so far"
+        elif torch.allclose(given, -wanted, rtol=1e-4, atol=small):
+            what = "has the opposite sign"
+        else:
+            what = "is not that of the batch"
+        trouble.setdefault(what, []).append(name)
+    count = len(right)
+    return "; ".join(
+        f"the gradient of {'every parameter' if len(names) == count else ', '.join(names)} {what}"
+        for what, names in trouble.items()
+    )
+
+
 def _three_steps(answer, network, optimizer, loss_of):
-    """The losses of three steps, and the weights after them."""
-    before, made, losses = weights_of(network), [], []
+    """The losses of three steps, and the weights after the first and the last of them."""
+    before, made, losses, weights = weights_of(network), [], [], []
+    older: dict[str, Tensor] = {}
+    trouble: list[str] = []
+
+    def look(optimizer: torch.optim.Optimizer, arguments: tuple, named: dict) -> None:
+        if not arguments and not named:  # a closure calculates the gradients later
+            found = _gradient_trouble(network, loss_of, older)
+            if found and not trouble:
+                trouble.append(f"At step {len(losses) + 1}, when the optimizer moves: {found}.")
+
+    optimizer.register_step_pre_hook(look)
     optimizer.register_step_post_hook(lambda *_: made.append(loss_of.backwards))
     for _ in range(3):
         loss = answer(network, optimizer, loss_of)
@@ -89,18 +139,21 @@ def _three_steps(answer, network, optimizer, loss_of):
         if isinstance(loss, Tensor) and loss.requires_grad:
             raise Wrong("properties", _STEP_MESSAGES["keeps the graph"], "keeps the graph")
         losses.append(tensor_like(loss, torch.zeros(())).double())
+        weights.append(weights_of(network))
     name = None
     if not loss_of.backwards:
         name = "no backward"
     elif not made:
-        name = "no step" if torch.equal(before, weights_of(network)) else "another optimizer"
+        name = "no step" if torch.equal(before, weights[-1]) else "another optimizer"
     elif not made[0]:
         name = "step before backward"
     elif len(made) > len(losses):
         name = "two steps"
     if name:
         raise Wrong("values", _STEP_MESSAGES[name], name)
-    return torch.stack(losses), weights_of(network)
+    if trouble:
+        raise Wrong("values", trouble[0])
+    return losses[0], weights[0], torch.stack(losses), weights[-1]
 
 
 def _gradients_pile_up(network, optimizer, loss_of):
@@ -108,6 +161,27 @@ def _gradients_pile_up(network, optimizer, loss_of):
     loss.backward()
     optimizer.step()
     return loss.item()
+
+
+def _one_layer_wiped(network, optimizer, loss_of):
+    network[0].zero_grad()
+    return _gradients_pile_up(network, optimizer, loss_of)
+
+
+def _number_first(network, optimizer, loss_of):
+    loss = loss_of(network).item()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss
+
+
+def _zeros(network, optimizer, loss_of):
+    optimizer.zero_grad(set_to_none=False)
+    loss = loss_of(network)
+    loss.backward()
+    optimizer.step()
+    return float(loss)
 
 
 def _wiped_too_late(network, optimizer, loss_of):
@@ -216,9 +290,22 @@ train_step = Exercise(
     cases=_step_cases,
     use=_three_steps,
     together=True,
+    atol=1e-7,
     reference=lambda *case: _three_steps(_train_step, *case),
-    parts=("losses", "weights"),
+    parts=("first loss", "weights after one step", "three losses", "weights after three steps"),
     mistakes=(
+        Mistake(
+            "a number too early",
+            _number_first,
+            "`.item()` makes a plain number of the loss, and a number has no `backward()`. Keep "
+            "the tensor until the step is made; `.item()` is for the return.",
+        ),
+        Mistake(
+            "one layer wiped",
+            _one_layer_wiped,
+            "Some gradients are wiped and others pile up: at the second step those of the other "
+            "layers are sums. Wipe all of them, with `optimizer.zero_grad()`.",
+        ),
         Mistake(
             "gradients pile up",
             _gradients_pile_up,
@@ -242,8 +329,8 @@ train_step = Exercise(
         Mistake(
             "detached",
             _detached,
-            "`backward()` finds no way back: the loss was cut off from its graph, by `.detach()`, "
-            "`.item()` or `torch.no_grad()`. Cut it off at the end, for the return.",
+            "`backward()` finds no way back: the loss was cut off from its graph, by `.detach()` "
+            "or `torch.no_grad()`. Cut it off at the end, for the return.",
         ),
         Mistake("another optimizer", _own_optimizer, _STEP_MESSAGES["another optimizer"]),
         Mistake(
@@ -259,7 +346,7 @@ train_step = Exercise(
             "Your weights walk uphill: the sign is wrong. The optimizer subtracts by itself.",
         ),
     ),
-    alternatives=(_by_closure, _wipes_afterwards),
+    alternatives=(_by_closure, _wipes_afterwards, _zeros),
     passed="Three steps in a row end at the right weights, with SGD and with AdamW.",
 )
 
@@ -285,13 +372,42 @@ def _lr_cases(generator: torch.Generator):
     yield 3, 8, 1.0, 1.0
     yield 0, 8, 1.0, 1.0
     yield 0, 1, 0.5, 1.0
+    yield 0, 1, 0.0, 1.0
+    yield 2, 37, 0.1, 1.0
+    yield 3, 37, 0.1, 1.0
+    yield 4, 37, 0.1, 1.0
+    yield 3, 37, 0.0865, 2.0
+    yield 30, 37, 0.9, 1e-4
+    yield 0, 1000, 0.5, 1.0
+    yield 99, 1000, 0.1, 1.0
+    yield 0, 1000, 0.002, 1.0
 
 
-def _lr_like(*, place=0.5, grow=None, fall=None, together=lambda a, b: a * b):
+def _rate(answer, step, steps, warmup, peak):
+    """The rate; a wrong one is answered with where in the run it is, and its two factors."""
+    given = answer(step, steps, warmup, peak)
+    if unanswered(given):
+        return given
+    rate = tensor_like(given, torch.zeros((), dtype=torch.float64)).double()
+    wanted = _lr_at(step, steps, warmup, peak)
+    if not math.isclose(float(rate), wanted, rel_tol=1e-5, abs_tol=1e-9):
+        f = (step + 0.5) / steps
+        where = "in the warm-up" if f < warmup else "after the warm-up" if warmup else "no warm-up"
+        rise, share = min(1.0, f / warmup) if warmup else 1.0, float(rate) / peak
+        raise Wrong(
+            "values",
+            f"Step {step} of {steps}, warmup {warmup:g} ({where}): f is {f:.4g}, so the rise is "
+            f"{rise:.4g} and the fall {1 - f:.4g}. Your rate is {share:.4g} times the peak.",
+        )
+    return rate
+
+
+def _lr_like(*, place=0.5, fraction=None, grow=None, fall=None, together=lambda a, b: a * b):
     """The rate with something changed: where in a step it is taken, its rise, its fall."""
+    fraction_of = fraction or (lambda step, steps: (step + place) / steps)
 
     def lr_at(step, steps, warmup, peak):
-        fraction = (step + place) / steps
+        fraction = fraction_of(step, steps)
         grown = min(1, fraction / warmup) if warmup > 0 else 1
         if grow is not None and warmup > 0:
             grown = grow(fraction, warmup, step)
@@ -318,8 +434,47 @@ lr_at = Exercise(
     ),
     model_answer=_lr_at,
     cases=_lr_cases,
+    use=_rate,
     atol=1e-9,
     mistakes=(
+        Mistake(
+            "warm-up in whole steps",
+            lambda step, steps, warmup, peak: (
+                peak
+                * (min(1, (step + 0.5) / w) if (w := int(warmup * steps)) else 1)
+                * (1 - (step + 0.5) / steps)
+            ),
+            "You round the warm-up to whole steps, so it ends too early where warmup * steps is "
+            "not whole. Compare shares of the run: f / warmup.",
+        ),
+        Mistake(
+            "asks at the start of the step",
+            lambda step, steps, warmup, peak: (
+                peak
+                * ((step + 0.5) / steps / warmup if step < warmup * steps else 1)
+                * (1 - (step + 0.5) / steps)
+            ),
+            "You ask whether the warm-up is over at the start of the step, but take f in its "
+            "middle. Where it ends in between, your rise goes above 1: use min(1, f / warmup).",
+        ),
+        Mistake(
+            "first step to last",
+            _lr_like(
+                fraction=lambda step, steps: step / (steps - 1) if steps > 1 else 0.5,
+            ),
+            "Your f runs from 0 at the first step to 1 at the last, so both have rate 0 and are "
+            "wasted. It is (step + 0.5) / steps.",
+        ),
+        Mistake(
+            "whole division",
+            _lr_like(fraction=lambda step, steps: step // steps),
+            "`//` divides without a remainder: step // steps is 0 in every step. Use `/`.",
+        ),
+        Mistake(
+            "cosine decay",
+            _lr_like(fall=lambda f, warmup: 0.5 * (1 + math.cos(math.pi * f))),
+            "Your fall is a cosine. Many people train so; the rule here is the line 1 - f.",
+        ),
         Mistake(
             "start of the step",
             _lr_like(place=0),
@@ -462,14 +617,27 @@ first_step = Number(
 
 def _clip_gradients(gradients, max_norm):
     norm = torch.cat([g.flatten() for g in gradients]).norm()
-    factor = min(1.0, max_norm / norm) if norm > 0 else 1.0
+    factor = min(1.0, max_norm / norm)  # where norm is 0, this is infinity, and so 1
     return [factor * g for g in gradients]
 
 
 def _clip_cases(generator: torch.Generator):
-    shapes = ((3, 4), (4,), (2, 2, 3))
-    for size, max_norm in ((3.0, 1.0), (0.05, 1.0), (0.5, 0.3), (4.0, 7.0)):
-        yield [size * torch.randn(shape, generator=generator) for shape in shapes], max_norm
+    shapes = ((4,), (3, 4), (2, 2, 3))
+    norms = (
+        (16.0, 1.0),
+        (0.25, 1.0),
+        (2.5, 0.3),
+        (21.0, 7.0),
+        (2.0, 7.0),
+        (0.6, 0.2),
+        (30.0, 40.0),
+        (0.008, 0.005),
+        (4000.0, 2.0),
+    )
+    for norm, max_norm in norms:
+        drawn = [torch.randn(shape, generator=generator) for shape in shapes]
+        size = norm / float(torch.cat([one.flatten() for one in drawn]).norm())
+        yield [size * one for one in drawn], max_norm
     yield [2 + torch.rand(1, generator=generator)], 0.5
     yield [torch.zeros(2, 2), torch.zeros(3)], 1.0
     yield [torch.tensor([0.3, -0.2]), torch.tensor([[0.1]])], 2.0
@@ -485,7 +653,32 @@ def _joined(answer, gradients, max_norm):
         text = f"Return a list of {len(likes)} tensors, one for each that came."
         raise Wrong("shape", text + " A scale for all is found first, then each is multiplied.")
     parts = [tensor_like(one, like) for one, like in zip(result, likes, strict=True)]
-    return torch.cat([part.double().flatten() for part in parts])
+    found = torch.cat([part.double().flatten() for part in parts])
+    _compare_arrows(torch.cat([like.double().flatten() for like in likes]), found, max_norm)
+    return found
+
+
+def _compare_arrows(given: Tensor, found: Tensor, max_norm: float) -> None:
+    """Raises Wrong with what happened to the one long arrow of all gradients, if it is wrong."""
+    norm = float(given.norm())
+    factor = min(1.0, max_norm / norm) if norm else 1.0
+    if torch.allclose(found, factor * given, rtol=5e-4, atol=1e-7) or not found.isfinite().all():
+        return
+    yours = float(found @ given) / norm**2 if norm else 0.0
+    if not torch.allclose(found, yours * given, rtol=1e-3, atol=1e-5):
+        cosine = float(found @ given / (found.norm() * norm).clamp(min=1e-30)) if norm else 0.0
+        raise Wrong(
+            "values",
+            f"You turn the arrow of all gradients by {math.degrees(math.acos(min(1, cosine))):.3g} "
+            f"degrees; its norm goes from {norm:.4g} to {float(found.norm()):.4g}. One factor for "
+            "all tensors keeps its direction.",
+        )
+    raise Wrong(
+        "values",
+        f"All tensors together have the norm {norm:.4g}, and max_norm is {max_norm:g}. You "
+        f"multiply by {yours:.4g}, and the norm becomes {abs(yours) * norm:.4g}; "
+        + ("it should stay." if factor == 1 else f"it should become {max_norm:g}."),
+    )
 
 
 def _scaled_by(factor_of):
@@ -576,6 +769,29 @@ clip_gradients = Exercise(
             "You compare the sum of squares with max_norm. The norm is its root.",
         ),
         Mistake(
+            "compared with 1",
+            _scaled_by(lambda norm, max_norm, _: max_norm / norm if norm > 1 else 1.0),
+            "You clip where the norm is above 1, whatever max_norm is: some gradients grow, others "
+            "stay too long. Compare the norm with max_norm.",
+        ),
+        Mistake(
+            "mean of norms",
+            _scaled_by(lambda n, max_norm, gs: _cut(sum(g.norm() for g in gs) / len(gs), max_norm)),
+            "You take the mean of the tensors' norms. One norm counts all numbers: add up the "
+            "squares of all tensors, then take one root.",
+        ),
+        Mistake(
+            "largest of the norms",
+            _scaled_by(lambda n, max_norm, gs: _cut(max(g.norm() for g in gs), max_norm)),
+            "You go by the tensor with the largest norm. The others count too: add up the squares "
+            "of all tensors, then take one root.",
+        ),
+        Mistake(
+            "norm of the first",
+            _scaled_by(lambda n, max_norm, gs: _cut(gs[0].norm(), max_norm)),
+            "You take the norm of the first tensor only. All tensors together are one long arrow.",
+        ),
+        Mistake(
             "sum of norms",
             _scaled_by(lambda n, max_norm, gs: _cut(sum(g.norm() for g in gs), max_norm)),
             "You add up the norms of the tensors. Add up their squares, then take one root.",
@@ -624,22 +840,24 @@ clip_gradients = Exercise(
 
 
 class _WithBuffer(nn.Module):
-    """Two parameters and a buffer, as a batch norm or a stored schedule would bring along."""
+    """Two parameters and three buffers: a table, a counter, and one that is not saved."""
 
     def __init__(self, generator: torch.Generator) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(2, 3, generator=generator))
         self.bias = nn.Parameter(torch.randn(2, generator=generator))
         self.register_buffer("rates", torch.rand(4, generator=generator))
+        self.register_buffer("calls", torch.tensor(7))  # as batch norm's num_batches_tracked
+        self.register_buffer("table", torch.rand(2, 2, generator=generator), persistent=False)
 
     @torch.no_grad()
     def move(self, size: float) -> None:
         """Changes everything in place, as training does."""
         for number, tensor in enumerate((*self.parameters(), *self.buffers()), start=1):
-            tensor.add_(size * number)
+            tensor.add_(size * number if tensor.is_floating_point() else 1)
 
-    def everything(self) -> tuple[Tensor, Tensor]:
-        return weights_of(self), torch.cat([b.flatten() for b in self.buffers()])
+    def everything(self) -> tuple[Tensor, ...]:
+        return weights_of(self), *(buffer.double() for buffer in self.buffers())
 
 
 def _ema_update(averaged, network, decay):
@@ -661,6 +879,9 @@ def _ema_cases(generator: torch.Generator):
 _EMA_MESSAGES = {
     "moves the network": "Your function changes `network`, the one in training. It is only looked "
     "at here; what changes is `averaged`.",
+    "a name for a new tensor": "The weights in `averaged` stay as they were: `kept = ...` only "
+    "gives a name to a new tensor, and methods without an underscore (`lerp`, `add`) make new "
+    "ones too. Change the tensor itself, with `mul_`, `add_`, `copy_`.",
     "alias": "Afterwards `averaged` shares its memory with `network`: when training moves on, "
     "your average moves along. Copy numbers (`copy_`, `mul_`, `add_`), instead of "
     "assigning tensors.",
@@ -669,6 +890,7 @@ _EMA_MESSAGES = {
 
 def _three_updates(answer, averaged, network, decay):
     """The averaged weights and buffers after three updates, with training between them."""
+    start, after_one = weights_of(averaged), None
     for size in (0.0, 0.3, -0.7):
         network.move(size)
         before = [x.clone() for x in network.everything()]
@@ -677,11 +899,36 @@ def _three_updates(answer, averaged, network, decay):
         after = network.everything()
         if not all(torch.equal(a, b) for a, b in zip(before, after, strict=True)):
             raise Wrong("values", _EMA_MESSAGES["moves the network"], "moves the network")
+        if after_one is None:
+            after_one = before[0], weights_of(averaged)
     result = tuple(x.clone() for x in averaged.everything())
     network.move(1.0)
     if not all(torch.equal(a, b) for a, b in zip(result, averaged.everything(), strict=True)):
         raise Wrong("properties", _EMA_MESSAGES["alias"], "alias")
+    if torch.equal(result[0], start):
+        name = "a name for a new tensor"
+        raise Wrong("values", _EMA_MESSAGES[name], name)
+    assert after_one is not None
+    _compare_shares(start, *after_one, decay)
     return result
+
+
+def _compare_shares(old: Tensor, new: Tensor, found: Tensor, decay: float) -> None:
+    """Raises Wrong with the shares of old and new weights in the average, if they are others."""
+    ones = torch.ones_like(old)
+    columns = torch.stack([old, new, ones], dim=1).double()
+    shares = torch.linalg.lstsq(columns, found.double()[:, None]).solution[:, 0]
+    wanted = torch.tensor([decay, 1 - decay, 0], dtype=torch.float64)
+    off = (columns @ shares - found).abs().max()
+    if off > 1e-4 or not found.isfinite().all() or torch.allclose(shares, wanted, atol=1e-3):
+        return
+    a, b, c = (round(float(share), 3) + 0.0 for share in shares)
+    more = f" plus {c:g}" if c else ""
+    raise Wrong(
+        "values",
+        f"With decay {decay:g}, your average after one update is {a:g} times the old one plus "
+        f"{b:g} times the weights{more}. It should be {decay:g} and {1 - decay:.2g}.",
+    )
 
 
 def _ema_like(weight_of, *, buffers=lambda kept, now: kept.copy_(now)):
@@ -726,6 +973,16 @@ def _with_gradients(averaged, network, decay):
 
 
 @torch.no_grad()
+def _by_names(averaged, network, decay):
+    old, new = dict(averaged.named_parameters()), dict(network.named_parameters())
+    for name in old:
+        old[name].set_(old[name].lerp(new[name], 1 - decay))
+    new = dict(network.named_buffers())
+    for name, buffer in averaged.named_buffers():
+        buffer.fill_(0).add_(new[name])
+
+
+@torch.no_grad()
 def _by_state_dict(averaged, network, decay):
     trained = dict(network.named_parameters())
     state = network.state_dict()
@@ -759,8 +1016,8 @@ ema_update = Exercise(
     cases=_ema_cases,
     use=_three_updates,
     together=True,
-    reference=lambda *case: _three_updates(_by_state_dict, *case),
-    parts=("averaged weights", "averaged buffers"),
+    reference=lambda *case: _three_updates(_by_names, *case),
+    parts=("averaged weights", "buffer rates", "buffer calls", "buffer table"),
     mistakes=(
         Mistake(
             "decay swapped",
@@ -807,8 +1064,37 @@ ema_update = Exercise(
                 _mixed(kept, now, decay)
                 for kept, now in zip(averaged.parameters(), network.parameters(), strict=True)
             ].clear(),
-            "`averaged` stays as it was: `kept = ...` only gives the name to a new tensor. Change "
-            "the tensor itself, with `mul_`, `add_`, `copy_`.",
+            _EMA_MESSAGES["a name for a new tensor"],
+        ),
+        Mistake(
+            "buffers left out by state_dict",
+            _by_state_dict,
+            "The weights are right, and so are most buffers. `state_dict()` leaves out those that "
+            "are not saved (persistent=False); `.buffers()` walks through all of them.",
+        ),
+        Mistake(
+            "slices of buffers",
+            _ema_like(_mixed, buffers=lambda kept, now: kept.__setitem__(slice(None), now)),
+            "`kept[:] = now` needs an axis, and a counter has none (shape ()). `kept.copy_(now)` "
+            "works for every shape.",
+        ),
+        Mistake(
+            "the sum thrown away",
+            _ema_like(lambda kept, now, decay: decay * kept),
+            "The old average shrinks and nothing is added. In `kept.mul_(decay) + ...` the sum is "
+            "a new tensor that nobody keeps: use `add_`.",
+        ),
+        Mistake(
+            "only a number added",
+            _ema_like(lambda kept, now, decay: kept + (1 - decay)),
+            "You add the number 1 - decay itself: `kept.add_(1 - decay) * now` adds first, and the "
+            "product is thrown away. `kept.add_(now, alpha=1 - decay)` multiplies first.",
+        ),
+        Mistake(
+            "added before shrinking",
+            _ema_like(lambda kept, now, decay: decay * (kept + (1 - decay) * now)),
+            "You add the new weights first and shrink the sum afterwards, so the new ones shrink "
+            "too. First `mul_(decay)`, then `add_`.",
         ),
         Mistake(
             "too much of the new",
@@ -825,7 +1111,7 @@ ema_update = Exercise(
             "loss: do it under `with torch.no_grad():`.",
         ),
     ),
-    alternatives=(_by_state_dict, _by_data, _ema_like(_mixed)),
+    alternatives=(_by_names, _by_data, _ema_like(_mixed)),
 )
 
 ema_from_zero = Number(
@@ -877,15 +1163,52 @@ def _loss_by_bin(t, losses, num_steps, bins):
 
 
 def _bin_cases(generator: torch.Generator):
-    for num_steps, bins, more in ((1000, 10, 90), (12, 4, 9), (6, 6, 7), (8, 1, 3), (100, 5, 0)):
+    sizes = ((1000, 10, 90), (12, 4, 9), (6, 6, 7), (8, 1, 3), (100, 5, 0), (1000, 100, 200))
+    for num_steps, bins, more in sizes:
         width = num_steps // bins
-        draw = torch.randint(1, width + 1, (bins,), generator=generator)
-        lowest = torch.arange(bins) * width + draw.clamp(min=min(2, width))
-        others = torch.randint(2, num_steps + 1, (more,), generator=generator)
-        edges = torch.arange(1, bins) * width
-        t = torch.cat([lowest, others, edges[: more or 0], torch.tensor([num_steps])])
+        start = torch.arange(bins) * width
+        first = min(2, width) if bins < 100 else 1  # the smallest t need not be 1
+        draw = torch.randint(first, width + 1, (bins,), generator=generator)
+        others = torch.randint(first, num_steps + 1, (more,), generator=generator)
+        edges = torch.cat([start + first, start[1:] + 1, start + width])
+        edges = edges if more else torch.tensor([num_steps])
+        t = torch.cat([start + draw, others, edges])
         t = t[torch.randperm(len(t), generator=generator)]
-        yield t, 0.1 + torch.rand(len(t), generator=generator) + t / num_steps, num_steps, bins
+        losses = 0.1 + torch.rand(len(t), generator=generator) + t / num_steps
+        yield t, losses if bins > 4 else 1e-4 * losses, num_steps, bins
+
+
+def _bins(answer, t, losses, num_steps, bins):
+    """The means; a wrong one is answered with its bin, the steps in it, and both numbers."""
+    given = answer(t.clone(), losses.clone(), num_steps, bins)
+    if unanswered(given):
+        return given
+    if isinstance(given, (list, tuple)) and len(given) == bins:
+        given = torch.stack([tensor_like(one, losses[0]).double() for one in given])
+    try:
+        found = tensor_like(given, losses.new_zeros(bins))
+    except Wrong as wrong:
+        if wrong.stage != "finite":
+            raise
+        found = torch.as_tensor(given).double()
+    wanted = torch.tensor(_by_masks(t, losses, num_steps, bins))
+    bad = (~torch.isclose(found.double(), wanted.double(), rtol=1e-4, atol=1e-9)).nonzero()
+    if not len(bad):
+        return found
+    k, width = int(bad[0]), num_steps // bins
+    what = f"bin {k} (from 0) holds t = {k * width + 1} to {(k + 1) * width}"
+    yours = float(found[k])
+    if not math.isfinite(yours):
+        told = f"In yours no sample has fallen into it: its mean is {yours:g}."
+    else:
+        told = f"The mean of its losses is {float(wanted[k]):.4g}, yours {yours:.4g}."
+    others = ", ".join(f"{float(x):.4g}" for x in found[bad[1:5, 0]])
+    more = f" Wrong as well: {others}{', ...' if len(bad) > 5 else ''}." if others else ""
+    raise Wrong(
+        "values",
+        f"With num_steps = {num_steps} and bins = {bins}, {what}. {told} {bins - len(bad)} of "
+        f"{bins} bins are right.{more}",
+    )
 
 
 def _by_place(place_of, *, divide=lambda total, count, batch: total / count):
@@ -941,8 +1264,41 @@ loss_by_bin = Exercise(
     ),
     model_answer=_loss_by_bin,
     cases=_bin_cases,
+    use=_bins,
+    atol=1e-9,
     reference=lambda *case: torch.tensor(_by_masks(*case)),
     mistakes=(
+        Mistake(
+            "fractions",
+            _by_place(lambda t, T, bins: ((t - 1) / T * bins).long()),
+            "You go by way of a fraction, and rounding puts some first steps of a bin into the "
+            "one before (t = 531 of 1000 in 100 bins, for example). Stay with whole numbers: `//`.",
+        ),
+        Mistake(
+            "fractions rounded up",
+            _by_place(lambda t, T, bins: (t / T * bins).ceil().long() - 1),
+            "You round a fraction up, and its own rounding puts some last steps of a bin into the "
+            "next one. Stay with whole numbers and `//`.",
+        ),
+        Mistake(
+            "upper edge lost",
+            lambda t, losses, num_steps, bins: torch.stack(
+                [
+                    losses[
+                        (t >= k * (num_steps // bins) + 1) & (t < (k + 1) * (num_steps // bins))
+                    ].mean()
+                    for k in range(bins)
+                ]
+            ),
+            "The last step of each bin is in none of yours: with `<` the upper edge is lost. A bin "
+            "holds it, so use `<=`.",
+        ),
+        Mistake(
+            "counted from 0",
+            _by_place(lambda t, T, bins: t * bins // T),
+            "Steps run from 1 to T, and you count them from 0: t = T would need one bin more, and "
+            "the last step of each bin lands in the next. Use t - 1.",
+        ),
         Mistake(
             "edges one step off",
             _edges_off,

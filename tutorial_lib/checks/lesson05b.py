@@ -1,5 +1,7 @@
 """Lesson 5b: a step with loss scaling, and why bf16 needs none."""
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
@@ -32,8 +34,9 @@ class _HalfPrecision(nn.Module):
 class _FitLine:
     """Its loss on fresh data; ``twins`` are two equal inputs that want opposite answers."""
 
-    def __init__(self, seed: int, twins: bool) -> None:
+    def __init__(self, seed: int, twins: bool, far: float = 0.0) -> None:
         self.generator, self.twins = torch.Generator().manual_seed(seed), twins
+        self.far = far
 
     def __call__(self, network: nn.Module) -> Tensor:
         if self.twins:
@@ -41,7 +44,7 @@ class _FitLine:
             y = torch.tensor([[2.0], [-1.5]])
         else:
             x = 0.5 + torch.rand(1, 3, generator=self.generator)
-            y = x.sum(1, keepdim=True) - 0.8
+            y = x.sum(1, keepdim=True) - 0.8 + self.far
         return (network(x) - y).square().mean()
 
     def __repr__(self) -> str:
@@ -61,23 +64,32 @@ def _scaled_step(network, optimizer, loss_of, scale, max_norm):
 
 
 def _scale_cases(generator: torch.Generator):
-    for all_in_half, twins, scale, max_norm in (
-        (True, False, 2.0**18, 0.5),
-        (False, True, 2.0**18, 0.5),
-        (False, False, 2.0**18, 100.0),
-        (True, False, 1024.0, 0.5),
-        (True, False, 4.0, 100.0),
+    for all_in_half, twins, scale, max_norm, far in (
+        (True, False, 2.0**18, 0.5, 0.0),
+        (False, True, 2.0**18, 0.5, 0.0),
+        (False, False, 2.0**18, 100.0, 0.0),
+        (True, False, 1024.0, 0.5, 0.0),
+        (True, False, 4.0, 100.0, 0.0),
+        (True, False, 2.0**-15, 100.0, 0.0),
+        (True, False, 2.0**-7, 100.0, 1e9),
     ):
         seed = some_seed(generator)
         network = _HalfPrecision(seed, all_in_half)
         optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-        yield network, optimizer, _FitLine(seed, twins), scale, max_norm
+        yield network, optimizer, _FitLine(seed, twins, far), scale, max_norm
 
 
 def _seven_steps(answer, network, optimizer, loss_of, scale, max_norm):
-    """The scale after each of seven steps, and the weights in the end."""
-    scales = []
-    for _ in range(7):
+    """The scale after each of seven steps, and the weights in the end.
+
+    The first step that differs from the right ones is answered with what it found.
+    """
+    twin = copy.deepcopy(network)
+    right = torch.optim.SGD(twin.parameters(), lr=0.1)
+    twin_loss = copy.deepcopy(loss_of)
+    scales, first_scale, trouble = [], scale, ""
+    wanted_scale = scale
+    for step in range(1, 8):
         given = answer(network, optimizer, loss_of, scale, max_norm)
         if unanswered(given):
             return given
@@ -85,6 +97,28 @@ def _seven_steps(answer, network, optimizer, loss_of, scale, max_norm):
         if scale <= 0:
             raise Wrong("values", f"You return the scale {scale:g}; a scale is above 0.")
         scales.append(scale)
+        before = wanted_scale
+        wanted_scale = _scaled_step(twin, right, twin_loss, before, max_norm)
+        if trouble:
+            continue
+        found = "were not all finite" if wanted_scale < before else "were finite"
+        where = f"Step {step}, scale {before:g}: the gradients {found}"
+        if scale != wanted_scale:
+            trouble = f"{where}. You return {scale:g}; it should be {wanted_scale:g}."
+        elif not weights_of(network).isfinite().all():
+            trouble = f"{where}. After your step the weights are not."
+        elif not torch.allclose(weights_of(network), weights_of(twin), rtol=1e-4, atol=1e-6):
+            trouble = (
+                f"{where}, and you return the right scale, {scale:g}; but your weights are not "
+                "where they should be. Look at wiping, dividing and clipping."
+            )
+    if trouble:
+        norm = float(weights_of(network).norm())
+        raise Wrong(
+            "values",
+            f"max_norm {max_norm:g}, first scale {first_scale:g}. {trouble} (Your scales: "
+            f"{', '.join(f'{one:g}' for one in scales)}; norm of your last weights {norm:.4g}.)",
+        )
     return torch.tensor(scales, dtype=torch.float64), weights_of(network)
 
 
@@ -102,6 +136,18 @@ def _asks_the_loss(network, optimizer, loss_of, scale, max_norm):
         parameter.grad /= scale
     nn.utils.clip_grad_norm_(network.parameters(), max_norm)
     if not loss.isfinite():
+        return scale / 2
+    optimizer.step()
+    return scale
+
+
+def _skips_what_is_clipped(network, optimizer, loss_of, scale, max_norm):
+    optimizer.zero_grad()
+    (loss_of(network) * scale).backward()
+    for parameter in network.parameters():
+        parameter.grad /= scale
+    norm = nn.utils.clip_grad_norm_(network.parameters(), max_norm)
+    if not norm <= max_norm:
         return scale / 2
     optimizer.step()
     return scale
@@ -184,6 +230,7 @@ scaled_step = Exercise(
     cases=_scale_cases,
     use=_seven_steps,
     together=True,
+    atol=1e-9,
     reference=lambda *case: _seven_steps(_by_grad_scaler, *case),
     parts=("scale", "weights"),
     mistakes=(
@@ -199,6 +246,12 @@ scaled_step = Exercise(
             _scaling(step_anyway=True),
             "You notice the overflow and halve the scale, but you step all the same, and the "
             "weights become NaN. Skip the step.",
+        ),
+        Mistake(
+            "skipped when clipped",
+            _skips_what_is_clipped,
+            "You skip the step wherever the norm is above max_norm. Such a step is shortened and "
+            "made; only an infinite norm or NaN means overflow: `norm.isfinite()`.",
         ),
         Mistake(
             "only NaN",
