@@ -258,7 +258,7 @@ assert all(p.isfinite().all() for p in cpu_network.parameters())
 #
 # ### Is it faster?
 #
-# That depends on the hardware alone. `pick_precision("auto", device)` takes bf16 where the machine multiplies it natively, fp16 with a scaler on older GPUs that are fast in it, and fp32 elsewhere, which is always right. We measure the library's training step on 32 x 32 pictures in both formats, in turns, so that whatever else the machine is doing hits both.
+# That depends on the hardware, and on the size of the network. `pick_precision("auto", device)` takes bf16 where the machine multiplies it natively, fp16 with a scaler on older GPUs that are fast in it, and fp32 elsewhere, which is always right. We measure the library's training step on 32 x 32 pictures in both formats, in turns, so that whatever else the machine is doing hits both.
 
 # %%
 data = circles(2000)  # 32 x 32
@@ -288,7 +288,7 @@ print(f"bf16 is {throughput['bf16'] / throughput['fp32']:.2f} times as fast here
 assert abs(end["bf16"] / end["fp32"] - 1) < 0.05
 
 # %% [markdown]
-# The losses agree within a few percent, and the seconds are your machine's business. A CPU or GPU with units for bf16 can gain, the more the larger the products are. One without is *slower*, since each product is emulated.
+# The losses agree within a few percent, and the seconds are your machine's business. A CPU or GPU with units for bf16 can gain, and the more so the larger the network is. One without is *slower*, since each product is emulated.
 #
 # ## What a run leaves
 #
@@ -316,7 +316,7 @@ print("the loaded model answers as the trained one, bit for bit:", same)
 assert same or device.type != "cpu"
 
 # %% [markdown]
-# Why not `torch.save(network)`, as in so many tutorials? Because that writes a **pickle**, and a pickle is no data but a *program*: loading it runs whatever it says. Here is one that is harmless, apart from doing something that nobody asked for:
+# Why not `torch.save(network)`, as in so many tutorials? Because that writes a **pickle**, and a pickle is not data but a *program*: loading it runs whatever it says. Here is one that is harmless, apart from doing something that nobody asked for:
 
 
 # %%
@@ -399,7 +399,7 @@ lesson05b.only_weights.check(lost)
 # **On several GPUs**, the usual way (data parallel) is: each holds the whole network and takes its own part of the batch; after `backward()` the gradients are *averaged* over all of them; then everyone makes the same step and the copies stay equal. $N$ GPUs with batches of $B$ are one GPU with a batch of $N B$: the same mathematics as
 # one long batch, and the same reasons to change the learning rate and the warm-up. Each GPU must work on *its own* pictures, $t$ and noise: the same ones everywhere would be $N$ times the same work.
 #
-# `torchrun`, which comes with PyTorch, starts one process a GPU. With two of them:
+# `torchrun`, which comes with PyTorch, starts one process for each GPU. With two of them:
 #
 # ```
 # torchrun --nproc-per-node 2 -m tutorial_lib train --dataset circles --batch-size 64
@@ -438,6 +438,9 @@ lesson05b.only_weights.check(lost)
 #
 # ## What you can do now
 #
-# You can leave a training alone over night: in 16 bits without losing gradients, stopped and resumed to the same bits, on one GPU or on several. And you can hand your model to somebody who does not trust you.
+# Half an hour ago your training ended where your patience did. Now you can leave a run alone overnight: in 16 bits without losing gradients,
+# stopped and resumed to the same bits, on one GPU or on several.
+#
+# And you can hand your model to somebody who does not trust you.
 #
 # <!-- navigation -->
