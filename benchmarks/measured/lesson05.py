@@ -103,7 +103,7 @@ def _warm_up_verdict(numbers: Numbers) -> str:
         needed[name] = difference.told_apart and difference.mean > 0
     if not needed["fast"]:
         return "not told apart here"
-    safe = _learned(numbers["fast"]["with"]) == len(numbers["fast"]["seeds"])
+    safe = _learned(numbers["fast"]["with"]) == len(numbers["fast"]["with"])
     rates = "yes" if needed["gentle"] else "for fast rates"
     return rates if safe else f"{rates}; it helps, and guarantees nothing"
 
@@ -112,10 +112,10 @@ def _warm_up_number(numbers: Numbers) -> str:
     fast, gentle = numbers["fast"], numbers["gentle"]
     difference = paired(gentle["without"], gentle["with"])
     return (
-        f"rate {fast['lr']}: {_learned(fast['without'])} of {len(fast['seeds'])} seeds learn "
+        f"rate {fast['lr']}: {_learned(fast['without'])} of {len(fast['with'])} seeds learn "
         f"without, {_learned(fast['with'])} with; rate {gentle['lr']}: loss without is "
         f"{abs(difference.mean):.3f} ± {difference.error:.3f} "
-        f"{'lower' if difference.mean < 0 else 'higher'} ({len(gentle['seeds'])} seeds)"
+        f"{'lower' if difference.mean < 0 else 'higher'} ({len(gentle['with'])} seeds)"
     )
 
 
@@ -305,12 +305,5 @@ CLAIMS = [
         averaging,
         _averaging_verdict,
         _averaging_number,
-    ),
-    Claim(
-        "loss_tells",
-        "The loss tells how good the samples are",
-        loss_and_samples,
-        _loss_verdict,
-        _loss_number,
     ),
 ]

@@ -5,7 +5,7 @@
 #
 # You have a schedule, a loss and a network. What is left is a loop of four lines. Each row of the picture comes from the
 # same noise, drawn by the same network a little later in its training. In an hour you will have trained this network
-# yourself, and lessons 6 and 7 will go on with it.
+# yourself, and lessons 6 and 7 will use it.
 #
 # **After this lesson you will be able to**
 #

@@ -204,7 +204,7 @@ lesson05b.why_bf16.check(why)
 # ### A step that survives
 #
 # NVIDIA's GPUs of 2017 to 2019 (Volta, Turing) multiply fp16 fast and do not have bf16. There one trains with **loss scaling**: multiply the loss by a large `scale` (65536, say), so that the gradients lie inside the window; divide them by it, in fp32, before anything looks at them. Which scale is right
-# changes during training, so it is found by trial: if any gradient comes out infinite or NaN, the scale was too large. Then **skip the step**, halve the scale, and go on with the next batch.
+# changes during training, so it is found by trial: if any gradient comes out infinite or NaN, the scale was too large. Then **skip the step**, halve the scale, and take the next batch.
 #
 # ### Exercise 5b.1: a training step with loss scaling
 #
@@ -340,8 +340,8 @@ except ValueError as error:
 #
 # ### Stop, and go on
 #
-# A checkpoint is for *drawing*. To go on with a run as if it had never stopped, one needs more: the raw weights, the optimizer's means, the order of the pictures, the state of the random numbers. All that is in the folder `state/`. The run writes it every few minutes and at its end; and when you
-# press the stop button of the notebook, it finishes its step, writes it, and says how to go on. We train the run from above once more, and press stop (by program) when 50 steps are done:
+# A checkpoint is for *drawing*. To resume a run as if it had never stopped, one needs more: the raw weights, the optimizer's means, the order of the pictures, the state of the random numbers. All that is in the folder `state/`. The run writes it every few minutes and at its end; and when you
+# press the stop button of the notebook, it finishes its step, writes it, and says how to resume. We train the run from above once more, and press stop (by program) when 50 steps are done:
 
 
 # %%
@@ -422,7 +422,7 @@ lesson05b.only_weights.check(lost)
 # | mixed precision, AMP | products in 16 bits, weights and sums that matter in 32 |
 # | loss scaling | multiply the loss, divide the gradients: moves them into the range of fp16 |
 # | checkpoint | the weights in a file; here with a card that says what they are |
-# | resume | to go on with a stopped run; takes the optimizer's and the random numbers' state, not just weights |
+# | resume | to continue a stopped run; takes the optimizer's and the random numbers' state, not just weights |
 # | gradient accumulation | several calls of `backward()` before one step: a large batch in parts |
 # | data parallel, DDP | several GPUs, each with a part of the batch; gradients are averaged |
 #
