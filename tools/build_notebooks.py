@@ -23,7 +23,9 @@ author may write in it:
 
     # %% tags=["solution"]      a cell of the solved notebook only
     # %% tags=["learner"]       a cell of the learner's notebook only
-    # %% tags=["plumbing"]      a code cell that is not to be learned from; it appears folded
+    # %% tags=["plumbing"]      a code cell that is not to be learned from; it appears folded. Of it
+                                JupyterLab shows the first line, so a comment is put there that says
+                                what the cell does, unless it begins with one of its own
     # %% tags=["opening"]       the code cell whose figure opens the lesson; see the mark below
     # NBVAL_CHECK_OUTPUT        what this cell prints must be the same in every run
 
@@ -81,6 +83,7 @@ NEARLY_A_MARK = re.compile(r"^\s*#+\s*((BEGIN|END)\s*SOLUTION|STUB\b|NBVAL)", re
 PULLED = re.compile(rf"^\s*{BEGIN} (lesson\d\d[a-z]?)\.(\w+)$")
 CHECKS = re.compile(r"lesson\d\d[a-z]?")
 KNOWN_TAGS = {"solution", "learner", "plumbing", "opening", "raises-exception"}
+LABELS = ("# draws the figure below", "# imports and small helpers")  # of folded cells
 WIDEST = 900  # pixels of the screen that an opening picture may take
 OPENING = re.compile(r"^<!-- *opening *-->$\n*", re.MULTILINE)
 GENERATED = re.compile(r"<!-- *(.*?) *-->")
@@ -245,12 +248,13 @@ def navigation(entry: "Entry", entries: Sequence["Entry"]) -> str:
 def carry_outputs(new: NotebookNode, old: NotebookNode | None) -> None:
     """Copies outputs from ``old`` to ``new``, up to the first code cell that changed.
 
-    Cells below a changed one may depend on it, so their outputs no longer hold.
+    Cells below a changed one may depend on it, so their outputs no longer hold. The label of a
+    folded cell is a comment and changes nothing.
     """
     before = [cell for cell in old.cells if cell.cell_type == "code"] if old else []
     now = [cell for cell in new.cells if cell.cell_type == "code"]
     for cell, earlier in zip(now, before, strict=False):
-        if (cell.id, cell.source) != (earlier.get("id"), earlier.source):
+        if (cell.id, _unlabeled(cell.source)) != (earlier.get("id"), _unlabeled(earlier.source)):
             break
         cell.outputs, cell.execution_count = earlier.outputs, earlier.execution_count
 
@@ -556,8 +560,22 @@ def _both_versions(cell: NotebookNode) -> tuple[NotebookNode | None, NotebookNod
         if kept:
             version.metadata["tags"] = sorted(kept)
         if folded:  # JupyterLab reads this; the website reads the tag
+            version.source = _labeled(version.source)
             version.metadata["jupyter"] = {"source_hidden": True}
     return (None if "solution" in tags else learner), (None if "learner" in tags else solved)
+
+
+def _labeled(source: str) -> str:
+    """The code of a folded cell with a comment above it, if it has none."""
+    if source.startswith("#"):
+        return source
+    draws = re.search(r"\bshow\(", source) is not None
+    return f"{LABELS[0] if draws else LABELS[1]}\n{source}"
+
+
+def _unlabeled(source: str) -> str:
+    first, _, rest = source.partition("\n")
+    return rest if first in LABELS else source
 
 
 def split(source: str) -> tuple[str, str]:

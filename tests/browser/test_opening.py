@@ -87,7 +87,7 @@ def test_folded_code_shows_its_first_line_and_opens_with_a_click(
     lesson = open_notebook(built)
     folded = lesson.page.locator(".jp-CodeCell .jp-InputPlaceholder:visible")
     expect(folded).to_have_count(2)
-    expect(folded.first).to_contain_text("from tutorial_lib import plots")
+    expect(folded.first).to_contain_text("# draws the figure below")
     editors = lesson.page.locator(".jp-CodeCell .jp-InputArea-editor:visible")
     before = editors.count()
     folded.first.locator(".jp-MoreHorizIcon").click()

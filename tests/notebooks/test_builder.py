@@ -288,10 +288,35 @@ def test_plumbing_is_folded_in_both_notebooks(tmp_path):
         "jupyter": {"source_hidden": True},
         "tags": ["hide-input", "nbval-check-output"],
     }
-    assert learner.cells[0].source == solved.cells[0].source == "print(1)"
+    assert learner.cells[0].source == solved.cells[0].source
     assert not learner.cells[1].metadata
     plain, _ = build(course(tmp_path, **{"01_a": source.replace(' tags=["plumbing"]', "")}))
     assert plain.cells[0].id == learner.cells[0].id, "folding must not cost a cell its outputs"
+
+
+@pytest.mark.parametrize(
+    ("code", "first"),
+    [
+        ("import torch", "# imports and small helpers"),
+        ("x = 1\nplots.show(figure, alt='a')", "# draws the figure below"),
+        ("# my own words\nshow(figure, alt='a')", "# my own words"),
+    ],
+)
+def test_a_folded_cell_says_in_its_first_line_what_it_does(tmp_path, code, first):
+    root = course(tmp_path, **{"01_a": f'# %% tags=["plumbing"]\n{code}\n'})
+    for notebook in build(root):
+        assert notebook.cells[0].source.splitlines()[0] == first
+        assert notebook.cells[0].source.endswith(code)
+
+
+def test_folding_costs_no_cell_its_outputs(tmp_path):
+    root = course(tmp_path, **{"01_a": "# %%\nprint(1)\n"})
+    _, old = build(root)
+    old.cells[0].execution_count = 1
+    _, new = build(course(tmp_path, **{"01_a": '# %% tags=["plumbing"]\nprint(1)\n'}))
+    assert new.cells[0].source != old.cells[0].source
+    carry_outputs(new, old)
+    assert new.cells[0].execution_count == 1
 
 
 @pytest.mark.parametrize(
