@@ -306,4 +306,11 @@ CLAIMS = [
         _averaging_verdict,
         _averaging_number,
     ),
+    Claim(
+        "loss_tells",
+        "The loss tells how good the samples are",
+        loss_and_samples,
+        _loss_verdict,
+        _loss_number,
+    ),
 ]
