@@ -129,7 +129,7 @@ assert wrong["coarse"][at_820][0] + 4 * wrong["coarse"][at_820][1] < wrong["deta
 #
 # ### One hard problem, or a thousand easy ones
 #
-# Before diffusion, invented pictures came mostly from **GANs** (generative adversarial networks). There, two networks
+# Before diffusion, the best invented pictures came mostly from **GANs** (generative adversarial networks). There, two networks
 # play against each other: a forger draws a picture in *one* go, a detective looks for fakes. GANs are fast,
 # but the game easily gets out of balance, and a forger may settle for the few pictures that always
 # pass. A diffusion model has no opponent. It turns one hard problem, "draw a digit", into a thousand
@@ -259,8 +259,8 @@ show(
 )
 
 # %% [markdown]
-# Forget the clamp once, and you will recognize this picture for the rest of your life. The last line of
-# every sampler that you find in the wild, `x.clamp(-1, 1)`, is there for this reason.
+# Forget the clamp once, and you will recognize this picture for the rest of your life. Many samplers end with
+# `x.clamp(-1, 1)` for this reason.
 #
 # ## Where to go next
 #

@@ -101,7 +101,7 @@ show(
 
 # %% [markdown]
 # With both roots the schedule is called **variance preserving**. Some papers take the orange rule (*variance exploding*) and
-# shrink $x_t$ before the network sees it; lesson 9 shows that the two are one model in two notations.
+# shrink $x_t$ before the network sees it. With matching betas that is the same model in another notation.
 #
 # ## The betas
 #

@@ -111,10 +111,10 @@ def _mixture(given: Tensor, a: Tensor, b: Tensor) -> Tensor | None:
 
 def _which_weight(found: Tensor, right: tuple[Tensor, Tensor], t: Tensor, names) -> str:
     wanted = torch.stack(right, dim=1).double()
-    wrong = ~torch.isclose(found, wanted, rtol=5e-3, atol=1e-4)
+    wrong = ~torch.isclose(found, wanted, rtol=2e-4, atol=1e-5)
     if not wrong.any():
         return "Close: your weights are right to three digits only. Compute in float32 or better."
-    at = int(wrong.any(1).nonzero()[0])
+    at = int(((found - wanted).abs() / wanted.abs().clamp(min=1e-3)).amax(1).argmax())
     parts = [
         f"{name} is multiplied by {_brief(found[at, i])}, right is {_brief(wanted[at, i])}"
         if wrong[:, i].any()
