@@ -6,9 +6,49 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tutorial_lib.checks.framework import Choice, Exercise, Mistake, Number, Wrong
+from tutorial_lib.checks.framework import Choice, Exercise, Mistake, Number, Wrong, tensor_like
 from tutorial_lib.metrics import frechet_distance
 from tutorial_lib.schedules import cosine_schedule, linear_schedule
+
+
+def _fits(result: object, like: Tensor) -> bool:
+    """Whether a result is finite numbers in the shape of ``like``; else the framework says what."""
+    try:
+        tensor_like(result, like)
+    except Wrong:
+        return False
+    return True
+
+
+def _entries(result: object, expected: Tensor, name: str, rtol: float, atol: float) -> Tensor:
+    """``expected`` if the result, which fits, is that.
+
+    Raises:
+        Wrong: it is not; says which entry is the first that differs, and what is right before it.
+    """
+    values = tensor_like(result, expected).double()
+    right = torch.isclose(values, expected, rtol=rtol, atol=atol)
+    if right.all():
+        return expected
+    i = int((~right).nonzero()[0])
+    text = f"{name}[{i}] should be {_digits(expected[i])}, yours is {_digits(values[i])}."
+    late = torch.isclose(values[1:], expected[:-1], rtol=rtol, atol=atol)
+    early = torch.isclose(values[:-1], expected[1:], rtol=rtol, atol=atol)
+    if len(values) > 2 and (late.all() or early.all()):
+        where = "late" if late.all() else "early"
+        text = f"Your numbers are right, but one place {where}: {text}"
+    elif int((~right).sum()) == 1:
+        text += f" All other {len(values) - 1} entries are right."
+    elif i:
+        text += " What comes before it is right."
+    else:
+        text += f" {int((~right).sum())} of {len(values)} entries differ."
+    raise Wrong("values", text)
+
+
+def _digits(value: Tensor | float) -> str:
+    return f"{float(value):.4g}"
+
 
 # alpha_bar_curve(num_steps, offset): f(t) / f(0) for t = 0..T, before any beta is cut.
 
@@ -20,8 +60,17 @@ def _alpha_bar_curve(num_steps, offset):
 
 
 def _curve_cases(generator: torch.Generator):
-    for num_steps in (4, 1, 13, 200):
+    for num_steps in (4, 1, 13, 49, 200, 1000):
         yield num_steps, 0.01 + 0.1 * float(torch.rand((), generator=generator))
+    yield 1000, 0.008
+    yield 6, 30.0
+
+
+def _each_entry(answer, num_steps, offset):
+    result, expected = answer(num_steps, offset), _alpha_bar_curve(num_steps, offset)
+    if not _fits(result, expected):
+        return result
+    return _entries(result, expected, "alpha_bar", 1e-4, 1e-5)
 
 
 def _curve(
@@ -89,6 +138,8 @@ alpha_bar_curve = Exercise(
     ),
     model_answer=_alpha_bar_curve,
     cases=_curve_cases,
+    use=_each_entry,
+    reference=_alpha_bar_curve,
     mistakes=(
         Mistake(
             "no division by f(0)",
@@ -179,6 +230,80 @@ alpha_bar_curve = Exercise(
             _curve(share=lambda t, T: t / (T + 1)),
             "You divide by T + 1, the number of entries. The last step should be at t / T = 1.",
         ),
+        Mistake(
+            "one step too few below",
+            _curve(share=lambda t, T: t / max(T - 1, 1)),
+            "You divide by T - 1. The last step is t = T, and there t / T = 1.",
+        ),
+        Mistake(
+            "as many entries as steps",
+            lambda T, s: (
+                (f := torch.cos((torch.linspace(0, 1, T) + s) / (1 + s) * math.pi / 2) ** 2) / f[0]
+            ),
+            "Your places run from 0 to 1, but there are only T of them. t = 0, ..., T are T + 1.",
+        ),
+        Mistake(
+            "one step behind",
+            _curve(share=lambda t, T: (t - 1) / T),
+            "You use t - 1 for t. Steps count noisings here: t = 0 is clean, so t / T starts at 0.",
+        ),
+        Mistake(
+            "whole division",
+            _curve(share=lambda t, T: t // T),
+            "`//` cuts off what follows the decimal point: t // T is 0 until the last step. `/` "
+            "divides.",
+        ),
+        Mistake(
+            "a quarter turn below",
+            _curve(angle=lambda u, s: (u + s) / ((1 + s) * math.pi / 2)),
+            "You divide by the quarter turn, pi / 2. The share of the way is multiplied by it.",
+        ),
+        Mistake(
+            "no pi",
+            _curve(angle=lambda u, s: (u + s) / (1 + s) / 2),
+            "pi is missing in your angle. At t = T it should be a quarter turn, pi / 2.",
+        ),
+        Mistake(
+            "no turn at all",
+            _curve(angle=lambda u, s: (u + s) / (1 + s)),
+            "Your angle goes from almost 0 to 1. It should go to a quarter turn: times pi / 2.",
+        ),
+        Mistake(
+            "divided by the cosine",
+            lambda T, s: _curve(divide=False)(T, s) / math.cos(s / (1 + s) * math.pi / 2),
+            "You divide by a cosine that is not squared. f(0) is f at t = 0, with its square.",
+        ),
+        Mistake(
+            "offset subtracted",
+            _curve(angle=lambda u, s: (u - s) / (1 + s) * math.pi / 2),
+            "You subtract the offset. It is added to t / T: the curve starts further down.",
+        ),
+        Mistake(
+            "1 - offset below",
+            _curve(angle=lambda u, s: (u + s) / (1 - s) * math.pi / 2),
+            "You divide by 1 - offset. It is 1 + offset, so that the angle ends at pi / 2.",
+        ),
+        Mistake(
+            "offset below alone",
+            _curve(angle=lambda u, s: u / (1 + s) * math.pi / 2),
+            "The offset only divides in yours. It is also added to t / T.",
+        ),
+        Mistake(
+            "noise",
+            lambda T, s: 1 - _alpha_bar_curve(T, s),
+            "That is 1 minus the curve, the share of the noise. alpha_bar is what is left of the "
+            "picture.",
+        ),
+        Mistake(
+            "cut already",
+            lambda T, s: cosine_schedule(T, s).alpha_bar,
+            "You cut the betas already. Here only the curve itself is asked for; it ends at 0.",
+        ),
+        Mistake(
+            "betas already",
+            lambda T, s: 1 - (f := _alpha_bar_curve(T, s))[1:] / f[:-1],
+            "These are betas. That is the next exercise; here return the curve, T + 1 entries.",
+        ),
     ),
     alternatives=(
         _curve_by_loop,
@@ -202,6 +327,29 @@ def _beta_cases(generator: torch.Generator):
         inside = torch.tensor(kept, dtype=torch.float64) * wobble
         ends = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
         yield torch.cat([ends[0], inside, ends[1]]), 0.6 + 0.3 * float(wobble[0] - 0.98) * 50
+    yield _alpha_bar_curve(1000, 0.008), 0.999
+    yield _alpha_bar_curve(20, 0.008), 0.5
+    yield linear_schedule(1000).alpha_bar, 0.015
+    yield torch.ones(2, dtype=torch.float64).cumsum(0).flip(0) - 1, 0.9  # one step, to 0
+
+
+def _each_beta(answer, alpha_bar, max_beta):
+    expected = _cut_betas(alpha_bar, max_beta)
+    result = answer(alpha_bar.clone(), max_beta)
+    if not _fits(result, expected):
+        return result
+    values = tensor_like(result, expected).double()
+    right = torch.isclose(values, expected, rtol=1e-5, atol=1e-6)
+    cut = 1 - alpha_bar[1:] / alpha_bar[:-1] > max_beta
+    if right.all() or not cut.any() or cut.all():
+        return _entries(result, expected, "beta", 1e-5, 1e-6)
+    i = int((~right).nonzero()[0])
+    text = f"beta[{i}] should be {_digits(expected[i])}, yours is {_digits(values[i])}."
+    if right[~cut].all():
+        raise Wrong("values", f"Only what must be cut is wrong: {text}")
+    if right[cut].all():
+        raise Wrong("values", f"Where betas are cut yours are right, the others are not: {text}")
+    return _entries(result, expected, "beta", 1e-5, 1e-6)
 
 
 def _betas_by_loop(alpha_bar, max_beta):
@@ -233,6 +381,8 @@ cut_betas = Exercise(
     ),
     model_answer=_cut_betas,
     cases=_beta_cases,
+    use=_each_beta,
+    reference=_cut_betas,
     mistakes=(
         Mistake(
             "not cut",
@@ -301,6 +451,44 @@ cut_betas = Exercise(
             "You took a root: the ratio of signal rates. Betas are shares of variance, no root.",
         ),
         Mistake(
+            "limits of your own",
+            lambda a, m: torch.clip(1 - a[1:] / a[:-1], 0.0001, 0.9999),
+            "You cut at 0.0001 and 0.9999. The limit is max_beta, and small betas stay: with 1000 "
+            "steps the first ones are 0.00004.",
+        ),
+        Mistake(
+            "cut from both sides",
+            lambda a, m: torch.clip(1 - a[1:] / a[:-1], 0.0001, m),
+            "You also lift small betas to 0.0001. They stay as they are; only max_beta cuts.",
+        ),
+        Mistake(
+            "cut always at 0.9999",
+            lambda a, m: (1 - a[1:] / a[:-1]).clamp(max=0.9999),
+            "You cut at 0.9999, whatever you are given. The argument max_beta is the limit.",
+        ),
+        Mistake(
+            "sign",
+            lambda a, m: (a[1:] / a[:-1] - 1).clamp(max=m),
+            "Your betas have the wrong sign: it is 1 minus the ratio.",
+        ),
+        Mistake(
+            "product",
+            lambda a, m: (1 - a[1:] * a[:-1]).clamp(max=m),
+            "You multiply neighbors. What a step keeps is the later one divided by the earlier.",
+        ),
+        Mistake(
+            "logarithm",
+            lambda a, m: -(a[1:] / a[:-1]).log().clamp(min=-m),
+            "You take the logarithm of the ratio. That is nearly beta where beta is small, and too "
+            "much where it is not: 1 minus the ratio.",
+        ),
+        Mistake(
+            "first step missing",
+            lambda a, m: (1 - a[2:] / a[1:-1]).clamp(max=m),
+            "You have T - 1 betas. The first is that of the step from t = 0 to t = 1: start at "
+            "alpha_bar[0].",
+        ),
+        Mistake(
             "alpha_bar cut instead",
             lambda a, m: 1 - a.clamp(min=1 - m)[1:] / a.clamp(min=1 - m)[:-1],
             "You cut alpha_bar. It is the betas that are cut: one step must not lose more than "
@@ -312,6 +500,8 @@ cut_betas = Exercise(
         _betas_in_place,
         lambda a, m: torch.minimum(1 - a.float()[1:] / a.float()[:-1], torch.tensor(m)),
         lambda a, m: np.minimum(-np.diff(a.numpy()) / a.numpy()[:-1], m),
+        lambda a, m: torch.where((b := 1 - a[1:] / a[:-1]) > m, torch.full_like(b, m), b),
+        lambda a, m: (1 - a / a.roll(1))[1:].clip(0, m),
     ),
 )
 
@@ -391,31 +581,52 @@ _NEVER_CUT = (
 )
 
 
-def _logarithm(answer, num_steps, offset, max_beta):
-    """log alpha_bar of an answer, so that its last, tiny entries count as much as the first."""
+def _each_share(answer, num_steps, offset, max_beta):
+    """The expected alpha_bar, if each entry of the answer is within 0.01 % of its own.
+
+    As shares they shrink to 1e-9, so 0.01 % more is allowed for each factor e.
+    """
+    expected = _my_cosine(num_steps, offset, max_beta)
     result = answer(num_steps, offset, max_beta)
-    if result is None or isinstance(result, str):
+    if not _fits(result, expected):
         return result
-    try:
-        values = torch.as_tensor(np.asarray(result, dtype=np.float64))
-    except (TypeError, ValueError, RuntimeError):
-        return result
-    if values.shape != (num_steps + 1,):
-        return values
+    values = tensor_like(result, expected).double()
+    off = values / expected - 1
+    if (off.abs() <= 1e-4 * (1 - expected.log())).all():
+        return expected
     if not (values[:-1] > _UNCUT).all() or values[-1] < -_UNCUT:
         bad = int((~(values > _UNCUT)).nonzero()[0])
         text = f"Your alpha_bar[{bad}] is {values[bad]:.3g}. A share of the picture is above 0"
         raise Wrong("values", f"{text}: only the last entry may come close.")
     if values[-1] < _UNCUT:
         raise Wrong("values", _NEVER_CUT, "never cut")
-    return values.log()
+    if abs(float(values[0]) - 1) > 1e-6:
+        text = f"alpha_bar[0] should be exactly 1, yours is {_digits(values[0])}: clean data."
+        raise Wrong("values", text)
+    lost, given = (1 - x[1:] / x[:-1] for x in (expected, values))
+    wrong = ~torch.isclose(given, lost, rtol=1e-3, atol=1e-6)
+    if not wrong.any():
+        return _entries(result, expected, "alpha_bar", 1e-4, 0.0)
+    t = int(wrong.nonzero()[0]) + 1
+    text = (
+        f"alpha_bar[{t}] should be {_digits(expected[t])}, yours is {_digits(values[t])}: step {t} "
+        f"loses the share {_digits(given[t - 1])} instead of {_digits(lost[t - 1])}."
+    )
+    is_cut = lost >= 0.999 * max_beta
+    if not wrong[~is_cut].any():
+        text = f"All is right but the steps whose beta is cut: {text}"
+    elif not wrong[is_cut].any():
+        text += " The cut is right."
+    if t > 1:
+        text += " What comes before is right."
+    raise Wrong("values", text)
 
 
 cosine = Exercise(
     "lesson07.cosine",
     "The cosine schedule",
     difficulty=3,
-    minutes=15,
+    minutes=10,
     hints=(
         "Three moves: the curve f, its betas, cut, and from the cut betas alpha_bar again.",
         "The betas come from ratios of neighbors, f[1:] / f[:-1]. In a ratio f(0) cancels, so the "
@@ -424,10 +635,8 @@ cosine = Exercise(
     ),
     model_answer=_my_cosine,
     cases=_cosine_cases,
-    use=_logarithm,
-    reference=lambda T, s, m: cosine_schedule(T, s, m).alpha_bar.log(),
-    rtol=1e-4,
-    atol=1e-4,
+    use=_each_share,
+    reference=_my_cosine,
     mistakes=(
         Mistake(
             "never cut",
@@ -518,6 +727,99 @@ cosine = Exercise(
             "You cut at 0.999 whatever max_beta says. Use the argument.",
         ),
         Mistake(
+            "signal rate",
+            lambda T, s, m: _my_cosine(T, s, m).sqrt(),
+            "That is the signal rate, the root of alpha_bar. Leave out the root at the end.",
+        ),
+        Mistake(
+            "limits of your own",
+            _cosine_with(cut=lambda beta, m: beta.clip(0.0001, 0.9999)),
+            "You cut at 0.0001 and 0.9999. The limit is max_beta, and the small betas at the start "
+            "stay as they are.",
+        ),
+        Mistake(
+            "cut from both sides",
+            _cosine_with(cut=lambda beta, m: beta.clip(0.0001, m)),
+            "You also lift small betas to 0.0001. With 1000 steps the first ones are 0.00004: let "
+            "them be.",
+        ),
+        Mistake(
+            "cut always at 0.9999",
+            _cosine_with(cut=lambda beta, m: beta.clamp(max=0.9999)),
+            "You cut at 0.9999 whatever max_beta says. The argument is the limit.",
+        ),
+        Mistake(
+            "cut from below",
+            _cosine_with(cut=lambda beta, m: beta.clamp(min=m)),
+            "Your betas are all at least max_beta. It is the largest allowed: `clamp(max=...)`.",
+        ),
+        Mistake(
+            "alphas cut",
+            _cosine_with(cut=lambda beta, m: 1 - (1 - beta).clamp(max=m)),
+            "You cut what a step keeps. Cut what it loses, beta.",
+        ),
+        Mistake(
+            "0 in front",
+            _cosine_with(build=lambda b: torch.cat([torch.zeros(1), (1 - b).cumprod(0)])),
+            "Your alpha_bar[0] is 0. At t = 0 all of the picture is left: 1.",
+        ),
+        Mistake(
+            "1 at the end",
+            _cosine_with(build=lambda b: torch.cat([(1 - b).cumprod(0), torch.ones(1)])),
+            "Your 1 stands at the end. It belongs in front: alpha_bar[0] is clean data.",
+        ),
+        Mistake(
+            "summed",
+            _cosine_with(build=lambda b: torch.cat([torch.ones(1), (1 - b).cumsum(0)])),
+            "You add up what the steps keep. Shares of shares are multiplied: `cumprod`.",
+        ),
+        Mistake(
+            "betas summed",
+            _cosine_with(build=lambda b: torch.cat([torch.ones(1), 1 - b.cumsum(0)])),
+            "You take away the betas one by one. Each is a share of what is left then, so what "
+            "steps keep is multiplied.",
+        ),
+        Mistake(
+            "degrees",
+            _cosine_with(angle=lambda t, T, s: (t / T + s) / (1 + s) * 90),
+            "Your angle is in degrees. torch counts in radians: a quarter turn is pi / 2.",
+        ),
+        Mistake(
+            "half a turn",
+            _cosine_with(angle=lambda t, T, s: (t / T + s) / (1 + s) * math.pi),
+            "Your angle runs to pi, half a turn. The cosine is 0 after a quarter, pi / 2.",
+        ),
+        Mistake(
+            "no pi",
+            _cosine_with(angle=lambda t, T, s: (t / T + s) / (1 + s) / 2),
+            "pi is missing: at t = T the angle should be pi / 2.",
+        ),
+        Mistake(
+            "a quarter turn below",
+            _cosine_with(angle=lambda t, T, s: (t / T + s) / ((1 + s) * math.pi / 2)),
+            "You divide by pi / 2. Multiply: the share of the way, times a quarter turn.",
+        ),
+        Mistake(
+            "brackets",
+            _cosine_with(angle=lambda t, T, s: (t / T + s / (1 + s)) * math.pi / 2),
+            "Only the offset is divided by 1 + offset in yours. Put the sum in parentheses.",
+        ),
+        Mistake(
+            "T - 1",
+            _cosine_with(angle=lambda t, T, s: (t / max(T - 1, 1) + s) / (1 + s) * math.pi / 2),
+            "You divide t by T - 1. The share of the way is t / T.",
+        ),
+        Mistake(
+            "one step behind",
+            _cosine_with(angle=lambda t, T, s: ((t - 1) / T + s) / (1 + s) * math.pi / 2),
+            "You put t - 1 for t into the curve. t = 0 is clean data, and the curve starts there.",
+        ),
+        Mistake(
+            "alphas upside down",
+            _cosine_with(loss=lambda f: 1 - f[:-1] / f[1:]),
+            "Your ratio is upside down: the later f, the smaller one, belongs on top.",
+        ),
+        Mistake(
             "offset always 0.008",
             _cosine_with(angle=lambda t, T, s: (t / T + 0.008) / 1.008 * math.pi / 2),
             "Your offset is 0.008 whatever the argument says. Use `offset`.",
@@ -547,18 +849,57 @@ def _share_cases(generator: torch.Generator):
         (cosine_schedule(40), -2.0, 7.0),
         (linear_schedule(37, 0.01, 0.3), -20.0, -1.0),
         (cosine_schedule(1), -9.0, 1.0),
+        (linear_schedule(1000), -3.0, 3.0),
+        (cosine_schedule(1000), -3.0, 3.0),
     ):
         shift = float(torch.rand((), generator=generator)) / 10
         yield schedule.alpha_bar, low + shift, high + shift
+    for schedule in (linear_schedule(1000), cosine_schedule(1000)):
+        log_snr = schedule.snr.log().tolist()
+        for t in (1, 2, 40, 700, 999, 1000):  # a limit just below or above a step
+            yield schedule.alpha_bar, log_snr[t] - 0.005, log_snr[t] + 3
+            yield schedule.alpha_bar, log_snr[t] - 3, log_snr[t] + 0.005
+    yield cosine_schedule(1000).alpha_bar, -25.0, -19.0
+    yield linear_schedule(1000).alpha_bar, 9.5, 12.0  # no step at all
     halves = torch.tensor([1.0, 0.9, 0.5, 0.5, 0.2], dtype=torch.float64)  # log-SNR exactly 0
     yield halves, 0.0, 1.0
     yield halves, -3.0, 0.0
 
 
-def _as_number(answer, alpha_bar, low, high):
-    """The answer, a count of whole numbers too: it is wrong by its value, not by its type."""
-    result = answer(alpha_bar, low, high)
-    return result.double() if isinstance(result, Tensor) and result.dtype == torch.int64 else result
+def _which_limit(answer, alpha_bar, low, high):
+    """The expected share, if the answer is that."""
+
+    def share(low, high):
+        result = answer(alpha_bar.clone(), low, high)
+        if isinstance(result, Tensor) and result.dtype in (torch.int64, torch.int32):
+            return result.double()  # a count is wrong by its value, not by its type
+        return result
+
+    def right(value, low, high):
+        expected = _log_snr_share(alpha_bar, low, high)
+        return _fits(value, expected) and abs(float(value) - float(expected)) < 1e-5
+
+    value = share(low, high)
+    if not _fits(value, torch.zeros(())):
+        return value
+    value = float(value)
+    if right(value, low, high):
+        return _log_snr_share(alpha_bar, low, high)
+    steps = len(alpha_bar) - 1
+    inside = round(float(_log_snr_share(alpha_bar, low, high)) * steps)
+    text = f"Of T = {steps} steps {inside} lie in the range; your {_digits(value)} would be "
+    text += f"{_digits(value * steps)}."
+    works = [right(share(*limits), *limits) for limits in ((low, 1e9), (-1e9, high))]
+    if all(works):
+        text += " Each limit works if it is alone; both together do not."
+    elif any(works):
+        names = ("`low`", "`high`") if works[0] else ("`high`", "`low`")
+        text += f" The limit {names[0]} works, {names[1]} does not."
+    elif right(share(-1e9, 1e9), -1e9, 1e9):
+        text += " Without limits all steps count, as they should: look at what you compare."
+    else:
+        text += " Even without limits the share would not be 1: look at which steps you count."
+    raise Wrong("values", text)
 
 
 def _share_of(log_snr):
@@ -590,13 +931,14 @@ log_snr_share = Exercise(
     ),
     model_answer=_log_snr_share,
     cases=_share_cases,
-    use=_as_number,
+    use=_which_limit,
     reference=_log_snr_share,
     mistakes=(
         Mistake(
             "t = 0 counted",
             _share_of(lambda a: (a / (1 - a)).log()),
-            "You count t = 0 among the steps. Clean data is no step: there are T, not T + 1.",
+            "You count t = 0 among the steps, or divide by T + 1. Clean data is no step: there are "
+            "T.",
         ),
         Mistake(
             "no logarithm",
@@ -616,6 +958,44 @@ log_snr_share = Exercise(
                 (((x := (a / (1 - a)).log()[1:]) >= low) & (x <= high)).double().mean()
             ),
             "A step that lies exactly at `high` does not count: below high means <.",
+        ),
+        Mistake(
+            "last step left out",
+            _share_of(lambda a: (a / (1 - a)).log()[:-1]),
+            "You take the steps 0 to T - 1. Here they count from 1 to T: leave out the first entry "
+            "of alpha_bar, not the last.",
+        ),
+        Mistake(
+            "only low",
+            lambda a, low, high: ((a / (1 - a)).log()[1:] >= low).double().mean(),
+            "You compare with `low` only. The steps must lie below `high`, too.",
+        ),
+        Mistake(
+            "only high",
+            lambda a, low, high: ((a / (1 - a)).log()[1:] < high).double().mean(),
+            "You compare with `high` only. The steps must be at least `low`, too.",
+        ),
+        Mistake(
+            "never divided by 0",
+            _share_of(lambda a: (a / (1 - a) + 1e-8).log()[1:]),
+            "You add a small number before the logarithm. That moves the noisiest steps, and "
+            "there is nothing to protect from t = 1 on.",
+        ),
+        Mistake(
+            "noise alone",
+            _share_of(lambda a: (1 - a).log()[1:]),
+            "That is the logarithm of the noise's variance. SNR is alpha_bar / (1 - alpha_bar).",
+        ),
+        Mistake(
+            "nothing found",
+            lambda a, low, high: 0.0,
+            "Your share is 0, whatever the limits are: no step is found. Which limit goes with >=, "
+            "which with <? And is 1 - alpha_bar in parentheses?",
+        ),
+        Mistake(
+            "product",
+            _share_of(lambda a: (a * (1 - a)).log()[1:]),
+            "You multiply signal and noise. The SNR divides the one by the other.",
         ),
         Mistake(
             "either side",
@@ -695,6 +1075,44 @@ def _feature_cases(generator: torch.Generator):
     for count, other, width in ((5, 7, 3), (4, 4, 4), (2, 9, 1), (30, 20, 5)):
         a = torch.randn(count, width, generator=generator) * 2 + 1
         yield a, torch.randn(other, width, generator=generator)
+    a = torch.randn(6, 3, generator=generator)
+    yield a, a.flip(0).clone()  # the same distribution: distance 0
+    yield a, 1.01 * a + 0.05
+    yield a.double(), torch.randn(8, 3, generator=generator, dtype=torch.float64)
+
+
+def _which_part(answer, a, b):
+    """The expected distance, if the answer is that."""
+
+    def distance(a, b):
+        return answer(a.clone(), b.clone())
+
+    def right(value, a, b):
+        expected = float(_frechet_diagonal(a, b))
+        fits = _fits(value, torch.zeros(()))
+        return fits and math.isclose(float(value), expected, rel_tol=1e-4, abs_tol=1e-5)
+
+    value = distance(a, b)
+    if not _fits(value, torch.zeros(())):
+        return value
+    if right(value, a, b):
+        return _frechet_diagonal(a, b)
+    text = f"The distance should be {_digits(_frechet_diagonal(a, b))}, yours is {_digits(value)}."
+    as_wide = (b - b.mean(0)) / b.std(0) * a.std(0) + b.mean(0)  # only the means differ
+    as_placed = b - b.mean(0) + a.mean(0)  # only the spreads differ
+    means, spreads = (right(distance(a, x), a, x) for x in (as_wide, as_placed))
+    if means and spreads:
+        text += " Each part is right when it is alone, but not both together."
+    elif means:
+        text += " Where only the means differ yours is right; look at the standard deviations."
+    elif spreads:
+        text += " Where only the spreads differ yours is right; look at the means."
+    elif right(distance(a, a), a, a):
+        text += " Two equal sets have distance 0, as they should; neither the means' part nor the "
+        text += "spreads' part is right."
+    else:
+        text += f" From a set to itself it should be 0, yours is {_digits(distance(a, a))}."
+    raise Wrong("values", text)
 
 
 def _frechet_by_loop(a, b):
@@ -723,6 +1141,8 @@ frechet_diagonal = Exercise(
     ),
     model_answer=_frechet_diagonal,
     cases=_feature_cases,
+    use=_which_part,
+    reference=_frechet_diagonal,
     mistakes=(
         Mistake(
             "variances subtracted",
@@ -800,6 +1220,37 @@ frechet_diagonal = Exercise(
             "as `x.std(0)` does (NumPy's needs `ddof=1`).",
         ),
         Mistake(
+            "spreads as variances",
+            lambda a, b: ((a.mean(0) - b.mean(0)) ** 2 + (a.var(0) - b.var(0)).abs()).sum(),
+            "You add the distance of the variances. Take standard deviations, and square their "
+            "difference.",
+        ),
+        Mistake(
+            "spreads not squared",
+            lambda a, b: ((a.mean(0) - b.mean(0)) ** 2 + (a.std(0) - b.std(0))).sum(),
+            "The difference of the standard deviations is not squared in yours.",
+        ),
+        Mistake(
+            "means not squared",
+            lambda a, b: ((a.mean(0) - b.mean(0)) + (a.std(0) - b.std(0)) ** 2).sum(),
+            "The difference of the means is not squared in yours.",
+        ),
+        Mistake(
+            "means subtracted from spreads",
+            lambda a, b: ((a.mean(0) - b.mean(0)) ** 2 - (a.std(0) - b.std(0)) ** 2).sum(),
+            "You subtract the spreads' part. Both parts add up.",
+        ),
+        Mistake(
+            "squared at the end",
+            lambda a, b: (((a.mean(0) - b.mean(0)) + (a.std(0) - b.std(0))) ** 2).sum(),
+            "You square the sum of the two differences. Square each, then add.",
+        ),
+        Mistake(
+            "summed, then squared",
+            lambda a, b: (a.mean(0) - b.mean(0)).sum() ** 2 + (a.std(0) - b.std(0)).sum() ** 2,
+            "You sum over the features before you square. Square each difference first.",
+        ),
+        Mistake(
             "variances summed, no overlap",
             lambda a, b: ((a.mean(0) - b.mean(0)) ** 2 + a.var(0) + b.var(0)).sum(),
             "The overlap is missing: s_a^2 + s_b^2 - 2 s_a s_b. As it is, two equal sets are far "
@@ -827,8 +1278,11 @@ class _Distance:
     def __init__(self) -> None:
         self.shown: list[tuple[Tensor, Tensor]] = []
 
-    def __call__(self, features_a: Tensor, features_b: Tensor) -> float:
-        a, b = (torch.as_tensor(x).double() for x in (features_a, features_b))
+    def __call__(self, *sets: Tensor, **named: Tensor) -> float:
+        sets = (*sets, *(named[name] for name in sorted(named)))  # a and b, or features_a, ...
+        if len(sets) != 2:
+            raise Wrong("values", f"`distance` wants two sets of features, it got {len(sets)}.")
+        a, b = (torch.as_tensor(x).double() for x in sets)
         if a.ndim != 2 or b.ndim != 2:
             raise Wrong("shape", "`distance` wants two sets of features, (N, D) and (M, D).")
         self.shown.append((a, b))
@@ -868,7 +1322,9 @@ def _judge_floor(answer, distance, real, count, generator):
             return result
         if len(distance.shown) != 1:
             raise Wrong("values", _FLOOR["two shuffles"], "two shuffles")
-        a, b = distance.shown[0]
+        a, b = shown = distance.shown[0]
+        if len(a) != count and len(b) == count:  # a distance has no direction
+            a, b = b, a
         if len(a) != count or len(b) != len(real) - count:
             raise Wrong("values", _FLOOR["wrong sizes"], "wrong sizes")
         first, second = a[:, 1].long().tolist(), b[:, 1].long().tolist()
@@ -878,7 +1334,7 @@ def _judge_floor(answer, distance, real, count, generator):
             raise Wrong("values", _FLOOR["overlap"], "overlap")
         if max(first) - min(first) < count:  # neighbors in the data, all of them
             raise Wrong("values", _FLOOR["not shuffled"], "not shuffled")
-        expected = distance(a, b)
+        expected = distance(*shown)
         if not isinstance(result, int | float | Tensor | np.generic | np.ndarray) or (
             np.size(np.asarray(result)) != 1 or abs(float(result) - expected) > 1e-5
         ):
@@ -929,6 +1385,16 @@ def _shuffle_rows(distance, real, count, generator):
     return distance(torch.stack(rows[:count]), torch.stack(rows[count:]))
 
 
+def _other_way_round(distance, real, count, generator):
+    order = torch.randperm(len(real), generator=generator)
+    return distance(real[order[count:]], real[order[:count]])
+
+
+def _by_names(distance, real, count, generator):
+    order = torch.randperm(len(real), generator=generator)
+    return distance(b=real[order[count:]], a=real[order[:count]])
+
+
 one_floor = Exercise(
     "lesson07.one_floor",
     "Real against real",
@@ -970,7 +1436,7 @@ one_floor = Exercise(
             _FLOOR["two shuffles"],
         ),
     ),
-    alternatives=(_by_mask, _shuffle_rows),
+    alternatives=(_by_mask, _shuffle_rows, _other_way_round, _by_names),
     passed="Random, disjoint, and of the sizes that you will compare with.",
 )
 
