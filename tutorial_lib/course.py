@@ -128,11 +128,11 @@ LESSONS = (
     Lesson(
         "07_cosine_schedule",
         title="The cosine schedule",
-        goal="build a better schedule, and prove that it is one",
+        goal="build the cosine schedule, and find out whether it is better",
         minutes=60,
         teaches=("metrics", "features"),
-        train_steps=1450,
-        images=130,
+        train_steps=2150,
+        images=150,
     ),
     Lesson(
         "08_guidance",
