@@ -1,21 +1,76 @@
 """Lesson 3: the epsilon loss, the best answer there is, and four names for one thing."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from tutorial_lib import losses
-from tutorial_lib.checks.framework import Choice, Exercise, Mistake, Number, Wrong, per_sample
-from tutorial_lib.checks.lesson03_loss import MESSAGES, RecordingModel, judge
+from tutorial_lib.checks.framework import (
+    Choice,
+    Exercise,
+    Mistake,
+    Number,
+    Wrong,
+    compare,
+    per_sample,
+)
+from tutorial_lib.checks.lesson03_loss import MESSAGES, NearlyRightModel, RecordingModel, judge
 from tutorial_lib.forward import diffuse, predict_eps
 from tutorial_lib.oracles import DatasetOracle
 from tutorial_lib.predictions import velocity
-from tutorial_lib.schedules import NoiseSchedule
+from tutorial_lib.schedules import NoiseSchedule, cosine_schedule, linear_schedule
 
 
 def _schedule() -> NoiseSchedule:
     """Few steps, far apart, so that a rate of another step is seen at once."""
     return NoiseSchedule(torch.tensor([1.0, 0.8, 0.5, 0.2, 0.05], dtype=torch.float64))
+
+
+def _ends() -> list[tuple[NoiseSchedule, Tensor]]:
+    """The course's own schedules, where a rate is nearly 0, and steps at both ends."""
+    return [(make(1000), torch.tensor([1, 2, 400, 1000])) for make in (linear_schedule, _cosine)]
+
+
+def _cosine(num_steps: int) -> NoiseSchedule:
+    return cosine_schedule(num_steps)
+
+
+def _sample_by_sample(right: Callable, *, t_is: int, rtol: float = 1e-4, atol: float = 1e-5):
+    """How to use an answer that treats each sample by its own t: says at which t it is wrong.
+
+    Args:
+        right: gives what is expected.
+        t_is: which of the arguments is t.
+    """
+
+    def use(answer, *case):
+        copies = [part.clone() if isinstance(part, Tensor) else part for part in case]
+        given = answer(*case)
+        yours, wanted = compare.as_tensor(given), compare.as_tensor(right(*copies))
+        assert wanted is not None
+        if yours is None or yours.shape != wanted.shape or yours.is_complex():
+            return given
+        yours = yours.double()
+        close = torch.isclose(yours, wanted.double(), rtol=rtol, atol=atol)
+        good = close.reshape(len(close), -1).all(1)
+        t = copies[t_is]
+        fine, bad = sorted(set(t[good].tolist())), sorted(set(t[~good].tolist()))
+        if bad and yours.isfinite().all() and not set(fine) & set(bad):
+            first = (~close).nonzero()[0].tolist()
+            numbers = f"expected {float(wanted[tuple(first)]):.5g}, yours {yours[tuple(first)]:.5g}"
+            away = ((yours - wanted) / wanted)[~close].abs().max()
+            if fine:
+                here, there = (", ".join(map(str, steps[:3])) for steps in (fine, bad))
+                text = f"Right at t = {here}, wrong at t = {there} ({numbers}). What is different "
+                raise Wrong("values", text + "there? Is a rate kept away from 0, or rounded?")
+            if away < 0.03:
+                text = f"Nearly right: off by at most {float(away):.2%} ({numbers}). Is something "
+                raise Wrong("values", text + "added to a rate, or rounded?")
+        return given
+
+    return use
 
 
 def _rates(schedule: NoiseSchedule, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,9 +89,13 @@ def _epsilon_loss(model, schedule, x0, generator):
 
 
 def _loss_cases(generator: torch.Generator):
-    for shape in ((8, 1, 3, 3), (1, 2), (3, 3), (4, 1, 2, 2)):
+    for shape in ((8, 3, 2, 2), (1, 2), (3, 3), (3, 3, 2, 2), (2, 2, 3, 2, 2)):
         x0 = 0.5 + torch.randn(shape, generator=generator)
         yield RecordingModel(), _schedule(), x0, torch.Generator().manual_seed(shape[0])
+    x0 = 0.5 + torch.randn(64, 2, generator=generator)
+    yield RecordingModel(), linear_schedule(1000), x0, torch.Generator().manual_seed(64)
+    nothing = torch.zeros(4, 2)
+    yield NearlyRightModel(_schedule()), _schedule(), nothing, torch.Generator().manual_seed(4)
 
 
 def _loss_with(
@@ -92,6 +151,65 @@ def _no_gradient(model, schedule, x0, generator):
     return losses.epsilon_loss(model, schedule, x0, generator=generator).item()
 
 
+def _repaired(model, schedule, x0, generator):
+    with torch.no_grad():
+        loss = losses.epsilon_loss(model, schedule, x0, generator=generator)
+    return loss.requires_grad_()
+
+
+def _half_detached(model, schedule, x0, generator):
+    return _loss_with(
+        loss=lambda eps_hat, eps, *_: ((eps_hat - eps) * (eps_hat - eps).detach()).mean()
+    )(model, schedule, x0, generator)
+
+
+def _backward_inside(model, schedule, x0, generator):
+    loss = losses.epsilon_loss(model, schedule, x0, generator=generator)
+    loss.backward()
+    return loss
+
+
+def _antithetic(shape, generator):
+    half = torch.randn((shape[0] + 1) // 2, *shape[1:], generator=generator)
+    return torch.cat([half, -half])[: shape[0]]
+
+
+def _first_channel(x0):
+    return (len(x0), 1, *x0.shape[2:]) if x0.ndim > 2 else x0.shape
+
+
+def _from_last_to_first(model, schedule, x0, generator):
+    total = torch.zeros(())
+    for image in reversed(list(x0.split(1))):
+        total = total + losses.epsilon_loss(model, schedule, image, generator=generator)
+    return total / len(x0)
+
+
+def _shuffled(model, schedule, x0, generator):
+    x0 = x0[torch.randperm(len(x0), generator=generator)]
+    return losses.epsilon_loss(model, schedule, x0, generator=generator)
+
+
+def _grouped_by_step(model, schedule, x0, generator):
+    t = torch.randint(1, schedule.num_steps + 1, (len(x0),), generator=generator)
+    eps = torch.randn(x0.shape, generator=generator)
+    errors = []
+    for step in t.unique():
+        group = t == step
+        x_t = diffuse(schedule, x0[group], t[group], eps[group])
+        errors.append((model(x_t, t[group]) - eps[group]).square().flatten())
+    return torch.cat(errors).mean()
+
+
+def _asked_once_more(model, schedule, x0, generator):
+    t = torch.randint(1, schedule.num_steps + 1, (len(x0),), generator=generator)
+    eps = torch.randn(x0.shape, generator=generator)
+    loss = losses.epsilon_losses(model, schedule, x0, t, eps).mean()
+    with torch.no_grad():
+        model(x0, torch.ones_like(t)).mean()  # to print something
+    return loss
+
+
 def _step_rates(schedule, t, like):
     alpha = per_sample(schedule.alpha[t - 1], like)
     return alpha.sqrt(), (1 - alpha).sqrt()
@@ -128,6 +246,9 @@ _LOSS_MISTAKES = {
     "one number of noise a sample": _loss_with(
         noise_shape=lambda x0: (len(x0), *[1] * (x0.ndim - 1))
     ),
+    "one noise for all channels": _loss_with(noise_shape=_first_channel),
+    "noise repeated": _loss_with(noise_shape=lambda x0: (*x0.shape[:-1], 1)),
+    "noise not independent": _loss_with(draw_noise=_antithetic),
     "noise drawn anew for the target": _loss_with(fresh_target=True),
     "summed": _loss_with(loss=lambda eps_hat, eps, *_: (eps_hat - eps).square().sum()),
     "summed over each sample": _loss_with(
@@ -147,7 +268,37 @@ _LOSS_MISTAKES = {
     "root of the mean": _loss_with(
         loss=lambda eps_hat, eps, *_: (eps_hat - eps).square().mean().sqrt()
     ),
+    "added": _loss_with(loss=lambda eps_hat, eps, *_: (eps_hat + eps).square().mean()),
+    "samples weighted": _loss_with(
+        loss=lambda eps_hat, eps, x0, x_t, signal, noise: (
+            (signal / noise * (eps_hat - eps)).square().mean()
+        )
+    ),
     "half of it": _loss_with(loss=lambda eps_hat, eps, *_: (eps_hat - eps).square().mean() / 2),
+    "target v": _loss_with(
+        loss=lambda eps_hat, eps, x0, x_t, signal, noise: (
+            (eps_hat - (signal * eps - noise * x0)).square().mean()
+        )
+    ),
+    "Huber": _loss_with(
+        loss=lambda eps_hat, eps, *_: torch.nn.functional.smooth_l1_loss(eps_hat, eps)
+    ),
+    "not squared": _loss_with(loss=lambda eps_hat, eps, *_: (eps - eps_hat).mean()),
+    "square of the mean": _loss_with(loss=lambda eps_hat, eps, *_: (eps - eps_hat).mean() ** 2),
+    "norm": _loss_with(loss=lambda eps_hat, eps, *_: torch.norm(eps - eps_hat)),
+    "x_0 not shrunk": _loss_with(
+        rates=lambda schedule, t, like: (torch.ones(()), _rates(schedule, t, like)[1])
+    ),
+    "eps not shrunk": _loss_with(
+        rates=lambda schedule, t, like: (_rates(schedule, t, like)[0], torch.ones(()))
+    ),
+    "no rates": _loss_with(rates=lambda *_: (torch.ones(()), torch.ones(()))),
+    "1 - signal rate": _loss_with(
+        rates=lambda schedule, t, like: (
+            _rates(schedule, t, like)[0],
+            1 - _rates(schedule, t, like)[0],
+        )
+    ),
     "model sees x_0": _loss_with(show=lambda x_t, x0: x0),
     "t one step off": _loss_with(rates=lambda schedule, t, like: _rates(schedule, t - 1, like)),
     "alpha for alpha_bar": _loss_with(rates=_step_rates),
@@ -163,6 +314,9 @@ _LOSS_MISTAKES = {
     "generator ignored": _without_generator,
     "always the same draws": _same_seed,
     "no gradient": _no_gradient,
+    "gradient repaired": _repaired,
+    "gradient of a part": _half_detached,
+    "backward inside": _backward_inside,
 }
 
 epsilon_loss = Exercise(
@@ -189,6 +343,10 @@ epsilon_loss = Exercise(
         ),
         _one_sample_after_the_other,
         _by_hand,
+        _from_last_to_first,
+        _shuffled,
+        _grouped_by_step,
+        _asked_once_more,
         lambda model, schedule, x0, generator: _epsilon_loss(
             lambda x_t, t: model(x_t.double(), t), schedule, x0, generator
         ),
@@ -207,10 +365,21 @@ class _Denoiser:
         if not isinstance(t, Tensor) or t.dtype != torch.int64 or t.shape != x_t.shape[:1]:
             text = f"The model wants t as an int64 tensor of shape ({len(x_t)},), one step a "
             raise Wrong("shape", text + f"sample: `torch.full(({len(x_t)},), step)`.")
-        return 0.7 * torch.tanh(x_t) + 0.05 * per_sample(t, x_t)
+        return 0.7 * torch.tanh(x_t) + 0.2 * per_sample(t % 5, x_t)
 
     def __repr__(self) -> str:
         return "a test model"
+
+
+class _Finder(_Denoiser):
+    """Finds the noise to within 0.2 % where x_0 is 0: the losses are nearly 0."""
+
+    def __init__(self, schedule: NoiseSchedule) -> None:
+        self._noise_rate = schedule.noise_rate
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+        super().__call__(x_t, t)
+        return 1.002 * x_t / per_sample(self._noise_rate[t.clamp(min=1)].to(x_t), x_t)
 
 
 def _loss_by_step(model, schedule, x0, steps, eps):
@@ -223,10 +392,26 @@ def _loss_by_step(model, schedule, x0, steps, eps):
 
 
 def _step_cases(generator: torch.Generator):
-    for shape, steps in (((5, 2), [1, 3, 4]), ((1, 3), [2]), ((3, 3), [4, 2, 3])):
+    for shape, steps in (
+        ((5, 2), [1, 3, 4]),
+        ((1, 3), [2]),
+        ((3, 3), [4, 2, 3]),
+        ((2, 3, 4, 5), [3, 1]),
+        ((3, 4, 3), [2, 4]),
+        ((2, 2, 1, 3, 2), [4, 3, 1]),
+    ):
         x0 = 0.4 + torch.randn(shape, generator=generator)
-        eps = torch.randn(shape, generator=generator)
-        yield _Denoiser(), _schedule(), x0, steps, eps
+        yield _Denoiser(), _schedule(), x0, steps, torch.randn(shape, generator=generator)
+    x0 = 0.4 + torch.randn(4, 2, generator=generator)
+    yield (
+        _Denoiser(),
+        linear_schedule(1000),
+        x0,
+        [1, 2, 400, 1000],
+        torch.randn(x0.shape, generator=generator),
+    )
+    eps = torch.randn(3, 2, generator=generator)
+    yield _Finder(_schedule()), _schedule(), torch.zeros(3, 2), [1, 2, 4], eps
 
 
 def _by_step(at_step):
@@ -249,6 +434,15 @@ def _all_steps_at_once(model, schedule, x0, steps, eps):
     x_t = diffuse(schedule, x0.repeat(again), t, eps.repeat(again))
     errors = (model(x_t, t) - eps.repeat(again)) ** 2
     return errors.reshape(len(steps), -1).mean(1)
+
+
+def _noised_again(model, schedule, x0, steps, eps):
+    losses = []
+    for step in steps:
+        t = torch.full((len(x0),), step)
+        x0 = diffuse(schedule, x0, t, eps)
+        losses.append((model(x0, t) - eps).square().mean())
+    return torch.stack(losses)
 
 
 def _index_for_step(model, schedule, x0, steps, eps):
@@ -323,7 +517,7 @@ loss_by_step = Exercise(
         ),
         Mistake(
             "one number a sample",
-            _by_step(lambda *a: _errors(*a).square().flatten(1).mean(1)),
+            _by_step(lambda *a: _errors(*a).square().reshape(len(a[2]), -1).mean(1)),
             "You keep one number for each sample. Average over the batch too: one number a step.",
         ),
         Mistake(
@@ -350,6 +544,31 @@ loss_by_step = Exercise(
             "returned in the loop",
             lambda *case: _loss_by_step(*case)[0],
             "You return the number of the first step only: is `return` inside the loop?",
+        ),
+        Mistake(
+            "steps sorted",
+            lambda model, schedule, x0, steps, eps: _loss_by_step(
+                model, schedule, x0, sorted(steps), eps
+            ),
+            "You sort the steps. Return the numbers in the order in which `steps` lists them.",
+        ),
+        Mistake(
+            "last step only",
+            lambda *case: _loss_by_step(*case)[-1],
+            "You return the number of the last step only: each step overwrites the one before. "
+            "Collect them in a list.",
+        ),
+        Mistake(
+            "noised again and again",
+            _noised_again,
+            "In your loop x0 is replaced by its noisy version, so the next step noises it once "
+            "more. Give x_t a name of its own.",
+        ),
+        Mistake(
+            "sum so far",
+            lambda *case: _loss_by_step(*case).cumsum(0),
+            "Each of your numbers holds those of the steps before it as well. Begin anew at each "
+            "step.",
         ),
     ),
     alternatives=(
@@ -431,6 +650,15 @@ def _posterior_cases(generator: torch.Generator):
         data = torch.randn(members, dims, generator=generator)
         t = torch.randint(1, 6, (batch,), generator=generator)
         yield schedule, data, torch.randn(batch, dims, generator=generator), t
+    for course, t in _ends():
+        data = 0.7 * torch.randn(5, 2, generator=generator)
+        x_t = diffuse(course, data[:4], t, torch.randn(4, 2, generator=generator))
+        yield course, data, x_t, t
+    # Members so close together that several explain x_t, where there is little noise and much.
+    for size, t in ((0.01, torch.tensor([1, 2])), (30.0, torch.tensor([1000, 900]))):
+        data = size * torch.randn(5, 2, generator=generator)
+        x_t = diffuse(linear_schedule(1000), data[:2], t, torch.randn(2, 2, generator=generator))
+        yield linear_schedule(1000), data, x_t, t
     far = 9 + torch.randn(2, 2, generator=generator)
     yield schedule, torch.randn(4, 2, generator=generator), far, torch.tensor([1, 2])
 
@@ -477,6 +705,16 @@ def _with_numpy(schedule, data, x_t, t):
     return likely @ members / likely.sum(axis=1, keepdims=True)
 
 
+def _one_step(schedule: NoiseSchedule) -> NoiseSchedule:
+    """The schedule whose alpha_bars are the alphas of ``schedule``."""
+    return NoiseSchedule(torch.cat([torch.ones(1, dtype=torch.float64), schedule.alpha]))
+
+
+def _away(schedule, data, x_t, t):
+    """x_t minus each scaled member, (B, N, D)."""
+    return x_t[:, None].double() - schedule.signal_rate[t][:, None, None] * data.double()
+
+
 def _shares_alone(schedule, data, x_t, t):
     alpha_bar = schedule.alpha_bar[t][:, None]
     away = x_t[:, None] - alpha_bar.sqrt()[..., None] * data
@@ -499,6 +737,8 @@ posterior_mean = Exercise(
     ),
     model_answer=_posterior_mean,
     cases=_posterior_cases,
+    use=_sample_by_sample(_posterior_mean, t_is=3, rtol=1e-3, atol=1e-4),
+    reference=_posterior_mean,
     rtol=1e-3,
     atol=1e-4,
     mistakes=(
@@ -595,6 +835,81 @@ posterior_mean = Exercise(
             "`logits.softmax(1)` subtracts the largest logit first, which changes no share.",
         ),
         Mistake(
+            "no brackets below",
+            _mean_with(lambda away, a, *_: -away.square().sum(2) / 2 * (1 - a)),
+            "`x / 2 * v` divides by 2 and *multiplies* by v. Put the denominator into brackets: "
+            "`x / (2 * v)`.",
+        ),
+        Mistake(
+            "softmax of the likelihoods",
+            _mean_with(shares=lambda logits: logits.exp().softmax(1)),
+            "You take the exponential twice: softmax does it already. Give it the exponents, the "
+            "logits.",
+        ),
+        Mistake(
+            "log of the shares",
+            _mean_with(shares=lambda logits: logits.log_softmax(1)),
+            "You weigh by the logarithms of the shares. Take `softmax`, not `log_softmax`.",
+        ),
+        Mistake(
+            "shares do not add up to 1",
+            _mean_with(shares=lambda logits: logits.exp()),
+            "Your shares do not add up to 1. Divide them by their sum, or let `softmax` do both.",
+        ),
+        Mistake(
+            "clamped",
+            _mean_with(mean=lambda x0_hat, *_: x0_hat.clamp(-1, 1)),
+            "You cut x0_hat off at -1 and 1. That is for images; a mean of points may lie anywhere "
+            "among them.",
+        ),
+        Mistake(
+            "one t for all",
+            lambda schedule, data, x_t, t: _posterior_mean(schedule, data, x_t, t[:1].expand_as(t)),
+            "You use the step of the first sample for all of them. Each x_t has a t of its own.",
+        ),
+        Mistake(
+            "alpha for alpha_bar",
+            lambda schedule, data, x_t, t: _posterior_mean(_one_step(schedule), data, x_t, t),
+            "You use the alpha of a single step. x_t has been noised t times: alpha_bar, the "
+            "product.",
+        ),
+        Mistake(
+            "summed over the members",
+            lambda schedule, data, x_t, t: (
+                (
+                    -_away(schedule, data, x_t, t).square().sum(1)
+                    / (2 * (1 - schedule.alpha_bar[t][:, None]))
+                ).softmax(1)
+                @ data.double()
+            ),
+            "You add the squares up over the members, axis 1 of (B, N, D). A distance adds them up "
+            "over the coordinates, the last axis.",
+        ),
+        Mistake(
+            "variance along the members",
+            lambda schedule, data, x_t, t: (
+                (
+                    -_away(schedule, data, x_t, t).square().sum(2)
+                    / (2 * (1 - schedule.alpha_bar[t]))
+                ).softmax(1)
+                @ data.double()
+            ),
+            "Your variance has shape (B,), so it meets the members, the last axis of (B, N). Give "
+            "it shape (B, 1): `[:, None]`.",
+        ),
+        Mistake(
+            "signal rate along the members",
+            lambda schedule, data, x_t, t: (
+                (
+                    -(x_t[:, None] - schedule.signal_rate[t][:, None] * data).square().sum(2)
+                    / (2 * (1 - schedule.alpha_bar[t][:, None]))
+                ).softmax(1)
+                @ data.double()
+            ),
+            "Your signal rate has shape (B, 1), so it meets the members of (N, D). Give it shape "
+            "(B, 1, 1): `[:, None, None]`.",
+        ),
+        Mistake(
             "shares returned",
             _shares_alone,
             "These are the shares of the members, (B, N). Return the mean of the members with "
@@ -622,11 +937,15 @@ posterior_mean = Exercise(
 
 
 def _step_factors(generator: torch.Generator):
-    """A batch of eps_hat with steps: points, images, batch 1, and batch = width."""
-    for shape in ((4, 2), (1, 3), (3, 3), (2, 1, 4, 4)):
+    """Schedules, shapes and steps: points, images, 1, 3 and 5 axes, batch = width = channels."""
+    for shape in (
+        (4, 2), (1, 3), (3, 3), (2, 1, 4, 4), (3, 3, 2, 2), (5,), (3, 4, 3), (2, 3, 2, 4, 2),
+    ):  # fmt: skip
         t = torch.randint(1, 5, (shape[0],), generator=generator)
         t[-1] = 1
-        yield shape, t
+        yield _schedule(), shape, t
+    for course, t in _ends():
+        yield course, (len(t), 2), t
 
 
 def _score_from_eps(schedule, eps_hat, t):
@@ -635,8 +954,8 @@ def _score_from_eps(schedule, eps_hat, t):
 
 
 def _score_cases(generator: torch.Generator):
-    for shape, t in _step_factors(generator):
-        yield _schedule(), torch.randn(shape, generator=generator), t
+    for schedule, shape, t in _step_factors(generator):
+        yield schedule, torch.randn(shape, generator=generator), t
 
 
 def _score_with(factor):
@@ -644,6 +963,10 @@ def _score_with(factor):
         return eps_hat * factor(*_rates(schedule, t, eps_hat))
 
     return score_from_eps
+
+
+def _by_two_shapes(values: Tensor, like: Tensor) -> Tensor:
+    return values[:, None, None, None] if like.ndim == 4 else values[:, None]
 
 
 def _score_in_place(schedule, eps_hat, t):
@@ -656,7 +979,7 @@ score_from_eps = Exercise(
     "lesson03.score_from_eps",
     "From noise to score",
     difficulty=1,
-    minutes=3,
+    minutes=2,
     hints=(
         "The score points towards more likely places, the noise away from them: mind the sign.",
         "`schedule.noise_rate[t]` has shape (B,). To divide points (B, 2) or images (B, C, H, W) "
@@ -664,6 +987,8 @@ score_from_eps = Exercise(
     ),
     model_answer=_score_from_eps,
     cases=_score_cases,
+    use=_sample_by_sample(_score_from_eps, t_is=2),
+    reference=_score_from_eps,
     mistakes=(
         Mistake(
             "sign",
@@ -706,6 +1031,35 @@ score_from_eps = Exercise(
             "A tensor (B,) meets the *last* axis of (B, ...), so each column gets another rate "
             "where each sample should. Reshape it to (B, 1, ...).",
         ),
+        Mistake(
+            "points and images only",
+            lambda schedule, eps_hat, t: -eps_hat / _by_two_shapes(schedule.noise_rate[t], eps_hat),
+            "Your rate gets its axes for points and for images only. `eps_hat` may have any number "
+            "of axes: count them by `eps_hat.ndim`.",
+        ),
+        Mistake(
+            "images only",
+            lambda schedule, eps_hat, t: -eps_hat / schedule.noise_rate[t][:, None, None, None],
+            "Your rate has four axes, for images only. `eps_hat` may be points, or anything else "
+            "with the batch first: count its axes by `eps_hat.ndim`.",
+        ),
+        Mistake(
+            "one t for all",
+            lambda schedule, eps_hat, t: -eps_hat / schedule.noise_rate[t[0]],
+            "You use the step of the first sample for all of them. Each has a t of its own.",
+        ),
+        Mistake(
+            "1 - signal rate",
+            _score_with(lambda signal, noise: -1 / (1 - signal)),
+            "You divide by 1 - signal rate. Variances add up to 1, rates do not: the noise rate is "
+            "the root of 1 - alpha_bar.",
+        ),
+        Mistake(
+            "rate kept away from 0",
+            _score_with(lambda signal, noise: -1 / noise.clamp(min=0.05)),
+            "You keep the rate away from 0. It is small at small t, and the score large there: "
+            "leave it as it is.",
+        ),
     ),
     alternatives=(
         _score_in_place,
@@ -727,9 +1081,9 @@ def _v_target(schedule, x0, t, eps):
 
 
 def _v_cases(generator: torch.Generator):
-    for shape, t in _step_factors(generator):
+    for schedule, shape, t in _step_factors(generator):
         x0, eps = (torch.randn(shape, generator=generator) for _ in range(2))
-        yield _schedule(), x0, t, eps
+        yield schedule, x0, t, eps
 
 
 def _v_with(combine):
@@ -750,7 +1104,7 @@ v_target = Exercise(
     "lesson03.v_target",
     "The target v",
     difficulty=1,
-    minutes=3,
+    minutes=2,
     hints=(
         "It is the line of the text, with both rates looked up at t and reshaped to (B, 1, ...).",
         "In v the rates have changed places against the jump: the signal rate goes with eps, the "
@@ -758,6 +1112,8 @@ v_target = Exercise(
     ),
     model_answer=_v_target,
     cases=_v_cases,
+    use=_sample_by_sample(_v_target, t_is=2),
+    reference=_v_target,
     mistakes=(
         Mistake(
             "rates swapped",
@@ -810,6 +1166,45 @@ v_target = Exercise(
             "x_0 and eps have changed places: the signal rate goes with eps, the noise rate with "
             "x_0.",
         ),
+        Mistake(
+            "points and images only",
+            lambda schedule, x0, t, eps: (
+                _by_two_shapes(schedule.signal_rate[t], x0) * eps
+                - _by_two_shapes(schedule.noise_rate[t], x0) * x0
+            ),
+            "Your rates get their axes for points and for images only. `x0` may have any number of "
+            "axes: count them by `x0.ndim`.",
+        ),
+        Mistake(
+            "images only",
+            lambda schedule, x0, t, eps: (
+                schedule.signal_rate[t][:, None, None, None] * eps
+                - schedule.noise_rate[t][:, None, None, None] * x0
+            ),
+            "Your rates have four axes, for images only. `x0` may be points, or anything else with "
+            "the batch first: count its axes by `x0.ndim`.",
+        ),
+        Mistake(
+            "one t for all",
+            lambda schedule, x0, t, eps: _v_target(schedule, x0, t[:1].expand_as(t), eps),
+            "You use the step of the first sample for all of them. Each has a t of its own.",
+        ),
+        Mistake(
+            "clamped",
+            lambda schedule, x0, t, eps: _v_target(schedule, x0, t, eps).clamp(-1, 1),
+            "You cut v off at -1 and 1. There is noise in v, which may lie anywhere.",
+        ),
+        Mistake(
+            "1 - signal rate",
+            _v_with(lambda signal, noise, x0, eps: signal * eps - (1 - signal) * x0),
+            "You weigh x_0 by 1 - signal rate. Variances add up to 1, rates do not: take "
+            "`noise_rate`.",
+        ),
+        Mistake(
+            "made from x_t",
+            lambda schedule, x0, t, eps: _v_target(schedule, diffuse(schedule, x0, t, eps), t, eps),
+            "You subtract a share of x_t. It is the clean x_0 that goes with the noise rate.",
+        ),
     ),
     alternatives=(
         velocity,
@@ -858,19 +1253,24 @@ def _weight_cases(generator: torch.Generator):
         t = torch.randint(1, 6, (size,), generator=generator)
         t[0] = 1
         yield schedule, t, gamma
+    for course, t in _ends():
+        yield course, t, 5.0
+    yield linear_schedule(1000), torch.tensor([1, 300, 800, 1000]), 0.001
 
 
 min_snr_weight = Exercise(
     "lesson03.min_snr_weight",
     "The min-SNR weight",
     difficulty=1,
-    minutes=3,
+    minutes=2,
     hints=(
         "`schedule.snr[t]` is the SNR of each sample's step.",
         "`x.clamp(max=gamma)` is the smaller of x and gamma, entry by entry.",
     ),
     model_answer=_min_snr_weight,
     cases=_weight_cases,
+    use=_sample_by_sample(_min_snr_weight, t_is=1),
+    reference=_min_snr_weight,
     mistakes=(
         Mistake(
             "max for min",
@@ -925,6 +1325,36 @@ min_snr_weight = Exercise(
             lambda schedule, t, gamma: _min_snr_weight(schedule, t - 1, gamma).nan_to_num(0),
             "You use the SNR of t - 1. `snr[t]` is right as it is: entry 0 is clean data, where it "
             "is infinite.",
+        ),
+        Mistake(
+            "whole-number division",
+            lambda schedule, t, gamma: schedule.snr[t].clamp(max=gamma) // schedule.snr[t],
+            "`//` rounds down to whole numbers, here to 0 and 1. Divide by `/`.",
+        ),
+        Mistake(
+            "min of Python",
+            lambda schedule, t, gamma: min(schedule.snr[t], gamma) / schedule.snr[t],
+            "Python's `min` compares its arguments as a whole, and a tensor holds many numbers. "
+            "`x.clamp(max=gamma)` does it entry by entry.",
+        ),
+        Mistake(
+            "soft min",
+            lambda schedule, t, gamma: gamma / (schedule.snr[t] + gamma),
+            "gamma / (SNR + gamma) resembles it and has no corner. Take the smaller of SNR and "
+            "gamma, divided by the SNR.",
+        ),
+        Mistake(
+            "SNR upside down",
+            lambda schedule, t, gamma: (1 / schedule.snr[t]).clamp(max=gamma) * schedule.snr[t],
+            "Your SNR is noise over signal. It is alpha_bar / (1 - alpha_bar), large at small t.",
+        ),
+        Mistake(
+            "steps forgotten",
+            lambda schedule, t, gamma: _min_snr_weight(
+                schedule, torch.arange(1, schedule.num_steps + 1), gamma
+            ),
+            "This is the weight of every step of the schedule. Look the SNR up at the steps `t`: "
+            "`schedule.snr[t]`.",
         ),
     ),
     alternatives=(

@@ -7,7 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tutorial_lib.checks.framework import Choice, Exercise, Mistake, Number, Property, Wrong
+from tutorial_lib.checks.framework import (
+    Choice,
+    Exercise,
+    Mistake,
+    Number,
+    Property,
+    Wrong,
+    tensor_like,
+)
 from tutorial_lib.networks import unet
 
 # The embedding
@@ -25,6 +33,7 @@ def _embedding_cases(generator: torch.Generator):
     for batch, dim in ((4, 8), (1, 6), (8, 8), (3, 16), (5, 4)):
         t = torch.randint(1, 1001, (batch,), generator=generator)
         t[0] = 1000 if batch > 1 else 37
+        t[1:2] = 1
         yield t, dim
 
 
@@ -46,22 +55,34 @@ def _interleaved(sine: Tensor, cosine: Tensor) -> Tensor:
     return torch.stack([sine, cosine], 2).flatten(1)
 
 
+_MADE_ON_THE_CPU = (
+    "This works on the CPU only: on a GPU, t lies there and your frequencies do not. Make new "
+    "tensors where t is: `torch.arange(..., device=t.device)`."
+)
+_TAKEN_TO_THE_CPU = (
+    "You take the steps to the CPU (`.cpu()`, `.numpy()`, `.tolist()`). On a GPU they must stay "
+    "where they are: calculate with `t` itself, and make new tensors with `device=t.device`."
+)
+
+
 def _stays_on_the_device(embed) -> bool:
     """Whether steps on another device give an embedding there.
 
-    The "meta" device is on every machine, and like a GPU it does not mix with the CPU. Answers that
-    look at values one by one cannot run on it: they say nothing about this.
+    The "meta" device is on every machine, and like a GPU it does not mix with the CPU. Nothing can
+    be copied from it. Answers that look at single values cannot run on it: they say nothing here.
     """
-    text = "This works on the CPU only: on a GPU, t lies there and your frequencies do not. Make "
-    text += "new tensors where t is: `torch.arange(..., device=t.device)`."
-    wrong = Wrong("shape", text, mistake="made on the CPU")
     try:
         given = embed(torch.zeros(3, dtype=torch.int64, device="meta"), 8)
     except (RuntimeError, TypeError, NotImplementedError) as error:
-        if "expected device" in str(error) or "same device" in str(error):
-            raise wrong from None
+        text = str(error)
+        if "expected device" in text or "same device" in text:
+            raise Wrong("shape", _MADE_ON_THE_CPU, "made on the CPU") from None
+        if "copy out of meta" in text or "convert" in text or "numpy" in text.lower():
+            raise Wrong("shape", _TAKEN_TO_THE_CPU, "taken to the CPU") from None
         return True
-    return not isinstance(given, Tensor) or given.device.type == "meta"
+    if isinstance(given, Tensor) and given.device.type != "meta":
+        raise Wrong("shape", _TAKEN_TO_THE_CPU, "taken to the CPU")
+    return True
 
 
 def _on_the_cpu(t, dim):
@@ -72,11 +93,18 @@ def _on_the_cpu(t, dim):
 
 
 def _entry_by_entry(t, dim):
-    rows = []
-    for step in t.tolist():
-        angles = [step / 10000 ** (i / (dim // 2)) for i in range(dim // 2)]
-        rows.append([math.sin(a) for a in angles] + [math.cos(a) for a in angles])
-    return torch.tensor(rows)
+    out = torch.empty(len(t), dim, device=t.device)
+    for i in range(dim // 2):
+        angle = t / 10000 ** (i / (dim // 2))
+        out[:, i], out[:, dim // 2 + i] = torch.sin(angle), torch.cos(angle)
+    return out
+
+
+def _moved_afterwards(t, dim):
+    i = torch.arange(dim // 2).to(t.device)
+    return torch.hstack(
+        [f(t.reshape(-1, 1) / 10000 ** (2 * i / dim)) for f in (torch.sin, torch.cos)]
+    )
 
 
 def _with_numpy(t, dim):
@@ -106,6 +134,7 @@ timestep_embedding = Exercise(
     model_answer=_timestep_embedding,
     cases=_embedding_cases,
     atol=1e-3,  # float32 angles up to 1000 are right to 6e-5 of a radian
+    seconds=30.0,  # the first use of the "meta" device imports much of torch
     mistakes=(
         Mistake(
             "sign of the exponent",
@@ -192,8 +221,36 @@ timestep_embedding = Exercise(
         Mistake(
             "made on the CPU",
             _on_the_cpu,
-            "This works on the CPU only: on a GPU, t lies there and your frequencies do not. Make "
-            "new tensors where t is: `torch.arange(..., device=t.device)`.",
+            _MADE_ON_THE_CPU,
+        ),
+        Mistake("taken to the CPU", _with_numpy, _TAKEN_TO_THE_CPU),
+        Mistake(
+            "whole-number exponent",
+            _embedding_with(lambda i, half: 10000.0 ** (-i // half)),
+            "`//` rounds the exponent to whole numbers, so all frequencies but the first are "
+            "1/10000. Divide by `/`.",
+        ),
+        Mistake(
+            "step counted from 0",
+            lambda t, dim: _timestep_embedding(t - 1, dim),
+            "This is the embedding of t - 1. Steps count noisings here: take t as it is.",
+        ),
+        Mistake(
+            "other frequencies for the cosines",
+            lambda t, dim: torch.cat(
+                [
+                    (t[:, None] * 10000.0 ** (-torch.arange(0, dim, 2) / dim)).sin(),
+                    (t[:, None] * 10000.0 ** (-torch.arange(1, dim, 2) / dim)).cos(),
+                ],
+                1,
+            ),
+            "The sines are right; your cosines have frequencies of their own, between those of the "
+            "sines. Sine and cosine of the *same* angle are the tip of a hand.",
+        ),
+        Mistake(
+            "2 i over dim/2",
+            _embedding_with(lambda i, half: 10000.0 ** (-2 * i / half)),
+            "Your exponent is twice too large: in 2 i / dim the 2 has already made dim/2 of dim.",
         ),
         Mistake(
             "sines twice",
@@ -218,7 +275,7 @@ timestep_embedding = Exercise(
     alternatives=(
         unet.timestep_embedding,
         _entry_by_entry,
-        _with_numpy,
+        _moved_afterwards,
         _with_one_sine,
     ),
     passed="It also stays on the device of t.",
@@ -351,6 +408,12 @@ scale_and_shift = Exercise(
             "first sample for all",
             lambda h, time: _scale_and_shift(h, time[:1]),
             "Every image gets the numbers of the first one. Each has its own step.",
+        ),
+        Mistake(
+            "exp of the scale",
+            _changed(lambda h, scale, shift: h * scale.exp() + shift),
+            "You multiply by exp(scale). That is another way to make 0 change nothing; here it is "
+            "1 + scale.",
         ),
         Mistake(
             "1 minus scale",
@@ -489,8 +552,28 @@ merge_skip = Exercise(
         Mistake(
             "height and width swapped",
             _rows_for_columns,
-            "Height and width have changed places: a shape is (B, C, H, W), so "
-            "`size=skip.shape[2:]`.",
+            "You enlarge h, but not to the height and width of the skip. Are they swapped, or is "
+            "one used for both? A shape is (B, C, H, W): `size=skip.shape[2:]`.",
+        ),
+        Mistake(
+            "bicubic",
+            lambda h, skip: torch.cat(
+                [F.interpolate(h, size=skip.shape[2:], mode="bicubic"), skip], dim=1
+            ),
+            "You interpolate with cubic curves. Use the nearest neighbor: each value is repeated.",
+        ),
+        Mistake(
+            "nearest-exact",
+            lambda h, skip: torch.cat(
+                [F.interpolate(h, size=skip.shape[2:], mode="nearest-exact"), skip], dim=1
+            ),
+            "`nearest-exact` takes other neighbors where the sizes do not divide. Here the default "
+            "of `F.interpolate` is meant, `nearest`.",
+        ),
+        Mistake(
+            "joined and averaged",
+            _joined(lambda h, skip: torch.cat([h, skip], dim=1).mean(1, keepdim=True)),
+            "You average over the joined channels. Keep them all: C1 + C2.",
         ),
     ),
     alternatives=(_doubled_and_cut, _skip_by_index, _skip_filled_in),
@@ -513,6 +596,9 @@ def _patch_cases(generator: torch.Generator):
         ((2, 2, 9, 6), 3),
         ((3, 1, 5, 5), 2),
         ((1, 3, 6, 4), 2),
+        ((2, 2, 3, 5), 1),
+        ((1, 2, 8, 6), 4),
+        ((2, 3, 4, 7), 5),
     ):
         yield torch.randn(shape, generator=generator), patch
 
@@ -604,7 +690,61 @@ to_patches = Exercise(
             lambda x, patch: F.pixel_unshuffle(
                 F.pad(x, (0, -x.shape[2] % patch, 0, -x.shape[3] % patch)), patch
             ),
-            "Right and bottom have changed places: `F.pad` begins with the last axis, the width.",
+            "Below you pad as many rows as *columns* are missing. `F.pad` begins with the last "
+            "axis, (left, right, top, bottom), and each side lacks a number of its own.",
+        ),
+        Mistake(
+            "height's padding for both",
+            lambda x, patch: F.pixel_unshuffle(
+                F.pad(x, (0, -x.shape[2] % patch, 0, -x.shape[2] % patch)), patch
+            ),
+            "On the right you pad as many columns as *rows* are missing. The width has a number of "
+            "its own: `-width % patch`.",
+        ),
+        Mistake(
+            "padded on all sides",
+            lambda x, patch: F.pixel_unshuffle(
+                F.pad(
+                    x,
+                    (
+                        -x.shape[3] % patch // 2,
+                        -x.shape[3] % patch - -x.shape[3] % patch // 2,
+                        -x.shape[2] % patch // 2,
+                        -x.shape[2] % patch - -x.shape[2] % patch // 2,
+                    ),
+                ),
+                patch,
+            ),
+            "You spread the zeros over both sides. They all go to the right and below.",
+        ),
+        Mistake(
+            "stretched",
+            lambda x, patch: F.pixel_unshuffle(
+                F.interpolate(x, size=[math.ceil(side / patch) * patch for side in x.shape[2:]]),
+                patch,
+            ),
+            "You stretch the picture to a size that fits. Keep its pixels where they are, and add "
+            "zeros on the right and below.",
+        ),
+        Mistake(
+            "edge repeated",
+            lambda x, patch: F.pixel_unshuffle(
+                F.pad(x, (0, -x.shape[3] % patch, 0, -x.shape[2] % patch), mode="replicate"), patch
+            ),
+            "You repeat the last row and column. Pad with zeros, which is what `F.pad` does by "
+            "default.",
+        ),
+        Mistake(
+            "width only",
+            lambda x, patch: F.pixel_unshuffle(F.pad(x, (0, -x.shape[3] % patch)), patch),
+            "You pad on the right only. Rows may be missing as well: `F.pad(x, (left, right, top, "
+            "bottom))`.",
+        ),
+        Mistake(
+            "height only",
+            lambda x, patch: F.pixel_unshuffle(F.pad(x, (0, 0, 0, -x.shape[2] % patch)), patch),
+            "You pad below only. Columns may be missing as well: `F.pad(x, (left, right, top, "
+            "bottom))`.",
         ),
         Mistake(
             "padded left and above",
@@ -684,7 +824,7 @@ class _Net(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         size = x.shape[2:]
         for weight, stride in zip(self.weights, self.strides, strict=True):
-            x = F.conv2d(x.to(weight), weight / weight[0].numel() ** 0.5, stride=stride,
+            x = F.conv2d(x.to(weight), 3 * weight / weight[0].numel() ** 0.5, stride=stride,
                          padding=weight.shape[-1] // 2)  # fmt: skip
             x = x + 0.3 * torch.tanh(x)
         return F.interpolate(x, size=size)
@@ -698,6 +838,13 @@ def _sees(net, x, row, column):
     out = net(x)
     (gradient,) = torch.autograd.grad(out[:, :, row, column].sum(), x)
     return gradient.abs().sum(dim=(0, 1))
+
+
+def _map_of(answer, net, x, row, column):
+    """The map as one picture of a batch, so that no row of it is taken for a sample."""
+    height, width = x.shape[2:]
+    like = torch.zeros(height, width)
+    return tensor_like(answer(net, x, row, column), like)[None]
 
 
 def _sees_cases(generator: torch.Generator):
@@ -726,6 +873,12 @@ def _here(out: Tensor, row: int, column: int) -> Tensor:
     return out[:, :, row, column].sum()
 
 
+def _times_input(net, x, row, column):
+    x = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(_here(net(x), row, column), x)
+    return (gradient * x.detach()).abs().sum((0, 1))
+
+
 def _by_backward(net, x, row, column):
     x = x.double().detach()
     x.requires_grad = True
@@ -734,11 +887,12 @@ def _by_backward(net, x, row, column):
     return np.abs(x.grad[0].numpy()).sum(axis=0)
 
 
-def _by_forward_mode(net, x, row, column):
+def _by_jacobian(net, x, row, column):
     def pixel(image):
         return net(image)[0, :, row, column].sum()
 
-    return torch.func.jacrev(pixel)(x).abs().sum(1)[0]
+    jacobian = torch.autograd.functional.jacobian(pixel, x)
+    return jacobian.abs().sum(1)[0]  # type: ignore[union-attr]
 
 
 def _with_a_mask(net, x, row, column):
@@ -775,6 +929,8 @@ sees = Exercise(
     ),
     model_answer=_sees,
     cases=_sees_cases,
+    use=_map_of,
+    reference=lambda *case: _sees(*case)[None],
     together=True,  # answers transform the network, which no stand-in survives
     mistakes=(
         Mistake(
@@ -818,7 +974,7 @@ sees = Exercise(
         Mistake(
             "mean over channels",
             _gradient_of(_here, lambda g: g.abs().mean((0, 1))),
-            "You average over the channels. Sum over them.",
+            "You average over channels, of the input or of the output. Sum over both.",
         ),
         Mistake(
             "first input channel only",
@@ -857,6 +1013,33 @@ sees = Exercise(
             "output as it is.",
         ),
         Mistake(
+            "absolute value for each output channel",
+            lambda net, x, row, column: (
+                torch.autograd.functional.jacobian(lambda image: net(image)[0, :, row, column], x)
+                .abs()  # type: ignore[union-attr]
+                .sum((0, 1, 2))
+            ),
+            "You take the absolute value for each output channel by itself. Sum the output over "
+            "its channels first: one number, one gradient.",
+        ),
+        Mistake(
+            "row and column counted from 1",
+            _gradient_of(lambda out, row, column: out[:, :, row - 1, column - 1].sum()),
+            "You look at the pixel one row above and one column to the left: `row` and `column` "
+            "count from 0, as Python does.",
+        ),
+        Mistake(
+            "gradient times input",
+            _times_input,
+            "You multiply the gradient by the picture. That is another measure: here a black pixel "
+            "counts as much as a white one.",
+        ),
+        Mistake(
+            "relative to the strongest",
+            _gradient_of(_here, lambda g: g.abs().sum((0, 1)) / g.abs().sum((0, 1)).max()),
+            "You divide by the largest value. Return the sums themselves.",
+        ),
+        Mistake(
             "many numbers",
             _gradient_of(lambda out, row, column: out[0, :, row, column]),
             "Going backward needs one number, and a pixel has several channels: sum over them "
@@ -875,7 +1058,7 @@ sees = Exercise(
             "the old x. Keep the copy under one name.",
         ),
     ),
-    alternatives=(_by_backward, _by_forward_mode, _with_a_mask),
+    alternatives=(_by_backward, _by_jacobian, _with_a_mask),
     passed="You can now look into any network that autograd can follow.",
 )
 
