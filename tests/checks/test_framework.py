@@ -1,5 +1,6 @@
 """What a check does with answers of every kind, including hostile ones."""
 
+import array
 import contextlib
 import math
 import os
@@ -10,6 +11,8 @@ import sys
 import threading
 import time
 from collections import namedtuple
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -85,6 +88,12 @@ class TestRightAnswers:
             lambda *, factor, x: x * factor,
             lambda x, factor: (x * factor).requires_grad_(),
             lambda x, factor: np.flip(np.flip(x.numpy() * factor, 0), 0),
+            lambda x, factor: (x.numpy() * factor).astype(np.longdouble),
+            lambda x, factor: (x.numpy() * factor).astype(">f4"),
+            lambda x, factor: [[Fraction(v) * 3 for v in row] for row in x.tolist()],
+            lambda x, factor: [[Decimal(v) * 3 for v in row] for row in x.tolist()],
+            lambda x, factor: [array.array("d", (row * factor).tolist()) for row in x],
+            lambda x, factor: reversed([row * factor for row in x.flip(0)]),
         ],
     )
     def test_other_ways_to_write_it(self, answer):
@@ -124,6 +133,12 @@ class TestRightAnswers:
         exercise = make(model_answer=lambda x, f: x / torch.zeros_like(x), mistakes=())
         assert exercise.check(lambda x, f: x.sign() * math.inf).passed
         failed(exercise.check(lambda x, f: x), "values")
+
+    def test_a_range_read_backwards_for_a_list_of_numbers(self):
+        exercise = make(model_answer=lambda x, f: list(range(9, -1, -3)), mistakes=())
+        for answer in (range(9, -1, -3), [9, 6, 3, 0], np.uint16([9, 6, 3, 0]), (9, 6, 3, 0)):
+            assert exercise.check(lambda x, f, answer=answer: answer).passed
+        assert exercise.check(lambda x, f: reversed(range(0, 10, 3))).passed
 
     def test_a_python_number_for_a_scalar(self):
         exercise = make(model_answer=lambda x, f: x.mean() * 0 + f, mistakes=())
@@ -269,7 +284,142 @@ class TestStages:
         def answer(x, factor):
             return torch.cat([x[:1] * factor, x[1:]])
 
-        failed(SCALE.check(answer), "values", "first sample of the batch is right")
+        failed(
+            SCALE.check(answer),
+            "values",
+            "The first entry along axis 0 is right",
+        )
+
+    def test_where_the_numbers_are_wrong(self):
+        def told(answer, words: str, **changes):
+            result = make(mistakes=(), **changes).check(answer)
+            failed(result, "values", words)
+            assert result.is_located
+            assert len(result.message) <= 300
+
+        def pictures(generator):
+            for shape, t in (
+                ((2, 1, 4, 4), [1, 5]),
+                ((1, 3, 4, 4), [4]),
+                ((3, 2, 4, 4), [1, 6, 1]),
+            ):
+                yield torch.randn(shape, generator=generator), torch.tensor(t)
+
+        def by_t(x, t):
+            return x * t[:, None, None, None]
+
+        def first_only(x, t):
+            return torch.cat([by_t(x, t)[:1], x[1:] * 0.7])
+
+        told(lambda x, f: x * f + (len(x) > 3), "Right in 2 of 3 cases; wrong where `len(x)` is 4")
+        told(lambda x, f: (x * f) ** 2, "the square of the expected one")
+        told(lambda x, f: x, "Your result is `x` itself", model_answer=lambda x, f: x**3)
+        told(lambda x, f: (x * f).flip(0).flip(1), "in another order")
+        told(lambda x, f: torch.full_like(x, 2.0), "All your numbers are 2")
+        both = {"model_answer": by_t, "cases": pictures}
+        told(lambda x, t: by_t(x, t.clamp(min=2)), "where `t` is 1; right for the others", **both)
+        told(first_only, "The first sample of the batch is right, later ones are not", **both)
+        told(
+            lambda x, t: by_t(x, t) * torch.tensor([1.0, 1, 1, 2]), "along axis 3 is wrong", **both
+        )
+
+    def test_factors_of_a_sum_are_told_one_by_one(self):
+        def pairs(generator):
+            for shape in ((2, 8), (1, 3, 4), (3, 2, 2, 5)):
+                yield (*torch.randn(2, *shape, generator=generator), torch.rand(shape[0]) + 0.2)
+
+        def mixed(x, eps, a):
+            a = a.reshape(-1, *[1] * (x.ndim - 1))
+            return a * x + (1 - a) * eps
+
+        exercise = make(model_answer=mixed, cases=pairs, mistakes=())
+        result = exercise.check(lambda x, eps, a: mixed(x, 2 * eps, a))
+        failed(result, "values", "the factor of `eps` is", "That of `x` is right")
+        result = exercise.check(lambda x, eps, a: mixed(x, eps, a) + 1)
+        failed(result, "values", "plus 1")
+        result = exercise.check(lambda x, eps, a: mixed(x, eps, a).clamp(-1, 1))
+        failed(result, "values", "Is something clamped")
+        assert exercise.check(mixed).passed
+
+    def test_two_mistakes_at_once_and_one_in_a_part(self):
+        def answer(x, f, low=1.0, high=1.0):
+            return low * x + f, high * x.square() - f
+
+        slips = (
+            Mistake("low", lambda x, f: answer(x, f, low=2.0), "Low is doubled."),
+            Mistake("high", lambda x, f: answer(x, f, high=3.0), "High is tripled."),
+            Mistake("both", lambda x, f: (x, x), "Both are x."),
+        )
+        exercise = make(model_answer=answer, mistakes=slips, parts=("low", "high"))
+        result = exercise.check(lambda x, f: answer(x, f, 2.0, 3.0))
+        assert result.mistake == "low and high"
+        failed(result, "values", "`low`: Low is doubled.\n`high`: High is tripled.")
+        result = exercise.check(lambda x, f: (x.exp(), answer(x, f)[1]))
+        failed(result, "values", "`high` is right. `low`:")
+        assert result.mistake is None
+        single = make(
+            model_answer=lambda x, f: x.sin() + f * x.square(),
+            mistakes=(
+                Mistake("cos", lambda x, f: x.cos() + f * x.square(), "The first is a sine."),
+                Mistake("root", lambda x, f: x.sin() + f**0.5 * x.square(), "No root of f."),
+            ),
+        )
+        result = single.check(lambda x, f: x.cos() + f**0.5 * x.square())
+        assert result.mistake == "cos and root"
+        result = single.check(lambda x, f: -x.cos() - f * x.square())
+        failed(result, "values", "The first is a sine. And its sign is wrong.")
+        result = single.check(
+            lambda x, f: (x.cos() if len(x) == 4 else x.sin()) + f * x.square(),
+        )
+        failed(result, "values", "Right in 2 of 3 cases. In the others: The first is a sine.")
+
+    def test_what_is_near_a_mistake_but_nearer_the_right_answer_is_not_named(self):
+        exercise = make(
+            model_answer=lambda x, f: torch.tensor([0.2, 0.999]),
+            mistakes=(Mistake("not cut", lambda x, f: torch.tensor([0.2, 1.0]), "It is 1."),),
+        )
+        assert exercise.check(lambda x, f: torch.tensor([0.2, 1.0])).mistake == "not cut"
+        result = exercise.check(lambda x, f: torch.tensor([0.2, 0.9999]))
+        assert result.mistake is None
+        failed(result, "values", "The first entry along axis 0 is right, later ones are not")
+
+    def test_numbers_are_shown_as_the_learner_wrote_them(self):
+        exercise = make(
+            model_answer=lambda x, f: torch.tensor([0.5, 1e-9]),
+            scale=torch.log,
+            mistakes=(Mistake("zero", lambda x, f: torch.tensor([0.5, 0.0]), "Not quite 0."),),
+        )
+        assert exercise.check(lambda x, f: torch.tensor([0.5, 1.00001e-9])).passed
+        assert exercise.check(lambda x, f: torch.tensor([0.5, 0.0])).mistake == "zero"
+        result = exercise.check(lambda x, f: torch.tensor([0.5, 2e-9]))
+        failed(result, "values", "The first entry along axis 0 is right, later ones are not")
+        assert result.difference is not None
+        assert (result.difference.expected, result.difference.yours) == pytest.approx((1e-9, 2e-9))
+
+    @pytest.mark.parametrize(
+        ("answer", "why"),
+        [
+            (lambda x, f: (-1 - x.abs()).sqrt(), "a root is taken of a negative number, -"),
+            (lambda x, f: (x * 0) / (f - 3), "0 is divided by 0"),
+            (lambda x, f: x / (f - 3), "a number is divided by 0"),
+            (lambda x, f: (x * 0).log(), "a logarithm is taken of 0"),
+            (lambda x, f: (x + 900).exp(), "`exp` is taken of a number that is too large"),
+            (lambda x, f: x.numpy() / np.float32(f - 3), "NumPy says: divide by zero"),
+        ],
+    )
+    def test_the_line_where_a_number_gets_lost(self, answer, why: str):
+        result = make(mistakes=()).check(answer)
+        failed(result, "finite", why, f"Line {answer.__code__.co_firstlineno}: `(lambda x, f:")
+        assert result.is_located
+
+    def test_a_function_among_the_arguments_is_called_one(self):
+        def functions(generator):
+            yield (torch.randn(2, 2, generator=generator), lambda x: x)
+
+        result = make(model_answer=lambda x, model: x, cases=functions, mistakes=()).check(
+            lambda x, model: x**2
+        )
+        assert result.where == "x = shape (2, 2), model = a function"
 
     def test_the_earliest_stage_of_all_cases_decides(self):
         def answer(x, factor):

@@ -1,12 +1,19 @@
 """Compares the result of an answer with the expected one, part by part."""
 
+import array
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from tutorial_lib.checks.framework.patterns import Pair
+
+_Close = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -41,8 +48,17 @@ def as_tensor(value: object) -> Tensor | None:
             return _plain(value.detach())
         if isinstance(value, (bool, int, float)):
             return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
-        if isinstance(value, (np.ndarray, np.generic)):
+        if isinstance(value, (Fraction, Decimal)):
+            return torch.tensor(float(value), dtype=torch.float64)
+        if isinstance(value, array.array):
             return torch.from_numpy(np.array(value))
+        if isinstance(value, (np.ndarray, np.generic)):
+            numbers = np.array(value)
+            if numbers.dtype.kind == "f" and numbers.dtype.itemsize > 8:  # torch has none so long
+                numbers = numbers.astype(np.float64)
+            if numbers.dtype.kind == "u" and numbers.dtype.itemsize > 1:
+                numbers = numbers.astype(np.int64)
+            return torch.from_numpy(numbers.astype(numbers.dtype.newbyteorder("=")))
         if isinstance(value, (list, tuple, range)) and value:
             parts = [as_tensor(part) for part in value]
             return None if any(part is None for part in parts) else torch.stack(parts)  # type: ignore[arg-type]
@@ -73,42 +89,86 @@ def parts_of(value: object, names: Sequence[str]) -> dict[str, object]:
 
 
 def compare(
-    yours: object, expected: object, names: Sequence[str], rtol: float, atol: float
+    yours: object,
+    expected: object,
+    names: Sequence[str],
+    rtol: float,
+    atol: float,
+    scale: Callable[[Tensor], Tensor] | None = None,
 ) -> Problem | None:
-    """The problem of the first stage that rejects ``yours``, or None if it is right."""
+    """The problem of the first stage that rejects ``yours``, or None if it is right.
+
+    Args:
+        yours: what an answer gave.
+        expected: what is right.
+        names: the names of its parts, if it is a tuple.
+        rtol: relative tolerance.
+        atol: absolute tolerance.
+        scale: both are compared after this; messages show the numbers as they are.
+    """
     wanted = parts_of(expected, names)
-    if "" in wanted:
-        given: dict[str, object] = {"": yours}
-    else:
-        match yours:
-            case Mapping() if set(yours) == set(wanted):
-                given = {name: yours[name] for name in wanted}
-            case tuple() | list() if len(yours) == len(wanted):
-                given = dict(zip(wanted, yours, strict=True))
-            case _:
-                parts = ", ".join(wanted)
-                text = f"Return {len(wanted)} things, ({parts}); yours gave {describe(yours)}."
-                return Problem("shape", text)
+    given = _given(yours, wanted)
+    if given is None:
+        parts = ", ".join(wanted)
+        text = f"Return {len(wanted)} things, ({parts}); yours gave {describe(yours)}."
+        return Problem("shape", text)
     pairs = [(name, given[name], as_tensor(wanted[name])) for name in wanted]
-    for stage in (_shape, _finite, _values):
+    for stage in (_shape, _finite) if math.isinf(atol) else (_shape, _finite, _values):
         for name, yours_part, target in pairs:
             if target is None:
                 raise TypeError(f"the reference gave {describe(expected)}, expected numbers")
-            problem = stage(name, yours_part, target, rtol, atol)
+            problem = stage(name, yours_part, target, lambda a, b: _close(a, b, rtol, atol, scale))
             if problem:
                 return problem
     return None
 
 
-def same(a: object, b: object, rtol: float, atol: float) -> bool:
+def paired(
+    yours: object,
+    expected: object,
+    names: Sequence[str],
+    rtol: float,
+    atol: float,
+    scale: Callable[[Tensor], Tensor] | None = None,
+) -> dict[str, Pair]:
+    """The numbers of each part, for an answer that has the right shapes."""
+    wanted = parts_of(expected, names)
+    given = _given(yours, wanted) or {}
+    pairs = {}
+    for name, part in given.items():
+        a, b = as_tensor(part), as_tensor(wanted[name])
+        assert a is not None
+        assert b is not None
+        pairs[name] = Pair(a.double(), b.double(), ~_close(a, b, rtol, atol, scale))
+    return pairs
+
+
+def _given(yours: object, wanted: Mapping[str, object]) -> dict[str, object] | None:
+    """The parts of an answer by name; None if they are others than the wanted ones."""
+    if "" in wanted:
+        return {"": yours}
+    if isinstance(yours, Mapping) and set(yours) == set(wanted):
+        return {name: yours[name] for name in wanted}
+    if isinstance(yours, (tuple, list)) and len(yours) == len(wanted):
+        return dict(zip(wanted, yours, strict=True))
+    return None
+
+
+def same(
+    a: object,
+    b: object,
+    rtol: float,
+    atol: float,
+    scale: Callable[[Tensor], Tensor] | None = None,
+) -> bool:
     """Whether two results, right or wrong, are the same: type, shape and numbers."""
     if isinstance(a, Mapping) and isinstance(b, Mapping):
-        return set(a) == set(b) and all(same(a[key], b[key], rtol, atol) for key in a)
+        return set(a) == set(b) and all(same(a[key], b[key], rtol, atol, scale) for key in a)
     first, second = as_tensor(a), as_tensor(b)
     if first is None or second is None:
         if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
             pairs = zip(a, b, strict=False)
-            return len(a) == len(b) and all(same(x, y, rtol, atol) for x, y in pairs)
+            return len(a) == len(b) and all(same(x, y, rtol, atol, scale) for x, y in pairs)
         return first is None and second is None and type(a) is type(b)
     if (
         first.shape != second.shape
@@ -118,7 +178,7 @@ def same(a: object, b: object, rtol: float, atol: float) -> bool:
         return False
     if _kind(first) == "complex numbers":
         return torch.allclose(first, second)
-    return bool(_close(first, second, rtol, atol).all())
+    return bool(_close(first, second, rtol, atol, scale).all())
 
 
 def describe(value: object) -> str:
@@ -142,7 +202,7 @@ def describe(value: object) -> str:
     return f"{'an' if name[:1].lower() in set('aeiou') else 'a'} {name or 'thing'}"
 
 
-def _shape(name: str, yours: object, target: Tensor, _rtol: float, _atol: float) -> Problem | None:
+def _shape(name: str, yours: object, target: Tensor, _close: _Close) -> Problem | None:
     label = f"`{name}`: " if name else ""
     given = as_tensor(yours)
     if given is None:
@@ -168,7 +228,7 @@ def _shape(name: str, yours: object, target: Tensor, _rtol: float, _atol: float)
     return None
 
 
-def _finite(name: str, yours: object, target: Tensor, _rtol: float, _atol: float) -> Problem | None:
+def _finite(name: str, yours: object, target: Tensor, _close: _Close) -> Problem | None:
     given = as_tensor(yours)
     assert given is not None
     bad = ~given.isfinite() & target.isfinite()
@@ -178,29 +238,45 @@ def _finite(name: str, yours: object, target: Tensor, _rtol: float, _atol: float
     which = "NaN" if given[bad].isnan().any() else "infinite"
     count, first = int(bad.sum()), tuple(bad.nonzero()[0].tolist())
     where = f", the first at {list(first)}" if first else ""
-    text = f"{label}{count} of {bad.numel()} numbers are {which}{where}."
+    many = f"{count} of {bad.numel()} numbers are" if bad.numel() > 1 else "Your number is"
+    text = f"{label}{many} {which}{where}. {_WHENCE[which]}"
     return Problem("finite", text, _difference(name, given, target, bad), is_located=False)
 
 
-def _values(name: str, yours: object, target: Tensor, rtol: float, atol: float) -> Problem | None:
+_WHENCE = {
+    "NaN": "NaN comes from 0 / 0, from the root or logarithm of a negative number, or from another "
+    "NaN.",
+    "infinite": "Infinity comes from a division by 0, from the logarithm of 0, or from an "
+    "exponential of a large number.",
+}
+
+
+def _values(name: str, yours: object, target: Tensor, close: _Close) -> Problem | None:
     given = as_tensor(yours)
     assert given is not None
-    bad = ~_close(given, target, rtol, atol)
-    if math.isinf(atol) or not bad.any():
+    bad = ~close(given, target)
+    if not bad.any():
         return None
     label = f"`{name}`: " if name else ""
-    difference = _difference(name, given, target, bad)
-    text = _pattern(given.double(), target.double(), bad)
-    if text:
-        return Problem("values", label + text, difference)
     count, total = int(bad.sum()), bad.numel()
     text = "The numbers differ from the expected ones."
-    if count < total:
+    if total == 1:
+        text = "Your number differs from the expected one."
+    elif count < total:
         text = f"{count} of {total} numbers differ from the expected ones."
+    difference = _difference(name, given, target, bad)
     return Problem("values", label + text, difference, is_located=False)
 
 
-def _close(a: Tensor, b: Tensor, rtol: float, atol: float) -> Tensor:
+def _close(
+    a: Tensor,
+    b: Tensor,
+    rtol: float,
+    atol: float,
+    scale: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    if scale is not None:
+        a, b = scale(a.double()), scale(b.double())
     return torch.isclose(a.double(), b.double(), rtol=rtol, atol=atol, equal_nan=True)
 
 
@@ -217,29 +293,6 @@ def _difference(name: str, yours: Tensor, target: Tensor, bad: Tensor) -> Differ
         target,
         yours,
     )
-
-
-def _pattern(yours: Tensor, target: Tensor, bad: Tensor) -> str:
-    """The pattern of the difference, if it is a simple one, else ""."""
-    big = target.abs() > 1e-3 * target.abs().max()
-    if target.isfinite().all() and big.sum() > 2:
-        ratio = (yours[big] / target[big]).double()
-        if _is_constant(ratio) and abs(float(ratio.mean()) - 1) > 5e-3:
-            factor = float(ratio.mean())
-            how = "with the opposite sign" if abs(factor + 1) < 1e-3 else f"times {factor:.4g}"
-            return f"Everywhere your number is the expected one {how}."
-        offset = yours - target
-        if _is_constant(offset):
-            return f"Everywhere your number is the expected one plus {float(offset.mean()):.4g}."
-        if target.ndim == 1 and torch.allclose(yours.flip(0), target, rtol=1e-3):
-            return "These are the expected numbers in reversed order."
-    if target.ndim > 1 and len(target) > 1 and not bad[0].any():
-        return "The first sample of the batch is right, later ones are not."
-    return ""
-
-
-def _is_constant(x: Tensor) -> bool:
-    return bool(x.isfinite().all()) and float(x.std()) < 1e-3 * float(x.mean().abs())
 
 
 def _kind(x: Tensor) -> str:

@@ -9,10 +9,12 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
-from tutorial_lib.checks.framework import compare, run, show
+from tutorial_lib.checks.framework import combined, compare, patterns, run, show, weights
 from tutorial_lib.checks.framework.messages import NO_RETURN, brief, failure_text, gist
+from tutorial_lib.checks.framework.origin import FirstNotFinite
 from tutorial_lib.checks.framework.task import (
     STAGES,
     Mistake,
@@ -23,6 +25,12 @@ from tutorial_lib.checks.framework.task import (
     Wrong,
 )
 from tutorial_lib.checks.framework.tensors import is_open, kept, tidy
+
+WIDE = 1e-3
+"""An absolute tolerance from which on it is meant for the noise of statistics."""
+
+NEARER = 0.05
+"""How much nearer a wrong answer must be to a known mistake than that is to what is right."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,11 @@ class Exercise(Task):
     parts: Sequence[str] = ()
     rtol: float = 1e-4
     atol: float = 1e-5
+    scale: Callable[[torch.Tensor], torch.Tensor] | None = None
+    """Numbers are compared after this, as ``torch.log``; messages show the learner's own."""
+    first_axis: str = ""
+    """What one entry along axis 0 of the result is, as "step"; where it is plainly a batch, the
+    framework sees that itself."""
     seconds: float = 8.0
     together: bool = False
     """Whether the answer changes objects that cannot be sent to another process, such as networks:
@@ -94,11 +107,16 @@ class Exercise(Task):
         number, problem = self._first_problem(outcomes)
         if problem is None:
             return self._judge_properties(answer, printed)
-        mistake = self._known_mistake(outcomes)
-        message = mistake.message if mistake else problem.message
-        name = mistake.name if mistake else None
-        if not mistake and (spoke := outcomes[number].wrong):
-            name = spoke.mistake
+        if mistake := self._known_mistake(outcomes):
+            name, message, is_located = mistake.name, mistake.message, True
+        elif problem.stage == "values":
+            name, message, is_located = self._explained(outcomes, number, problem)
+        else:
+            spoke = outcomes[number].wrong
+            name, message = spoke.mistake if spoke else None, problem.message
+            is_located = problem.is_located
+            if problem.stage == "finite" and (origin := self._origin(answer, number)):
+                message, is_located = f"{message.split('. ')[0]}. {origin}", True
         return self._result(
             "failed",
             problem.stage,
@@ -107,8 +125,98 @@ class Exercise(Task):
             where=self._where(number),
             difference=problem.difference,
             printed=printed,
-            is_located=problem.is_located or mistake is not None,
+            is_located=is_located,
         )
+
+    def _explained(
+        self, outcomes: list[_Outcome], number: int, problem: compare.Problem
+    ) -> tuple[str | None, str, bool]:
+        """The names of mistakes, what to say about wrong numbers, and whether it says where."""
+        if outcomes[number].wrong:  # the exercise itself has said what is wrong
+            return outcomes[number].wrong.mistake, problem.message, problem.is_located
+        grid = [self._paired(o, e) for o, e in zip(outcomes, self._expected, strict=True)]
+        names = list(grid[0])
+        if any(list(parts) != names for parts in grid) or any(o.wrong for o in outcomes):
+            return None, problem.message, problem.is_located
+        cases = [self._named(case) for case in self.all_cases()]
+        is_right = {name: not any(parts[name].is_wrong for parts in grid) for name in names}
+        first = next(name for name in names if not is_right[name])
+        right = [f"`{name}`" for name in names if is_right[name]]
+        label = f"`{first}`: " if first else ""
+        if right:
+            label = f"{' and '.join(right)} {'is' if len(right) == 1 else 'are'} right. {label}"
+        together = combined.explained(
+            [{name: pair.yours for name, pair in parts.items()} for parts in grid],
+            [{name: pair.target for name, pair in parts.items()} for parts in grid],
+            self._known_numbers(names),
+            self._are_near,
+        )
+        if together and self.atol < WIDE:
+            return together[0], together[1], True
+        pairs = [parts[first] for parts in grid]
+        text = self._seen(pairs, cases) if self.atol < WIDE else ""
+        if text:
+            return None, label + text, True
+        said = problem.message.removeprefix(f"`{first}`: ")
+        several = patterns.how_many(pairs) if len(pairs) > 1 else ""
+        if several:
+            said = f"{several} In the first of the others: {said[:1].lower()}{said[1:]}"
+        text = " ".join(part for part in (said, patterns.how_near(pairs)) if part)
+        return None, label + text, bool(right)
+
+    def _seen(self, pairs: list[patterns.Pair], cases: list[dict[str, object]]) -> str:
+        """What the numbers themselves say about what is wrong with them."""
+        if text := patterns.one_rule(pairs, cases):
+            return text
+        factors = weights.compared(pairs, cases)
+        place = patterns.where(pairs, cases, self.first_axis)
+        text = " ".join(part for part in (weights.wrong_weights(factors), place) if part)
+        return text or weights.no_sum(factors)
+
+    def _paired(self, outcome: _Outcome, expected: object) -> dict[str, patterns.Pair]:
+        value = outcome.ran.value
+        return compare.paired(value, expected, self.parts, self.rtol, self.atol, self.scale)
+
+    def _known_numbers(self, names: list[str]) -> list[combined.Known]:
+        """The known mistakes that give numbers of the right shapes in every case."""
+        found = []
+        for number, mistake in enumerate(self.mistakes):
+            gives = []
+            for case, expected in enumerate(self._expected):
+                outcome = self._of_mistake(number, case)
+                problem = self._problem(outcome, expected)
+                if outcome.wrong or (problem and problem.stage != "values"):
+                    break
+                parts = self._paired(outcome, expected)
+                if list(parts) != names:
+                    break
+                gives.append({name: pair.yours for name, pair in parts.items()})
+            else:
+                found.append(combined.Known(mistake, gives))
+        return found
+
+    def _are_near(self, a: torch.Tensor, b: torch.Tensor) -> bool:
+        return bool(torch.isclose(a, b, rtol=self.rtol, atol=self.atol).all())
+
+    def _origin(self, answer: Callable, number: int) -> str:
+        """The line of the answer that first makes a number that is none; "" if not found."""
+        if isinstance(answer, run.Elsewhere):
+            return ""
+        case = self.all_cases()[number]
+        parts = compare.parts_of(self._expected[number], self.parts).values()
+        numbers = [part for part in map(compare.as_tensor, parts) if part is not None]
+        watch = FirstNotFinite(
+            run.file_of(answer), nan_only=not all(part.isfinite().all() for part in numbers)
+        )
+
+        def watched() -> object:
+            with watch, np.errstate(invalid="raise", divide="raise"):
+                return self.use(answer, *case)
+
+        failure = self._run(watched, answer).ran.failure
+        if failure and failure.kind == "FloatingPointError" and failure.line_number:
+            return f"NumPy says: {failure.text}.\nLine {failure.line_number}: `{failure.line}`"
+        return watch.text()
 
     def _judge_properties(self, answer: Callable, printed: str) -> Result:
         @functools.wraps(answer)
@@ -202,7 +310,8 @@ class Exercise(Task):
             return compare.Problem("raised", failure_text(outcome.ran.failure, self.seconds))
         if outcome.ran.value is None:
             return compare.Problem("shape", NO_RETURN)
-        return compare.compare(outcome.ran.value, expected, self.parts, self.rtol, self.atol)
+        value = outcome.ran.value
+        return compare.compare(value, expected, self.parts, self.rtol, self.atol, self.scale)
 
     def _known_mistake(self, outcomes: list[_Outcome]) -> Mistake | None:
         """The known mistake that gives the same as the answer in every case."""
@@ -210,9 +319,31 @@ class Exercise(Task):
             return None
         for number, mistake in enumerate(self.mistakes):
             pairs = ((outcome, self._of_mistake(number, i)) for i, outcome in enumerate(outcomes))
-            if all(self._alike(outcome, known) for outcome, known in pairs):
+            if all(self._alike(outcome, known) for outcome, known in pairs) and (
+                self.atol >= WIDE or self._is_nearer(outcomes, number)
+            ):
                 return mistake
         return None
+
+    def _is_nearer(self, outcomes: list[_Outcome], number: int) -> bool:
+        """Whether the answer is far nearer to a mistake than that is to what is right.
+
+        0.9999 is near 1, but if 0.999 is right, it is not the mistake that gives 1.
+        """
+        away, far = 0.0, 0.0
+        for i, (outcome, expected) in enumerate(zip(outcomes, self._expected, strict=True)):
+            known = self._of_mistake(number, i)
+            values = [compare.as_tensor(o.ran.value) for o in (outcome, known)]
+            target = compare.as_tensor(expected)
+            if values[0] is None or values[1] is None or target is None:
+                continue
+            yours, theirs, right = values[0].double(), values[1].double(), target.double()
+            if self.scale:
+                yours, theirs, right = self.scale(yours), self.scale(theirs), self.scale(right)
+            if yours.shape == theirs.shape == right.shape:
+                away = max(away, _largest(yours - theirs))
+                far = max(far, _largest(theirs - right))
+        return away <= NEARER * far or far == 0
 
     def _of_mistake(self, number: int, case: int) -> _Outcome:
         """What a known mistake gives in a case; kept, as it is always the same."""
@@ -231,13 +362,14 @@ class Exercise(Task):
             first, second = a.ran.failure, b.ran.failure
             both = first and second
             return bool(both) and gist(first) == gist(second)
-        return compare.same(a.ran.value, b.ran.value, self.rtol, self.atol)
+        return compare.same(a.ran.value, b.ran.value, self.rtol, self.atol, self.scale)
 
     def _where(self, number: int) -> str:
-        names = _parameters(self.model_answer)
-        case = self.all_cases()[number]
-        shown = [f"{name} = {brief(value)}" for name, value in zip(names, case, strict=False)]
-        return ", ".join(part for part in shown if part)
+        case = self._named(self.all_cases()[number])
+        return ", ".join(f"{name} = {brief(value)}" for name, value in case.items())
+
+    def _named(self, case: tuple) -> dict[str, object]:
+        return dict(zip(_parameters(self.model_answer), case, strict=False))
 
     def _adapted(self, answer: Callable) -> Callable:
         """``answer``, callable by position even if some of its arguments are keyword-only."""
@@ -254,6 +386,11 @@ class Exercise(Task):
             return answer(**dict(zip(names, arguments, strict=False)))
 
         return by_name
+
+
+def _largest(x: torch.Tensor) -> float:
+    sizes = x[x.isfinite()].abs()
+    return float(sizes.max()) if sizes.numel() else 0.0
 
 
 def source_of(function: Callable) -> str:

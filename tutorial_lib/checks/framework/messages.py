@@ -105,5 +105,15 @@ def brief(value: object) -> str:
         return f"shape {tuple(value.shape)}"
     if isinstance(value, torch.Generator):
         return "a seeded generator"
-    text = f"{value:.4g}" if isinstance(value, float) else repr(value)
-    return text if len(text) <= 60 else type(value).__name__
+    if isinstance(value, torch.nn.Module):
+        return "a small network"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = repr(value)
+    if len(text) > 60 or " at 0x" in text:  # not meant to be read
+        text = type(value).__name__
+        if text in ("function", "method", "partial", "builtin_function_or_method"):
+            return "a function"
+        if text.startswith("_"):
+            return "a stand-in of the check"
+    return text

@@ -211,12 +211,17 @@ def _describe_failure(error: BaseException, own_file: str) -> Failure:
     return Failure(type(error).__name__, text, number, line)
 
 
+def is_learners(file: str, own_file: str) -> bool:
+    """Whether code of this file is the learner's: it is the answer's, or of no library."""
+    return file == own_file or not os.path.realpath(file).startswith(_LIBRARIES)
+
+
 def _learners_line(traceback: TracebackType | None, own_file: str) -> tuple[int | None, str]:
     """Number and text of the innermost line of the learner's own code."""
     found: tuple[int | None, str] = None, ""
     while traceback is not None:
         name = traceback.tb_frame.f_code.co_filename
-        if name == own_file or not os.path.realpath(name).startswith(_LIBRARIES):
+        if is_learners(name, own_file):
             number = traceback.tb_lineno
             found = number, linecache.getline(name, number).strip()
         traceback = traceback.tb_next

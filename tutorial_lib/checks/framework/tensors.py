@@ -51,17 +51,25 @@ def per_sample(values: Tensor, like: Tensor) -> Tensor:
     return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
+_READ_ONCE = (type(iter(range(0))), type(reversed([])), type(iter([])), type(iter(())))
+
+
 def is_open(value: object) -> bool:
     """Whether ``value`` is the ``...`` of a stub, or several things of which one is."""
     return value is ... or (isinstance(value, (tuple, list)) and any(v is ... for v in value))
 
 
 def kept(value: object) -> object:
-    """``value`` with its tensors copied, so that a later call cannot change it."""
+    """``value`` with its tensors copied, so that a later call cannot change it.
+
+    ``reversed(range(3))`` and its like, which can be read only once, become lists.
+    """
     if isinstance(value, Tensor):
         return value.detach().clone()
     if isinstance(value, np.ndarray):
         return value.copy()
+    if isinstance(value, _READ_ONCE):
+        return list(value)
     if type(value) in (tuple, list):
         return type(value)(kept(part) for part in value)  # type: ignore[attr-defined]
     if type(value) is dict:
