@@ -1,7 +1,11 @@
 """What a check does with answers of every kind, including hostile ones."""
 
 import array
+import builtins
 import contextlib
+import decimal
+import gc
+import logging
 import math
 import os
 import random
@@ -11,6 +15,7 @@ import sys
 import threading
 import time
 from collections import namedtuple
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from fractions import Fraction
 
@@ -319,9 +324,8 @@ class TestStages:
         both = {"model_answer": by_t, "cases": pictures}
         told(lambda x, t: by_t(x, t.clamp(min=2)), "where `t` is 1; right for the others", **both)
         told(first_only, "The first sample of the batch is right, later ones are not", **both)
-        told(
-            lambda x, t: by_t(x, t) * torch.tensor([1.0, 1, 1, 2]), "along axis 3 is wrong", **both
-        )
+        last = torch.tensor([1.0, 1, 1, 2])
+        told(lambda x, t: by_t(x, t) * last, "The first entry along axis 3", **both)
 
     def test_factors_of_a_sum_are_told_one_by_one(self):
         def pairs(generator):
@@ -659,6 +663,30 @@ class TestEndlessLoops:
         failed(HASTY.check(forever), "raised", "0.4 seconds")
         assert SCALE.check(_scale).passed
 
+    @pytest.mark.parametrize("how", ["timer", "handler", "both"])
+    def test_stops_an_answer_that_switches_the_timer_off(self, monkeypatch, how: str):
+        def answer(x, factor):
+            if how != "handler":
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            if how != "timer":
+                signal.signal(signal.SIGALRM, signal.SIG_IGN)
+            while True:
+                pass
+
+        monkeypatch.setattr(time_limit, "LATER", 0.1)
+        handler = signal.getsignal(signal.SIGALRM)
+        failed(HASTY.check(answer), "raised", "0.4 seconds")
+        assert signal.getsignal(signal.SIGALRM) is handler
+
+    def test_a_busy_machine_is_no_fault_of_the_answer(self, monkeypatch):
+        """The clock says that it took long, but hardly any of that was this thread's work."""
+        monkeypatch.setattr(time_limit, "BUSY", 1e6)
+        waited = threading.Event()
+        assert time_limit.call_within(lambda: waited.wait(0.4), 0.1) is False
+        monkeypatch.setattr(time_limit, "BUSY", 1.0)
+        with pytest.raises(time_limit.TimeUp):
+            time_limit.call_within(lambda: waited.wait(60), 0.1)
+
     def test_time_is_up_once_and_not_once_per_case(self):
         calls = []
 
@@ -861,27 +889,236 @@ def _quits(x, factor):
     raise _ExitsError
 
 
-STRANGE = {
-    "a mirror": _Mirror(),
-    "no name": type("", (), {})(),
-    "nested": torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged),
-    "8 bits": torch.ones(2, 2).to(torch.float8_e4m3fn),
-    "sparse": torch.eye(3).to_sparse(),
-    "meta": torch.ones((), device="meta"),
-    "complex": 1j,
-    "a long number": 10**400,
-    "an array of objects": np.array([None]),
-    "an error without a text": _quits,
+def _tensors() -> Iterator[tuple[str, object]]:
+    """Tensors of every type in every form that torch makes of them."""
+    forms: dict[str, Callable[[torch.Tensor], object]] = {
+        "plain": lambda x: x,
+        "on meta": lambda x: x.to("meta"),
+        "sparse": lambda x: x.to_sparse(),
+        "compressed": lambda x: x.to_sparse_csr(),
+        "named": lambda x: x.rename(*"ab"[: x.ndim]),
+        "conjugate": lambda x: x.conj(),
+        "negative view": torch._neg_view,
+        "parameter": torch.nn.Parameter,
+        "expanded": lambda x: x.expand(4, *x.shape),
+        "mkldnn": lambda x: x.to_mkldnn(),
+        "quantized": lambda x: torch.quantize_per_tensor(x, 1.0, 0, torch.qint8),
+        "nested": lambda x: torch.nested.nested_tensor([x, x]),
+        "jagged": lambda x: torch.nested.nested_tensor([x, x], layout=torch.jagged),
+    }
+    for dtype in dict.fromkeys(d for d in vars(torch).values() if isinstance(d, torch.dtype)):
+        for shape in ((), (2,)):
+            for name, form in forms.items():
+                with contextlib.suppress(RuntimeError, TypeError, NotImplementedError):
+                    yield f"{dtype} {shape} {name}", form(torch.zeros(shape).to(dtype))
+
+
+def _arrays() -> Iterator[tuple[str, object]]:
+    for kind in dict.fromkeys(np.sctypeDict.values()):
+        for shape in ((), (2, 2)):
+            array_of_kind = np.zeros(shape, dtype=kind)
+            yield f"array of {kind.__name__} {shape}", array_of_kind
+            yield f"entry of {kind.__name__} {shape}", array_of_kind[()]
+    yield "array with fields", np.zeros(2, dtype=[("a", "f4")])
+    yield "masked array", np.ma.array([1.0, 2.0])
+
+
+METHODS = (
+    *("__repr__", "__str__", "__len__", "__iter__", "__eq__", "__bool__", "__hash__"),
+    *("__getattr__", "__getattribute__", "__float__", "__index__", "__call__", "__array__"),
+    *("__torch_function__", "__instancecheck__"),
+)
+
+
+def _hostile() -> Iterator[tuple[str, object]]:
+    """Objects one of whose methods raises, or never ends."""
+
+    def forever(*_):
+        while True:
+            pass
+
+    for error in (ValueError, SystemExit, StopIteration):
+        for method in METHODS:
+            for base in (object, int, str, list, dict, tuple):
+
+                def raises(*_, error=error):
+                    raise error
+
+                kind = type("Hostile", (base,), {method: raises})
+                yield f"{base.__name__}, {method} raises {error.__name__}", kind()
+    for method in ("__len__", "__iter__", "__eq__", "__repr__"):
+        yield f"{method} never ends", type("Endless", (list,), {method: forever})()
+
+
+def _python() -> Iterator[tuple[str, object]]:
+    inside: list = []
+    inside.append(inside)
+    deep: object = 1.0
+    for _ in range(5000):
+        deep = [deep]
+    things = [_Mirror(), type("", (), {})(), inside, {"a": inside}, deep, b"x", {1}, range(0), 1j]
+    things += [10**400, -(10**400), Fraction(10**400), Decimal("NaN"), Decimal("sNaN"), math.nan]
+    things += [int, type, torch, np, [...], iter([]), zip(), NotImplemented, "", "b" * 10**6]
+    things += [torch.Generator(), torch.float32, torch.nn.Linear(1, 1), slice(1), [1, "a"]]
+    things += [[[1], [1, 2]], [torch.ones(2), torch.ones(3)], (None, None), {"a": 1, "b": None}]
+    things += [array.array("u", "ab"), np.array([None]), Exception, _quits, memoryview(b"abc")]
+    yield from ((f"number {i}", thing) for i, thing in enumerate(things))
+
+
+def _one_case(generator):
+    yield torch.randn(2, 2, generator=generator), 3.0
+
+
+ONE = make(cases=_one_case)
+PAIR = make(cases=_one_case, model_answer=lambda x, f: (x, x * f), parts=("a", "b"), mistakes=())
+HASTY_ONE = make(cases=_one_case, seconds=0.2)
+
+
+@pytest.mark.long("a thousand strange values")
+@pytest.mark.parametrize("kind", [_tensors, _arrays, _hostile, _python])
+def test_a_check_never_raises(kind: Callable[[], Iterator[tuple[str, object]]]):
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None  # methods that raise when deleted
+    try:
+        for name, value in kind():
+            is_endless = "never ends" in name
+            result = (HASTY_ONE if is_endless else ONE).check(lambda x, f, v=value: v)
+            assert result.outcome in ("failed", "not attempted"), name
+            assert str(result), name
+            assert result._repr_html_(), name
+            if is_endless:
+                continue
+            assert PAIR.check(lambda x, f, v=value: (v, v)).outcome == "failed", name
+            for task in (ONE, TestQuestions.number, TestQuestions.choice):
+                assert task.check(value).outcome in ("failed", "not attempted"), name
+    finally:
+        sys.unraisablehook = hook
+
+
+def _settable() -> dict[str, tuple[Callable, Callable]]:
+    """Every pair of functions ``set_this`` and ``get_this`` (or the like) of some modules."""
+    found = {}
+    places = (torch, torch.autograd, torch.backends.cuda, sys, gc, np, threading)
+    for module in places:
+        for name in dir(module):
+            if not re.match(r"set_?[a-z]", name):
+                continue
+            if re.search("autocast_(cpu|gpu|ipu|xla)_", name):
+                continue  # old names, which warn
+            stem = name.removeprefix("set").removeprefix("_")
+            for reader in (f"get_{stem}", f"get{stem}", f"is_{stem}"):
+                read = getattr(module, reader, None)
+                if callable(read):
+                    with contextlib.suppress(TypeError):  # it wants an argument
+                        read()
+                        found[f"{module.__name__}.{name}"] = getattr(module, name), read
+    return found
+
+
+FOR_GOOD = {
+    "torch.set_autocast_enabled": "takes a device too; below",
+    "torch.set_num_interop_threads": "torch lets it be set once only",
+    "torch.set_vital": "does nothing unless asked for when torch is loaded",
+    "torch.set_rng_state": "random states are tested above",
+    "sys.setdlopenflags": "of no use to anybody but who loads libraries",
+    "sys.set_asyncgen_hooks": "reads and writes in two forms",
+    "numpy.setbufsize": "takes multiples of 16; below",
 }
 
 
-@pytest.mark.parametrize("name", STRANGE)
-def test_a_check_never_raises(name: str):
-    value = STRANGE[name]
-    assert SCALE.check(value).outcome == "failed"
-    assert SCALE.check(lambda x, factor: value).outcome == "failed"
-    assert TestQuestions.number.check(value).outcome == "failed"
-    assert TestQuestions.choice.check(value).outcome == "failed"
+def _another(value: object) -> object:
+    """A value that may stand in place of ``value``."""
+    match value:
+        case bool():
+            return not value
+        case int():
+            return value + 16
+        case float():
+            return 2 * value
+        case str():
+            return "medium"
+        case torch.dtype():
+            return torch.bfloat16 if value != torch.bfloat16 else torch.float16
+        case torch.device():
+            return torch.device("meta")
+        case None:
+            return lambda *_: None
+        case tuple() if value:
+            return (_another(value[0]), *value[1:])
+    raise AssertionError(f"what is another {value!r}?")
+
+
+SETTABLE = {name: pair for name, pair in _settable().items() if name not in FOR_GOOD}
+
+
+@pytest.mark.parametrize("name", SETTABLE)
+def test_what_an_answer_sets_is_put_back(name: str):
+    write, read = SETTABLE[name]
+    before, seen = read(), []
+
+    def answer(x, factor):
+        other = _another(before)
+        if not seen:
+            write(*other if name == "gc.set_threshold" else [other])
+            seen.append(read())
+        return x * factor
+
+    SCALE.check(answer)
+    assert seen != [before], "it was not even set"
+    assert read() == before
+
+
+MEDDLERS: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+    "environment": (lambda: os.environ.pop("HF_HUB_OFFLINE"), lambda: dict(os.environ)),
+    "a variable": (lambda: os.environ.update(NEW="1"), lambda: dict(os.environ)),
+    "path": (lambda: sys.path.insert(0, "/nowhere"), lambda: list(sys.path)),
+    "torch print": (lambda: torch.set_printoptions(sci_mode=True), lambda: str(torch.ones(1))),
+    "NumPy print": (lambda: np.set_printoptions(precision=1), lambda: str(np.float64([0.123]))),
+    "determinism": (
+        lambda: torch.use_deterministic_algorithms(True),
+        torch.are_deterministic_algorithms_enabled,
+    ),
+    "autocast": (
+        lambda: torch.set_autocast_enabled("cpu", True),
+        lambda: torch.is_autocast_enabled("cpu"),
+    ),
+    "anomalies": (lambda: torch.autograd.set_detect_anomaly(True), torch.is_anomaly_enabled),
+    "collector": (gc.disable, gc.isenabled),
+    "Ctrl-C": (
+        lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        lambda: signal.getsignal(signal.SIGINT),
+    ),
+    "decimals": (
+        lambda: setattr(decimal.getcontext(), "prec", 3),
+        lambda: decimal.getcontext().prec,
+    ),
+    "logging": (lambda: logging.disable(50), lambda: logging.root.manager.disable),
+    "denormals": (
+        lambda: torch.set_flush_denormal(True),
+        lambda: float(torch.tensor([1e-310], dtype=torch.float64) * 1),
+    ),
+    "a method": (lambda: setattr(torch.Tensor, "sqrt", abs), lambda: torch.Tensor.sqrt),
+    "a function": (lambda: setattr(builtins, "print", abs), lambda: builtins.print),
+    "a constant": (lambda: setattr(math, "pi", 3), lambda: math.pi),
+    "output": (lambda: setattr(sys, "stdout", None), lambda: sys.stdout),
+    "NumPy buffer": (lambda: np.setbufsize(16 * 100), np.getbufsize),
+    "a hook": (
+        lambda: torch.nn.modules.module.register_module_forward_hook(lambda *_: None),
+        lambda: len(torch.nn.modules.module._global_forward_hooks),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MEDDLERS)
+def test_what_an_answer_changes_is_put_back(name: str):
+    meddle, read = MEDDLERS[name]
+    before = read()
+
+    def answer(x, factor):
+        meddle()
+        return x * factor
+
+    SCALE.check(answer)
+    assert read() == before
 
 
 @pytest.mark.parametrize(

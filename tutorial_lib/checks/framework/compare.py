@@ -41,6 +41,13 @@ class Problem:
     """Whether the message says more than that numbers differ, or how many of them do."""
 
 
+@dataclass(frozen=True)
+class Thing:
+    """Something in a result that holds no numbers: what it is, in words."""
+
+    words: str
+
+
 def as_tensor(value: object) -> Tensor | None:
     """A copy of ``value`` as a tensor, or None if it does not hold numbers."""
     try:
@@ -169,6 +176,8 @@ def same(
         if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
             pairs = zip(a, b, strict=False)
             return len(a) == len(b) and all(same(x, y, rtol, atol, scale) for x, y in pairs)
+        if isinstance(a, Thing) and isinstance(b, Thing):
+            return a == b
         return first is None and second is None and type(a) is type(b)
     if (
         first.shape != second.shape
@@ -186,6 +195,8 @@ def describe(value: object) -> str:
     match value:
         case None:
             return "None"
+        case Thing():
+            return value.words
         case Tensor() if value.is_nested:
             return "a nested tensor"
         case Tensor():

@@ -17,6 +17,7 @@ from tutorial_lib.checks.framework.messages import NO_RETURN, brief, failure_tex
 from tutorial_lib.checks.framework.origin import FirstNotFinite
 from tutorial_lib.checks.framework.task import (
     STAGES,
+    BrokenExerciseError,
     Mistake,
     Note,
     Property,
@@ -283,7 +284,8 @@ class Exercise(Task):
             outcomes = [self._run(lambda c=c: kept(reference(*c)), reference) for c in cases]
         for outcome in outcomes:
             if outcome.ran.error:
-                raise RuntimeError(f"the reference of {self.id} failed") from outcome.ran.error
+                text = f"the reference of {self.id} failed"
+                raise BrokenExerciseError(text) from outcome.ran.error
         return [outcome.ran.value for outcome in outcomes]
 
     def _first_problem(self, outcomes: list[_Outcome]) -> tuple[int, compare.Problem | None]:

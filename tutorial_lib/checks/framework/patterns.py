@@ -34,6 +34,8 @@ def one_rule(pairs: Sequence[Pair], cases: Sequence[Arguments]) -> str:
     """
     if not all(pair.target.isfinite().all() and pair.yours.isfinite().all() for pair in pairs):
         return ""
+    if _near(*_all(pairs)):  # too near the right numbers to tell rules apart
+        return ""
     return (
         _one_rule(pairs)
         or _an_argument(pairs, cases)
@@ -195,7 +197,7 @@ def _numbers(value: object) -> Tensor | None:
 
 def _another_order(pairs: Sequence[Pair]) -> str:
     wrong = [pair for pair in pairs if pair.is_wrong]
-    if not all(pair.target.ndim and len(pair.target) > 1 for pair in wrong):
+    if not all(pair.target.ndim and pair.target.numel() > 1 for pair in wrong):
         return ""
     if all(_near(pair.yours.flip(0), pair.target) for pair in wrong):
         return "These are the expected numbers in reversed order."
@@ -207,7 +209,7 @@ def _another_order(pairs: Sequence[Pair]) -> str:
         return "Your numbers come one place too late along axis 0: yours[1] is what [0] should be."
     if long and all(_near(pair.yours[:-1], pair.target[1:]) for pair in long):
         return "Your numbers come one place too early along axis 0: yours[0] is what [1] should be."
-    if all(pair.target.numel() > 3 for pair in wrong) and all(
+    if sum(pair.target.numel() for pair in wrong) > 3 and all(
         _near(pair.yours.flatten().sort()[0], pair.target.flatten().sort()[0]) for pair in wrong
     ):
         return "These are the expected numbers in another order."

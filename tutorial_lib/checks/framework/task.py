@@ -7,9 +7,15 @@ from typing import Literal
 
 from tutorial_lib.checks.framework import compare, show
 from tutorial_lib.checks.framework.remote.answering import hand_over
+from tutorial_lib.checks.framework.settings import unchanged_settings
+from tutorial_lib.checks.framework.time_limit import watched
 
 Outcome = Literal["passed", "failed", "not attempted"]
 STAGES = ("not attempted", "raised", "shape", "finite", "values", "properties", "passed")
+
+
+class BrokenExerciseError(RuntimeError):
+    """An exercise itself is wrong: its reference fails."""
 
 
 class Wrong(Exception):  # noqa: N818  (the answer is wrong, not the program)
@@ -111,16 +117,24 @@ class Task(ABC):
     """What to say when the answer is right, apart from that it is."""
 
     def check(self, answer: object, /) -> Result:
-        """Say what is right or wrong with ``answer``; never raises, leaves random states alone.
+        """Say what is right or wrong with ``answer``; never raises, leaves the process as it was.
 
         Inside ``progress`` the answer is also lent to the judge, which forms its own opinion.
         """
-        hand_over(self, answer)
-        return self._judge(answer)
+        with unchanged_settings():
+            hand_over(self, answer)
+            return self.judge(answer)
 
     def judge(self, answer: object, /) -> Result:
         """The verdict on an answer, also on one that runs in another process; tells no grader."""
-        return self._judge(answer)
+        try:
+            with watched():
+                return self._judge(answer)
+        except (KeyboardInterrupt, BrokenExerciseError):
+            raise
+        except BaseException as error:  # the answer is an object with hostile methods
+            text = f"Your answer cannot be looked at: its own code raises {type(error).__name__}."
+            return self._result("failed", "shape", text)
 
     def prepared(self, answer: object) -> object:
         """``answer`` in the form in which it is judged."""

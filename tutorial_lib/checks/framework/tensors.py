@@ -60,18 +60,28 @@ def is_open(value: object) -> bool:
 
 
 def kept(value: object) -> object:
-    """``value`` with its tensors copied, so that a later call cannot change it.
+    """``value`` as plain data, which no later call changes and which runs no code of the answer's.
 
-    ``reversed(range(3))`` and its like, which can be read only once, become lists.
+    Tensors and arrays are copied; ``reversed(range(3))`` and its like, which can be read only once,
+    become lists; what holds no numbers becomes a description of itself.
     """
+    kind = type(value)
+    if value is None or value is ... or kind in (bool, int, float, str):
+        return value
     if isinstance(value, Tensor):
         return value.detach().clone()
-    if isinstance(value, np.ndarray):
-        return value.copy()
-    if isinstance(value, _READ_ONCE):
-        return list(value)
-    if type(value) in (tuple, list):
-        return type(value)(kept(part) for part in value)  # type: ignore[attr-defined]
-    if type(value) is dict:
-        return {key: kept(part) for key, part in value.items()}
-    return value
+    if kind is np.ndarray:
+        return value.copy()  # type: ignore[attr-defined]
+    if kind in _READ_ONCE:
+        value, kind = list(value), list  # type: ignore[arg-type]
+    try:
+        if kind in (tuple, list):
+            return kind(kept(part) for part in value)  # type: ignore[attr-defined]
+        if isinstance(value, tuple) and hasattr(kind, "_make"):  # a named one
+            return kind._make(kept(part) for part in value)  # type: ignore[attr-defined]
+        if isinstance(value, Mapping):
+            return {key: kept(part) for key, part in value.items()}
+    except RecursionError:
+        return compare.Thing(f"a {kind.__name__} that holds itself")
+    tensor = compare.as_tensor(value)
+    return compare.Thing(compare.describe(value)) if tensor is None else tensor

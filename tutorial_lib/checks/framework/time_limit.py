@@ -35,6 +35,14 @@ BURST = 2e-5
 """Seconds, times 1 to 9, between later attempts of a signal; see ``_call_with_signal``."""
 
 
+BUSY = 4.0
+"""How many times as long an answer may take by the clock, if the machine is busy with others."""
+
+
+LATER = 2.0
+"""Seconds after which a second thread stops an answer that has switched off the timer."""
+
+
 class TimeUp(BaseException):
     """The time is over. Not an ``Exception``, so that ``except Exception`` does not swallow it."""
 
@@ -42,7 +50,9 @@ class TimeUp(BaseException):
 def call_within(function: Callable[[], object], seconds: float) -> object:
     """``function()``, stopped by a ``TimeUp`` after ``seconds``.
 
-    A single call into C code that lasts longer ends first: Python cannot interrupt it.
+    These are seconds of this thread's work, or ``BUSY`` times as many by the clock: a machine that
+    is busy with something else makes no answer wrong. A single call into C code that lasts longer
+    ends first: Python cannot interrupt it.
     """
     has_signals = hasattr(signal, "setitimer")
     in_main_thread = threading.current_thread() is threading.main_thread()
@@ -81,12 +91,15 @@ def _call_with_signal(function: Callable[[], object], seconds: float) -> object:
     def guarded() -> object:  # a frame of our own, which tells whether the answer still runs
         return function()
 
-    alarms = 0
+    alarms, left = 0, _time_left(seconds)
 
     def on_alarm(_signal: int, frame: FrameType | None) -> None:
         nonlocal alarms
         inside = _frames_inside(guarded, frame)
         if inside is None:  # the call is over: raising now would hit our own code
+            return
+        if not alarms and (more := left()):
+            signal.setitimer(signal.ITIMER_REAL, max(more, AGAIN), AGAIN)
             return
         alarms += 1
         if alarms > 1:
@@ -94,19 +107,37 @@ def _call_with_signal(function: Callable[[], object], seconds: float) -> object:
             signal.setitimer(signal.ITIMER_REAL, BURST * (1 + alarms % 9), AGAIN)
         raise TimeUp
 
-    old_trace, started = sys.gettrace(), time.monotonic()
+    old_trace, started, outer = sys.gettrace(), time.monotonic(), _running.copy()
     old_handler = signal.signal(signal.SIGALRM, on_alarm)
     old_delay, old_interval = signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
     try:
+        _running[:] = [(guarded, started + BUSY * seconds + LATER)]
         return guarded()
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, old_handler)
-        if alarms:
-            sys.settrace(old_trace)
+        is_back = False
+        while not is_back:
+            with contextlib.suppress(TimeUp):  # of the second thread, a little late
+                _running[:] = outer
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                signal.signal(signal.SIGALRM, old_handler)
+                if alarms:
+                    sys.settrace(old_trace)
+                is_back = True
         if old_delay:  # the caller's own timer goes on from where it would be by now
             left = max(old_delay - (time.monotonic() - started), 0.001)
             signal.setitimer(signal.ITIMER_REAL, left, old_interval)
+
+
+def _time_left(seconds: float) -> Callable[[], float]:
+    """How long the calling thread may still work, from now on; 0 when its time is over."""
+    worked, clock, thread = time.thread_time(), time.monotonic(), threading.get_ident()
+
+    def left() -> float:
+        if time.monotonic() - clock > BUSY * seconds or threading.get_ident() != thread:
+            return 0.0
+        return max(seconds - (time.thread_time() - worked), 0.0)
+
+    return left
 
 
 def _raise_at_next_line(frames: list[FrameType]) -> None:
@@ -124,6 +155,46 @@ def _raise_at_next_line(frames: list[FrameType]) -> None:
     for frame in frames:
         frame.f_trace = tracer
     sys.settrace(lambda frame, event, arg: None)  # without it, no frame is traced
+
+
+_running: list[tuple[Callable, float]] = []
+"""What ``_call_with_signal`` runs now, and when (by the clock) a second thread is to stop it."""
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[None]:
+    """Inside, answers are stopped that have switched off the timer, or its signal."""
+    thread, lock, ended = threading.get_ident(), threading.Lock(), threading.Lock()
+    is_over = was_asked = False
+    ended.acquire()
+
+    def watch() -> None:
+        nonlocal was_asked
+        wait = 0.5
+        while not ended.acquire(timeout=wait):
+            with lock:
+                now = time.monotonic()
+                if is_over or not _running or now < _running[0][1]:
+                    continue
+                wait = AGAIN
+                if _frames_inside(_running[0][0], sys._current_frames().get(thread)) is not None:
+                    _raise_in(thread, TimeUp)
+                    was_asked = True
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        while not is_over:
+            with contextlib.suppress(TimeUp), lock:
+                is_over = True
+                if was_asked:  # one more takes the place of one on its way, and is waited for
+                    _raise_in(thread, TimeUp)
+                    while True:
+                        pass
+        ended.release()
+        watcher.join()
 
 
 def _call_with_thread(function: Callable[[], object], seconds: float) -> object:
