@@ -20,14 +20,9 @@ CONVERTED = [
     lesson for lesson in COURSE if "<!-- opening -->" in lesson.source.read_text(encoding="utf-8")
 ]
 NOT_YET = {
-    "00_start_here",
-    "01_noise_schedules",
-    "02_closed_form_jump",
     "03_epsilon_loss",
     "04_tiny_unet",
-    "05_training",
     "06_ddpm_vs_ddim",
-    "07_cosine_schedule",
     "08_guidance",
 }
 MOST_MINUTES, MOST_TASKS, MOST_WORDS_IN_A_ROW, MOST_BYTES = 60, 12, 30, 500_000
