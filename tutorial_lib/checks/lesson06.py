@@ -6,14 +6,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tutorial_lib.checks.framework import Choice, Exercise, Mistake, Number, Property, Wrong
-from tutorial_lib.schedules import from_betas, linear_schedule
+from tutorial_lib.checks.framework import (
+    Choice,
+    Exercise,
+    Mistake,
+    Number,
+    Property,
+    Wrong,
+    tensor_like,
+)
+from tutorial_lib.schedules import NoiseSchedule, cosine_schedule, from_betas, linear_schedule
 
 
 def _short_schedule(num_steps: int, generator: torch.Generator):
     """A schedule of random betas: no answer can be memorized."""
     beta = 0.02 + 0.2 * torch.rand(num_steps, generator=generator, dtype=torch.float64)
     return from_betas(beta)
+
+
+def _schedule(kind: int | str, generator: torch.Generator) -> NoiseSchedule:
+    """One of the course's own, by name, or a short one of so many random betas."""
+    if isinstance(kind, int):
+        return _short_schedule(kind, generator)
+    return linear_schedule() if kind == "linear" else cosine_schedule()
 
 
 OWN_NOISE = (
@@ -48,6 +63,38 @@ def _twice(message: str):
     return use
 
 
+def _fresh(argument: object) -> object:
+    """A copy, so that an answer may change what it gets."""
+    if isinstance(argument, Tensor):
+        return argument.clone()
+    return list(argument) if isinstance(argument, list) else argument
+
+
+def _step_in_parts(linear: dict[str, int]):
+    """Calls a step that is linear in some arguments, and also asks for its factor of each.
+
+    Where a number is wrong, the message then says which factor it is.
+
+    Args:
+        linear: the places of those arguments, by name.
+    """
+    once = _twice(OWN_NOISE)
+
+    def use(answer, *arguments):
+        like = arguments[next(iter(linear.values()))]
+        result = tensor_like(once(answer, *map(_fresh, arguments)), like)
+        found = {}
+        for name, place in linear.items():
+            probe = [_fresh(argument) for argument in arguments]
+            for other in linear.values():
+                fill = torch.ones_like if other == place else torch.zeros_like
+                probe[other] = fill(like)
+            found[f"factor of {name}"] = answer(*probe)
+        return {**found, "result": result}
+
+    return use
+
+
 # --- one step of ancestral sampling ---------------------------------------------------------------
 
 
@@ -60,15 +107,21 @@ def _ddpm_step(schedule, x_t, t, eps_hat, z, sigma_squared):
 
 
 def _ddpm_cases(generator: torch.Generator):
-    for num_steps, t, shape in (
-        (5, 3, (1, 2)),
+    for kind, t, shape in (
+        (5, 3, (1, 3)),
         (5, 5, (2, 1, 4, 4)),
         (4, 1, (3, 2)),
         (8, 2, (1, 3, 2, 5)),
         (8, 7, (4, 4)),
-        (1000, 400, (2, 3)),
+        ("linear", 400, (2, 3)),
+        ("linear", 1, (4,)),
+        ("linear", 2, (3, 3, 2)),
+        ("linear", 1000, (2, 3, 1, 2, 2)),
+        ("cosine", 1, (1, 3, 2)),
+        ("cosine", 2, (3, 3, 3, 3)),
+        ("cosine", 1000, (5,)),
     ):
-        schedule = linear_schedule() if num_steps == 1000 else _short_schedule(num_steps, generator)
+        schedule = _schedule(kind, generator)
         x_t, eps_hat, z = torch.randn(3, *shape, generator=generator)
         # neither of the two usual choices, so that only the given number is right
         share = 0.3 + 0.6 * float(torch.rand((), generator=generator))
@@ -82,6 +135,76 @@ def _ddpm_mean(schedule, x_t, t, eps_hat):
 def _ddpm_with(schedule, x_t, t, z, sigma_squared, mean):
     """A step with another mean and the right noise."""
     return mean + (t > 1) * math.sqrt(sigma_squared) * z
+
+
+def _ddpm_clamped(schedule, x_t, t, eps_hat, z, sigma_squared):
+    abar = schedule.alpha_bar
+    x0_hat = ((x_t - (1 - abar[t]) ** 0.5 * eps_hat) / abar[t] ** 0.5).clamp(-1, 1)
+    weight_x0 = abar[t - 1] ** 0.5 * schedule.beta[t - 1] / (1 - abar[t])
+    weight_x_t = schedule.alpha[t - 1] ** 0.5 * (1 - abar[t - 1]) / (1 - abar[t])
+    return _ddpm_with(schedule, x_t, t, z, sigma_squared, weight_x0 * x0_hat + weight_x_t * x_t)
+
+
+def _ddpm_mean_of(schedule, x_t, t, eps_hat, divide=None, share=None):
+    """The mean of a step with another factor of eps_hat, or another number to divide by."""
+    alpha, beta = schedule.alpha[t - 1], schedule.beta[t - 1]
+    share = beta / schedule.noise_rate[t] if share is None else share
+    return (x_t - share * eps_hat) / (alpha.sqrt() if divide is None else divide)
+
+
+# The two halves of a step, each done wrong, with a sentence that says so.
+_WRONG_MEANS = {
+    "no root over alpha": (
+        lambda s, x, t, e: _ddpm_mean_of(s, x, t, e, divide=s.alpha[t - 1]),
+        "the mean is divided by alpha_t, not by its root",
+    ),
+    "not divided": (
+        lambda s, x, t, e: _ddpm_mean_of(s, x, t, e, divide=1.0),
+        "the mean is not divided by the root of alpha_t",
+    ),
+    "alpha_bar for alpha": (
+        lambda s, x, t, e: _ddpm_mean_of(s, x, t, e, divide=s.signal_rate[t]),
+        "the mean is divided by the root of alpha_bar_t where alpha_t belongs",
+    ),
+    "noise rate squared": (
+        lambda s, x, t, e: _ddpm_mean_of(s, x, t, e, share=s.beta[t - 1] / (1 - s.alpha_bar[t])),
+        "beta_t is divided by 1 - alpha_bar_t, not by its root",
+    ),
+    "noise put in": (
+        lambda s, x, t, e: _ddpm_mean_of(s, x, t, -e),
+        "eps_hat is added where it should be taken away",
+    ),
+}
+_WRONG_NOISES = {
+    "noise at the last step": (
+        lambda s, t, z, v: v.sqrt() * z,
+        "the step from t = 1 still adds noise",
+    ),
+    "variance for standard deviation": (
+        lambda s, t, z, v: (t > 1) * v * z,
+        "z is multiplied by the variance, not by its root",
+    ),
+    "both in the noise": (
+        lambda s, t, z, v: v * z,
+        "z is multiplied by the variance, not by its root, and at t = 1, too, where none belongs",
+    ),
+    "no noise at all": (lambda s, t, z, v: 0 * z, "no fresh noise z is added"),
+}
+
+
+def _ddpm_pairs() -> tuple[Mistake, ...]:
+    """A wrong mean with a wrong noise: two mistakes at once."""
+
+    def step(mean, noise):
+        return lambda schedule, x_t, t, eps_hat, z, sigma_squared: (
+            mean(schedule, x_t, t, eps_hat) + noise(schedule, t, z, sigma_squared)
+        )
+
+    return tuple(
+        Mistake(f"{first}; {second}", step(mean, noise), f"Two things: {why}; and {also}.")
+        for first, (mean, why) in _WRONG_MEANS.items()
+        for second, (noise, also) in _WRONG_NOISES.items()
+    )
 
 
 def _ddpm_through_posterior(schedule, x_t, t, eps_hat, z, sigma_squared):
@@ -122,8 +245,37 @@ ddpm_step = Exercise(
     ),
     model_answer=_ddpm_step,
     cases=_ddpm_cases,
-    use=_twice(OWN_NOISE),
+    use=_step_in_parts({"x_t": 1, "eps_hat": 3, "z": 4}),
     mistakes=(
+        Mistake(
+            "clean guess clamped",
+            _ddpm_clamped,
+            "You clamp x0_hat to [-1, 1]. It helps with pictures, and samplers that you have seen "
+            "do it, but it belongs to the model (`clip_x0`), not to the step: the step must also "
+            "work for data beyond 1.",
+        ),
+        Mistake(
+            "variance, at the last step too",
+            lambda schedule, x_t, t, eps_hat, z, sigma_squared: (
+                _ddpm_mean(schedule, x_t, t, eps_hat) + sigma_squared * z
+            ),
+            "Two things in your noise: z wants the standard deviation, the root of sigma_squared; "
+            "and the step from t = 1 adds none.",
+        ),
+        Mistake(
+            "one step early, everywhere",
+            lambda schedule, x_t, t, eps_hat, z, sigma_squared: _ddpm_with(
+                schedule,
+                x_t,
+                t,
+                z,
+                sigma_squared,
+                (x_t - schedule.beta[t - 2] / schedule.noise_rate[t - 1] * eps_hat)
+                / schedule.alpha[t - 2].sqrt(),
+            ),
+            "Your step is that of t - 1: all your entries are one too early. `alpha` and `beta` "
+            "have step t at entry t - 1, `noise_rate` at entry t.",
+        ),
         Mistake(
             "noise at the last step",
             lambda schedule, x_t, t, eps_hat, z, sigma_squared: (
@@ -329,6 +481,7 @@ ddpm_step = Exercise(
             ),
             OWN_NOISE,
         ),
+        *_ddpm_pairs(),
     ),
     alternatives=(_ddpm_through_posterior, _ddpm_in_place, _ddpm_numpy),
     passed="A thousand of these steps are a sampler.",
@@ -344,14 +497,14 @@ def _timesteps(num_steps, count):
 
 
 def _timesteps_cases(_generator: torch.Generator):
-    yield from ((1000, 50), (12, 4), (10, 10), (100, 1), (1000, 8), (30, 15))
+    yield from ((1000, 50), (12, 4), (10, 10), (100, 1), (1000, 8), (30, 15), (1, 1), (45, 9))
 
 
 timesteps = Exercise(
     "lesson06.timesteps",
     "Stops on the way down",
     difficulty=1,
-    minutes=4,
+    minutes=3,
     hints=(
         "A walk of 50 steps visits 51 places: where it starts, and where each step ends.",
         "The stride is num_steps // count. Python's `range` takes a negative stride, and never "
@@ -434,16 +587,23 @@ def _ddim_step(schedule, x_t, t, s, eps_hat, eta, z):
 
 
 def _ddim_cases(generator: torch.Generator):
-    for num_steps, t, s, eta, shape in (
-        (6, 6, 3, 0.0, (1, 2)),
+    for kind, t, s, eta, shape in (
+        (6, 6, 3, 0.0, (1, 3)),
         (6, 5, 2, 0.5, (2, 1, 3, 3)),
         (9, 7, 6, 1.0, (3, 2)),
         (9, 8, 1, 0.8, (1, 3, 2, 4)),
         (5, 3, 0, 1.0, (2, 2)),
         (5, 4, 1, 0.0, (1, 5)),
-        (1000, 500, 480, 0.3, (4, 2)),
+        ("linear", 500, 480, 0.3, (4, 2)),
+        ("linear", 1, 0, 0.5, (4,)),
+        ("linear", 2, 1, 0.7, (3, 3, 2)),
+        ("linear", 1000, 0, 0.0, (3,)),
+        ("linear", 1000, 900, 0.6, (2, 3, 1, 2, 2)),
+        ("cosine", 1, 0, 1, (1, 3, 2)),
+        ("cosine", 2, 1, 0.4, (3, 3, 3, 3)),
+        ("cosine", 1000, 950, 0.9, (5,)),
     ):
-        schedule = linear_schedule() if num_steps == 1000 else _short_schedule(num_steps, generator)
+        schedule = _schedule(kind, generator)
         x_t, eps_hat, z = torch.randn(3, *shape, generator=generator)
         yield schedule, x_t, t, s, eps_hat, eta, z
 
@@ -526,6 +686,99 @@ def _one_step_variance(schedule, x_t, t, s, eps_hat, eta, z):
     return _ddim_made_of(schedule, x_t, t, s, eps_hat, z, sigma, kept=kept)
 
 
+def _ddim_at(schedule, x_t, t, s, eps_hat, eta, z, at_t, at_s):
+    """A right step with wrong entries of alpha_bar."""
+    abar_t, abar_s = schedule.alpha_bar[at_t], schedule.alpha_bar[at_s]
+    x0_hat = (x_t - (1 - abar_t).sqrt() * eps_hat) / abar_t.sqrt()
+    sigma = eta * ((1 - abar_s) / (1 - abar_t) * (1 - abar_t / abar_s)).sqrt()
+    return abar_s.sqrt() * x0_hat + (1 - abar_s - sigma**2).sqrt() * eps_hat + sigma * z
+
+
+def _ddim_clamped(schedule, x_t, t, s, eps_hat, eta, z):
+    sigma = eta * _fresh_variance(schedule, t, s).sqrt()
+    x0_hat = (x_t - schedule.noise_rate[t] * eps_hat) / schedule.signal_rate[t]
+    return _ddim_made_of(schedule, x_t, t, s, eps_hat, z, sigma, x0_hat=x0_hat.clamp(-1, 1))
+
+
+# The three parts of a step, each done wrong, with a sentence that says so.
+_WRONG_GUESSES = {
+    "x0_hat not divided": (
+        lambda p, x, t, e: x - p.noise_rate[t] * e,
+        "x0_hat is not divided by the signal rate of t",
+    ),
+    "x0_hat without its root": (
+        lambda p, x, t, e: (x - p.noise_rate[t] * e) / p.alpha_bar[t],
+        "x0_hat is divided by alpha_bar_t, not by its root",
+    ),
+    "noise's root missing in x0_hat": (
+        lambda p, x, t, e: (x - (1 - p.alpha_bar[t]) * e) / p.signal_rate[t],
+        "in x0_hat eps_hat is weighed with 1 - alpha_bar_t, not with its root",
+    ),
+    "noise put into x0_hat": (
+        lambda p, x, t, e: (x + p.noise_rate[t] * e) / p.signal_rate[t],
+        "x0_hat adds eps_hat where it should take it away",
+    ),
+}
+_WRONG_SIGMAS = {
+    "eta not squared": (
+        lambda p, t, s, eta: (eta * _fresh_variance(p, t, s)).sqrt(),
+        "eta stands under the root of sigma",
+    ),
+    "sigma without its root": (
+        lambda p, t, s, eta: eta * _fresh_variance(p, t, s),
+        "sigma lacks its root",
+    ),
+    "sigma missing": (lambda p, t, s, eta: torch.tensor(0.0), "sigma is missing"),
+}
+_WRONG_SHARES = {
+    "no room for the fresh noise": (
+        lambda p, s, sigma: p.noise_rate[s],
+        "eps_hat keeps the full noise rate of s, without room for the fresh noise",
+    ),
+    "sigma not squared": (
+        lambda p, s, sigma: (1 - p.alpha_bar[s] - sigma).sqrt(),
+        "in eps_hat's weight sigma is taken away, not its square",
+    ),
+    "eps_hat's weight without its root": (
+        lambda p, s, sigma: 1 - p.alpha_bar[s] - sigma**2,
+        "eps_hat's weight lacks its root",
+    ),
+}
+
+
+def _ddim_pairs() -> tuple[Mistake, ...]:
+    """Two of the three parts of a step done wrong at once."""
+
+    def step(guess=None, size=None, share=None):
+        def answer(schedule, x_t, t, s, eps_hat, eta, z):
+            sigma = eta * _fresh_variance(schedule, t, s).sqrt()
+            sigma = sigma if size is None else size(schedule, t, s, eta)
+            x0_hat = None if guess is None else guess(schedule, x_t, t, eps_hat)
+            kept = None if share is None else share(schedule, s, sigma)
+            return _ddim_made_of(schedule, x_t, t, s, eps_hat, z, sigma, kept, x0_hat)
+
+        return answer
+
+    kinds = {"guess": _WRONG_GUESSES, "size": _WRONG_SIGMAS, "share": _WRONG_SHARES}
+    pairs = []
+    for first, second in (("guess", "size"), ("guess", "share"), ("size", "share")):
+        for one, (wrong, why) in kinds[first].items():
+            for other, (also_wrong, also) in kinds[second].items():
+                if (one, other) in _ONE_AND_THE_SAME:
+                    continue
+                answer = step(**{first: wrong, second: also_wrong})
+                text = f"Two things: {why}; and {also}."
+                pairs.append(Mistake(f"{one}; {other}", answer, text))
+    return tuple(pairs)
+
+
+# Without sigma there is nothing to make room for, nor to square.
+_ONE_AND_THE_SAME = {
+    ("sigma missing", "no room for the fresh noise"),
+    ("sigma missing", "sigma not squared"),
+}
+
+
 def _ddim_in_place(schedule, x_t, t, s, eps_hat, eta, z):
     abar_t, abar_s = float(schedule.alpha_bar[t]), float(schedule.alpha_bar[s])
     variance = eta**2 * (1 - abar_s) / (1 - abar_t) * (1 - abar_t / abar_s)
@@ -564,8 +817,83 @@ ddim_step = Exercise(
     ),
     model_answer=_ddim_step,
     cases=_ddim_cases,
-    use=_twice(OWN_NOISE),
+    use=_step_in_parts({"x_t": 1, "eps_hat": 4, "z": 6}),
     mistakes=(
+        Mistake(
+            "clean guess clamped",
+            _ddim_clamped,
+            "You clamp x0_hat to [-1, 1]. It helps with pictures, and samplers that you have seen "
+            "do it, but it belongs to the model (`clip_x0`), not to the step: the step must also "
+            "work for data beyond 1.",
+        ),
+        Mistake(
+            "entries counted from 0",
+            lambda schedule, x_t, t, s, eps_hat, eta, z: _ddim_at(
+                schedule, x_t, t, s, eps_hat, eta, z, t - 1, s - 1
+            ),
+            "You read alpha_bar at t - 1 and s - 1, as in libraries whose steps begin at 0. Here "
+            "`alpha_bar[0]` is 1, for clean data, and step t is entry t; s = 0 would even read "
+            "the last entry.",
+        ),
+        Mistake(
+            "entry t - 1 for t",
+            lambda schedule, x_t, t, s, eps_hat, eta, z: _ddim_at(
+                schedule, x_t, t, s, eps_hat, eta, z, t - 1, s
+            ),
+            "You read alpha_bar at t - 1. Here `alpha_bar[0]` is 1, for clean data, and step t is "
+            "entry t.",
+        ),
+        Mistake(
+            "entries counted from 0, and 1 for clean data",
+            lambda schedule, x_t, t, s, eps_hat, eta, z: _ddim_at(
+                schedule, x_t, t, s, eps_hat, eta, z, t - 1, max(s - 1, 0)
+            ),
+            "All your entries of alpha_bar are one too early: t - 1 and s - 1 are the habit of "
+            "libraries that count from 0. Here step t is entry t, and entry 0 is clean data.",
+        ),
+        Mistake(
+            "x0_hat not divided",
+            lambda schedule, x_t, t, s, eps_hat, eta, z: _ddim_made_of(
+                schedule,
+                x_t,
+                t,
+                s,
+                eps_hat,
+                z,
+                eta * _fresh_variance(schedule, t, s).sqrt(),
+                x0_hat=x_t - schedule.noise_rate[t] * eps_hat,
+            ),
+            "Your x0_hat takes the noise out and stops there. The jump shrank the image by the "
+            "signal rate of t: divide by it.",
+        ),
+        Mistake(
+            "noise's root missing in x0_hat",
+            lambda schedule, x_t, t, s, eps_hat, eta, z: _ddim_made_of(
+                schedule,
+                x_t,
+                t,
+                s,
+                eps_hat,
+                z,
+                eta * _fresh_variance(schedule, t, s).sqrt(),
+                x0_hat=(x_t - (1 - schedule.alpha_bar[t]) * eps_hat) / schedule.signal_rate[t],
+            ),
+            "In x0_hat you weigh eps_hat with 1 - alpha_bar_t, a variance. Its root is missing.",
+        ),
+        Mistake(
+            "noise put into x0_hat",
+            lambda schedule, x_t, t, s, eps_hat, eta, z: _ddim_made_of(
+                schedule,
+                x_t,
+                t,
+                s,
+                eps_hat,
+                z,
+                eta * _fresh_variance(schedule, t, s).sqrt(),
+                x0_hat=(x_t + schedule.noise_rate[t] * eps_hat) / schedule.signal_rate[t],
+            ),
+            "Your x0_hat adds eps_hat where it should take it away: look at the sign.",
+        ),
         Mistake(
             "eta not squared",
             _eta_not_squared,
@@ -763,6 +1091,7 @@ ddim_step = Exercise(
             ),
             OWN_NOISE,
         ),
+        *_ddim_pairs(),
     ),
     alternatives=(_ddim_in_place, _ddim_numpy, _ddim_one_by_one),
     passed="With eta from 0 to 1 it reaches from a fixed path to ancestral sampling.",
@@ -786,6 +1115,9 @@ def _slerp_cases(generator: torch.Generator):
         ((3, 4, 4), 1.0),
         ((1, 8, 8), 0.8),
         ((2,), 0.1),
+        ((2, 3, 2, 4), 0.6),
+        ((2, 1, 3, 2, 2), 0.25),
+        ((3, 3, 3), 1),
     ):
         a, b = torch.randn(2, *shape, generator=generator)
         yield a, 1.5 * b, w
@@ -814,6 +1146,36 @@ def _slerp_by_row(a, b, w):
     lengths = a.norm(dim=-1, keepdim=True) * b.norm(dim=-1, keepdim=True)
     angle = ((a * b).sum(-1, keepdim=True) / lengths).acos()
     return (((1 - w) * angle).sin() * a + (w * angle).sin() * b) / angle.sin()
+
+
+def _slerp_by_angle(cosine):
+    """slerp with another cosine of the angle."""
+
+    def slerp(a, b, w):
+        angle = cosine(a, b).acos()
+        return (((1 - w) * angle).sin() * a + (w * angle).sin() * b) / angle.sin()
+
+    return slerp
+
+
+def _slerp_first_axis(a, b, w):
+    return torch.stack([_slerp(x, y, w) for x, y in zip(a, b, strict=True)])
+
+
+def _slerp_arcsine(a, b, w):
+    angle = ((a * b).sum() / (a.norm() * b.norm())).asin()
+    return (((1 - w) * angle).sin() * a + (w * angle).sin() * b) / angle.sin()
+
+
+def _slerp_by_sine_of_cosine(a, b, w):
+    cosine = (a * b).sum() / (a.norm() * b.norm())
+    angle = cosine.acos()
+    return (((1 - w) * angle).sin() * a + (w * angle).sin() * b) / cosine
+
+
+def _slerp_one_divided(a, b, w):
+    angle = ((a * b).sum() / (a.norm() * b.norm())).acos()
+    return ((1 - w) * angle).sin() * a + (w * angle).sin() * b / angle.sin()
 
 
 def _slerp_not_divided(a, b, w):
@@ -851,7 +1213,7 @@ slerp = Exercise(
     "lesson06.slerp",
     "Along the sphere",
     difficulty=1,
-    minutes=6,
+    minutes=5,
     hints=(
         "First the angle between the two, each seen as one long vector: its cosine is their inner "
         "product over the product of their lengths.",
@@ -878,6 +1240,47 @@ slerp = Exercise(
             _slerp_not_normalized,
             "The inner product alone is no cosine: divide it by the length of a and the length of "
             "b, or `acos` gets numbers beyond 1.",
+        ),
+        Mistake(
+            "lengths squared",
+            _slerp_by_angle(lambda a, b: (a * b).sum() / ((a**2).sum() * (b**2).sum())),
+            "You divide the inner product by the squared lengths. The cosine is the inner product "
+            "over the lengths themselves, the roots of the sums of squares.",
+        ),
+        Mistake(
+            "root of the lengths",
+            _slerp_by_angle(lambda a, b: (a * b).sum() / (a.norm() * b.norm()).sqrt()),
+            "You take a root of the lengths, but `norm` already is the root of the sum of squares. "
+            "Divide by the product of the two lengths.",
+        ),
+        Mistake(
+            "one length only",
+            _slerp_by_angle(lambda a, b: (a * b).sum() / (a * a).sum()),
+            "You divide the inner product by the squared length of a, as if b were as long. Divide "
+            "by the length of a times the length of b.",
+        ),
+        Mistake(
+            "an angle for each entry of the first axis",
+            _slerp_first_axis,
+            "You compute an angle for each entry of the first axis, as for a batch. There is no "
+            "batch here: a noise is one vector, so sum over all of it.",
+        ),
+        Mistake(
+            "arcsine",
+            _slerp_arcsine,
+            "The inner product over the lengths is the cosine of the angle: take `acos` of it, not "
+            "`asin`.",
+        ),
+        Mistake(
+            "divided by the cosine",
+            _slerp_by_sine_of_cosine,
+            "You divide by the cosine. Both weights are divided by the sine of the angle.",
+        ),
+        Mistake(
+            "only b divided",
+            _slerp_one_divided,
+            "Only the weight of b is divided by sin(angle): mind the parentheses. At w = 0 you "
+            "should get a itself.",
         ),
         Mistake(
             "degrees",
@@ -969,16 +1372,44 @@ def _wavy_model(num_steps: int):
 
 
 def _invert_cases(generator: torch.Generator):
-    for num_steps, walk, shape in (
-        (6, [6, 4, 2, 0], (1, 2)),
+    for kind, walk, shape in (
+        (6, [6, 4, 2, 0], (1, 3)),
         (6, [6, 5, 4, 3, 2, 1, 0], (2, 1, 3, 3)),
         (9, [9, 5, 0], (3, 2)),
         (9, [9, 0], (1, 3, 2, 2)),
         (8, [8, 7, 3, 1, 0], (4, 4)),
+        ("linear", [1000, 500, 2, 1, 0], (3, 3, 2)),
+        ("cosine", [1000, 999, 600, 2, 0], (4,)),
+        ("cosine", [750, 250, 1, 0], (2, 3, 1, 2, 2)),
     ):
-        schedule = _short_schedule(num_steps, generator)
+        schedule = _schedule(kind, generator)
         x_0 = torch.randn(shape, generator=generator)
-        yield _wavy_model(num_steps), schedule, x_0, walk
+        yield _wavy_model(schedule.num_steps), schedule, x_0, walk
+
+
+REVERSED_GIVES_NONE = (
+    "`timesteps.reverse()` turns the list around in place and returns None. `timesteps[::-1]` is "
+    "the turned list."
+)
+_IN_PLACE = {"reverse", "sort"}
+
+
+def _climb_by_climb(answer, model, schedule, x_0, timesteps):
+    """Calls an answer with the first climb of the walk, with the first two, and with all."""
+    once = _twice(DICE)
+    found = {}
+    for name, stops in (("one step up", 2), ("two steps up", 3), ("the whole walk", None)):
+        if stops is None or stops < len(timesteps):
+            walk = timesteps if stops is None else timesteps[-stops:]
+            try:
+                given = once(answer, model, schedule, x_0.clone(), list(walk))
+            except TypeError as error:
+                names = getattr(getattr(answer, "__code__", None), "co_names", ())
+                if "NoneType" in str(error) and _IN_PLACE.intersection(names):
+                    raise Wrong("raised", REVERSED_GIVES_NONE, "reverse gives None") from error
+                raise
+            found[name] = tensor_like(given, x_0)
+    return found
 
 
 def _upwards(model, schedule, x_0, timesteps, ask=lambda s, t: t, rates=lambda s, t: (s, t)):
@@ -991,6 +1422,46 @@ def _upwards(model, schedule, x_0, timesteps, ask=lambda s, t: t, rates=lambda s
         old, new = rates(s, t)
         x = signal[new] * (x - noise[old] * eps_hat) / signal[old] + noise[new] * eps_hat
     return x
+
+
+def _from_the_top(model, schedule, x_0, timesteps):
+    signal, noise = schedule.signal_rate, schedule.noise_rate
+    x = x_0
+    for s, t in zip(timesteps[1:], timesteps[:-1], strict=True):
+        eps_hat = model(x, torch.full((len(x),), t))
+        x = signal[t] * (x - noise[s] * eps_hat) / signal[s] + noise[t] * eps_hat
+    return x
+
+
+def _inverted_clamped(model, schedule, x_0, timesteps):
+    signal, noise = schedule.signal_rate, schedule.noise_rate
+    x = x_0
+    upwards = list(timesteps)[::-1]
+    for s, t in zip(upwards[:-1], upwards[1:], strict=True):
+        eps_hat = model(x, torch.full((len(x),), t))
+        x0_hat = ((x - noise[s] * eps_hat) / signal[s]).clamp(-1, 1)
+        x = signal[t] * x0_hat + noise[t] * eps_hat
+    return x
+
+
+def _with_guess(guess):
+    """Inversion with another x0_hat."""
+
+    def invert(model, schedule, x_0, timesteps):
+        x = x_0
+        upwards = list(timesteps)[::-1]
+        for s, t in zip(upwards[:-1], upwards[1:], strict=True):
+            eps_hat = model(x, torch.full((len(x),), t))
+            x0_hat = guess(schedule, x, s, eps_hat)
+            x = schedule.signal_rate[t] * x0_hat + schedule.noise_rate[t] * eps_hat
+        return x
+
+    return invert
+
+
+def _reversed_in_place(model, schedule, x_0, timesteps):
+    upwards = timesteps.reverse()
+    return _invert(model, schedule, x_0, upwards[::-1])
 
 
 def _walked_down(model, schedule, x_0, timesteps):
@@ -1092,7 +1563,7 @@ invert = Exercise(
     "lesson06.invert",
     "Back into the noise",
     difficulty=3,
-    minutes=15,
+    minutes=12,
     hints=(
         "Write the DDIM loop with eta = 0, and let it climb: turn `timesteps` around, and in each "
         "step s (where you are) is the smaller one.",
@@ -1104,7 +1575,7 @@ invert = Exercise(
     ),
     model_answer=_invert,
     cases=_invert_cases,
-    use=_twice(DICE),
+    use=_climb_by_climb,
     properties=(Property(ASKED_TWICE, _asks_once_a_step, mistake="asked twice"),),
     mistakes=(
         Mistake(
@@ -1118,8 +1589,87 @@ invert = Exercise(
             lambda model, schedule, x_0, timesteps: _upwards(
                 model, schedule, x_0, timesteps, ask=lambda s, t: s
             ),
-            "You ask the model at s, which on the first step is 0, a step it has never seen. The "
-            "question says: the state you have, the step t you go to.",
+            "You ask at (x_s, s). Papers do so too, and it is a right way to invert. But it begins "
+            "by asking at step 0, for which no network was trained, so this exercise says: the "
+            "state that you have, the step t that you go to.",
+        ),
+        Mistake(
+            "asked at s, but not at 0",
+            lambda model, schedule, x_0, timesteps: _upwards(
+                model, schedule, x_0, timesteps, ask=lambda s, t: max(s, 1)
+            ),
+            "You ask at (x_s, s), and at 1 for s = 0. That is a right way to invert, too, and the "
+            "lesson tries it below. This exercise asks with the state that you have at the step t "
+            "that you go to.",
+        ),
+        Mistake(
+            "asked at s, and at t for s = 0",
+            lambda model, schedule, x_0, timesteps: _upwards(
+                model, schedule, x_0, timesteps, ask=lambda s, t: s or t
+            ),
+            "You ask at (x_s, s), except at the start. It is a right way to invert, by another "
+            "convention: in this exercise every question is put at t, the step that you go to.",
+        ),
+        Mistake(
+            "asked at t - 1",
+            lambda model, schedule, x_0, timesteps: _upwards(
+                model, schedule, x_0, timesteps, ask=lambda s, t: t - 1
+            ),
+            "You ask the model at t - 1, as where steps count from 0. Here step t is t noisings: "
+            "ask at t.",
+        ),
+        Mistake(
+            "entries counted from 0",
+            lambda model, schedule, x_0, timesteps: _upwards(
+                model, schedule, x_0, timesteps, rates=lambda s, t: (s - 1, t - 1)
+            ),
+            "You read the rates at s - 1 and t - 1, as where steps count from 0. Here entry 0 is "
+            "clean data and step t is entry t; s = 0 would read the last entry.",
+        ),
+        Mistake(
+            "return inside the loop",
+            lambda model, schedule, x_0, timesteps: _invert(model, schedule, x_0, timesteps[-2:]),
+            "Your walk ends after its first step up, at the smallest step above 0. Is `return` "
+            "inside the loop? It belongs after it, one level out.",
+        ),
+        Mistake(
+            "always from x_0",
+            lambda model, schedule, x_0, timesteps: (
+                _invert(model, schedule, x_0, [timesteps[0], timesteps[1]])
+                if len(timesteps) == 2
+                else _upwards(model, schedule, x_0, [timesteps[0], timesteps[1]])
+            ),
+            "Each of your steps starts from x_0 again, so only the last one counts: put the result "
+            "of a step back into x.",
+        ),
+        Mistake("reverse gives None", _reversed_in_place, REVERSED_GIVES_NONE),
+        Mistake(
+            "from the top",
+            _from_the_top,
+            "Your pairs (s, t) are right, but you go through them from the top. The picture is at "
+            "0: begin with the pair at the end of `timesteps`.",
+        ),
+        Mistake(
+            "clean guess clamped",
+            _inverted_clamped,
+            "You clamp x0_hat to [-1, 1]. What is cut off cannot be found again on the way down, "
+            "so inversion does without.",
+        ),
+        Mistake(
+            "x0_hat not divided",
+            _with_guess(lambda p, x, s, e: x - p.noise_rate[s] * e),
+            "Your x0_hat takes the noise out and is not divided by the signal rate of s, by which "
+            "x had been shrunk.",
+        ),
+        Mistake(
+            "x0_hat without its root",
+            _with_guess(lambda p, x, s, e: (x - p.noise_rate[s] * e) / p.alpha_bar[s]),
+            "In x0_hat you divide by alpha_bar_s; x was shrunk by its root, the signal rate.",
+        ),
+        Mistake(
+            "noise put into x0_hat",
+            _with_guess(lambda p, x, s, e: (x + p.noise_rate[s] * e) / p.signal_rate[s]),
+            "Your x0_hat adds eps_hat where it should take it away: look at the sign.",
         ),
         Mistake(
             "list not turned around",
@@ -1212,7 +1762,7 @@ long_strides = Choice(
     "lesson06.long_strides",
     "A perfect denoiser and five steps",
     difficulty=2,
-    minutes=2,
+    minutes=1,
     hints=(
         "The denoiser is exact, so the mean of each step is exact too.",
         "Look at the figure: which shape does the true curve have, and which shape does the step "
@@ -1234,7 +1784,7 @@ eta_one = Choice(
     "lesson06.eta_one",
     "Fifty steps with eta = 1",
     difficulty=2,
-    minutes=2,
+    minutes=1,
     hints=(
         "Put s = t - 1 into DDIM's sigma, and find its name in lesson 2.",
         "Now let s be t - 20. sigma is still a posterior variance: of which chain?",
@@ -1255,7 +1805,7 @@ midpoint_length = Number(
     "lesson06.midpoint_length",
     "How long is half of both?",
     difficulty=1,
-    minutes=3,
+    minutes=2,
     hints=(
         "Each entry of (a + b) / 2 is a sum of two independent numbers of variance 1/4.",
         "So each entry has variance 1/2, and the squared length is the sum over 784 entries.",
