@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tutorial_lib import hardware
 from tutorial_lib.checkpoints import load_checkpoint
-from tutorial_lib.guidance import guide, labelled
+from tutorial_lib.guidance import guide, labeled
 from tutorial_lib.metrics import frechet_distance
 from tutorial_lib.metrics.digit_features import load_digit_classifier, load_digit_reference
 from tutorial_lib.samplers import ddim, evenly_spaced, last
@@ -44,7 +44,7 @@ def main() -> None:
     device = hardware.pick_device()
     checkpoint = load_checkpoint("mnist", device=device)
     schedule, num_classes = checkpoint.schedule, len(checkpoint.class_names)
-    model = labelled(checkpoint.network, schedule, checkpoint.card["target"])
+    model = labeled(checkpoint.network, schedule, checkpoint.card["target"])
     judge, real = load_digit_classifier(), load_digit_reference()
     asked = torch.arange(num_classes).repeat_interleave(options.columns)
     steps = evenly_spaced(schedule.num_steps, num_steps)

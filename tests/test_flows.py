@@ -27,7 +27,7 @@ from tutorial_lib.flows import (
     times_of,
 )
 from tutorial_lib.forward import diffuse
-from tutorial_lib.guidance import LabelledMixture, guide
+from tutorial_lib.guidance import LabeledMixture, guide
 from tutorial_lib.oracles import DatasetOracle, GaussianMixtureOracle
 from tutorial_lib.samplers import ddim, evenly_spaced
 from tutorial_lib.schedules import (
@@ -286,10 +286,10 @@ def test_conversions_keep_the_dtype(dtype: torch.dtype):
 def test_a_conditional_flow_is_guided_as_a_denoiser():
     """Guidance is linear, so guiding velocities and guiding eps is the same."""
     means, variances, weights = parts((2,))
-    labelled = LabelledMixture(LINEAR, means, variances, weights, torch.tensor([0, 0, 1]))
+    labeled = LabeledMixture(LINEAR, means, variances, weights, torch.tensor([0, 0, 1]))
     labels, t = torch.tensor([0, 1, 1]), torch.tensor([100, 500, 900])
     x = normal(3, 2)
-    flow: Callable[..., Tensor] = flow_from_denoiser(labelled, LINEAR)
+    flow: Callable[..., Tensor] = flow_from_denoiser(labeled, LINEAR)
     time = times_of(LINEAR)[t]
     conditional, unconditional = flow(x, time, labels), flow(x, time, torch.full((3,), 2))
     expected = unconditional + 3 * (conditional - unconditional)

@@ -12,13 +12,13 @@ from tutorial_lib import guidance
 from tutorial_lib._typing import EpsModel
 from tutorial_lib.checkpoints import load_checkpoint
 from tutorial_lib.guidance import (
-    LabelledMixture,
+    LabeledMixture,
     condition,
     drop_condition,
     drop_labels,
     guide,
     guided,
-    labelled,
+    labeled,
 )
 from tutorial_lib.metrics.digit_features import load_digit_classifier
 from tutorial_lib.networks.unet import TinyUNet
@@ -34,8 +34,8 @@ LABELS = torch.tensor([0, 1, 1, 0])
 
 
 @pytest.fixture
-def mixture() -> LabelledMixture:
-    return LabelledMixture(SCHEDULE, MEANS, VARIANCES, WEIGHTS, LABELS)
+def mixture() -> LabeledMixture:
+    return LabeledMixture(SCHEDULE, MEANS, VARIANCES, WEIGHTS, LABELS)
 
 
 def query(count: int = 40) -> tuple[Tensor, Tensor, Tensor]:
@@ -62,7 +62,7 @@ def log_density(x: Tensor, t: int, members: list[int]) -> Tensor:
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 2.0, 7.5])
-def test_the_guided_answer_is_the_sharpened_score(mixture: LabelledMixture, scale: float):
+def test_the_guided_answer_is_the_sharpened_score(mixture: LabeledMixture, scale: float):
     """-noise_rate times the gradient of log p(x) + s log p(c given x), by autograd on densities
     that are written out here: p(c given x) is p(x given c) p(c) / p(x)."""
     x_t, t, labels = query()
@@ -81,7 +81,7 @@ def test_two_equal_gaussians_by_hand():
     """Classes at -m and m, variance v: the share of the right class is a sigmoid, so
     eps = noise_rate / V (x - M (p - q)) + s noise_rate / V (M (p - q) - M c), M and V after t."""
     means, schedule = torch.tensor([[-1.0], [1.0]], dtype=torch.float64), cosine_schedule(50)
-    model = LabelledMixture(
+    model = LabeledMixture(
         schedule, means, torch.full((2,), 0.3), torch.ones(2), torch.tensor([0, 1])
     )
     for step in (3, 25, 48):
@@ -98,7 +98,7 @@ def test_two_equal_gaussians_by_hand():
             assert_close(eps_hat, expected, rtol=0, atol=1e-6)
 
 
-def test_scale_one_is_the_conditional_and_zero_the_unconditional_exactly(mixture: LabelledMixture):
+def test_scale_one_is_the_conditional_and_zero_the_unconditional_exactly(mixture: LabeledMixture):
     x_t, t, labels = query()
     nobody = torch.full_like(labels, mixture.num_classes)
     halves = condition(mixture, labels), condition(mixture, nobody)
@@ -109,7 +109,7 @@ def test_scale_one_is_the_conditional_and_zero_the_unconditional_exactly(mixture
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.3, 1.0, 1.5, 9.0])
-def test_one_call_of_two_is_the_two_calls(mixture: LabelledMixture, scale: float):
+def test_one_call_of_two_is_the_two_calls(mixture: LabeledMixture, scale: float):
     x_t, t, labels = query()
     nobody = torch.full_like(labels, mixture.num_classes)
     with_class, without = mixture(x_t, t, labels), mixture(x_t, t, nobody)
@@ -154,7 +154,7 @@ def test_the_answer_keeps_the_dtype_of_the_state():
         assert model(x_t, t).dtype == torch.float32
 
 
-def test_guided_walks_go_where_the_class_is(mixture: LabelledMixture):
+def test_guided_walks_go_where_the_class_is(mixture: LabeledMixture):
     """With the exact model: scale 1 draws the class in its proportions, larger scales move away
     from the other class and spread less."""
     count = 2000
@@ -209,7 +209,7 @@ def test_dropping_none_dropping_all_and_the_seed():
 
 
 @pytest.mark.parametrize("target", ["eps", "v", "x0"])
-def test_a_network_becomes_a_labelled_model(target: str):
+def test_a_network_becomes_a_labeled_model(target: str):
     """Whatever the network says, the answer is the eps that follows by the definitions."""
     schedule = cosine_schedule(20)
     network = TinyUNet(1, (8, 8), num_classes=3)
@@ -219,7 +219,7 @@ def test_a_network_becomes_a_labelled_model(target: str):
     x_t = torch.randn(4, 1, 8, 8, generator=seeded())
     t, labels = torch.tensor([1, 5, 12, 20]), torch.tensor([0, 1, 2, 3])
     with torch.no_grad():
-        said, eps_hat = network(x_t, t, labels), labelled(network, schedule, target)(x_t, t, labels)
+        said, eps_hat = network(x_t, t, labels), labeled(network, schedule, target)(x_t, t, labels)
     abar = schedule.alpha_bar[t].float()[:, None, None, None]
     expected = {
         "eps": said,
@@ -236,7 +236,7 @@ def digits():
 
 def test_the_shipped_network_draws_what_it_is_asked_for(digits):
     """Ten of each digit, 12 steps; a coin with ten sides would be right in a tenth of them."""
-    model = labelled(digits.network, digits.schedule, digits.card["target"])
+    model = labeled(digits.network, digits.schedule, digits.card["target"])
     labels = torch.arange(10).repeat(4)
     x_T = torch.randn(40, 1, 28, 28, generator=seeded())
     walk = evenly_spaced(digits.schedule.num_steps, 12)
@@ -251,7 +251,7 @@ def test_the_shipped_network_draws_what_it_is_asked_for(digits):
 
 
 def test_a_checkpoint_conditions_as_guidance_does(digits):
-    model = labelled(digits.network, digits.schedule, digits.card["target"])
+    model = labeled(digits.network, digits.schedule, digits.card["target"])
     labels, t = torch.tensor([3, 7]), torch.tensor([500, 20])
     x_t = torch.randn(2, 1, 28, 28, generator=seeded())
     with torch.no_grad():
@@ -337,13 +337,13 @@ def test_whole_sentences_are_dropped():
         (lambda: guide(constant, WORDS, 2.0, NO_WORDS[:2]), r"of shape \(3,\); got \(2,\)"),
         (lambda: guide(constant, WORDS, 2.0, NO_WORDS.int()), "no_condition must be int64"),
         (lambda: drop_condition(WORDS, 2.0, NO_WORDS), r"p must be in \[0, 1\]"),
-        (lambda: labelled(TinyUNet(1, (8,)), SCHEDULE, "w"), "target must be one of eps, v, x0"),
+        (lambda: labeled(TinyUNet(1, (8,)), SCHEDULE, "w"), "target must be one of eps, v, x0"),
         (
-            lambda: LabelledMixture(SCHEDULE, MEANS, VARIANCES, WEIGHTS, LABELS[:3]),
+            lambda: LabeledMixture(SCHEDULE, MEANS, VARIANCES, WEIGHTS, LABELS[:3]),
             "labels must be 4, one a mean; got 3",
         ),
         (
-            lambda: LabelledMixture(SCHEDULE, MEANS, VARIANCES, WEIGHTS, 2 * LABELS),
+            lambda: LabeledMixture(SCHEDULE, MEANS, VARIANCES, WEIGHTS, 2 * LABELS),
             r"labels must be 0\.\.2 without a gap; 1 is missing",
         ),
     ],
@@ -353,8 +353,8 @@ def test_a_wrong_argument_is_named(call, message: str):
         call()
 
 
-def test_what_comes_out_is_a_denoiser(mixture: LabelledMixture):
+def test_what_comes_out_is_a_denoiser(mixture: LabeledMixture):
     labels = torch.tensor([0, 1])
     for model in (condition(mixture, labels), guide(mixture, labels, 2.0, 2)):
         assert isinstance(model, EpsModel)
-    assert set(guidance.__dict__) >= {"LabelledModel", "LabelledMixture"}
+    assert set(guidance.__dict__) >= {"LabeledModel", "LabeledMixture"}

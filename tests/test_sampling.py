@@ -29,7 +29,7 @@ from tutorial_lib._random import Streams, normal_like
 from tutorial_lib._shards import MANIFEST
 from tutorial_lib.checkpoints import Checkpoint, load_checkpoint
 from tutorial_lib.cli import program as cli
-from tutorial_lib.guidance import guide, labelled
+from tutorial_lib.guidance import guide, labeled
 from tutorial_lib.networks.unet import TinyUNet
 from tutorial_lib.predictions import clip_x0
 from tutorial_lib.samplers import SAMPLERS, SampleStep, ddim, ddpm, evenly_spaced, last
@@ -276,7 +276,7 @@ def test_a_leak_of_images_would_be_seen(leak: str):
 def by_hand(checkpoint: Checkpoint, recipe: Recipe, condition: Tensor, no_condition: Tensor | int):
     """Images 0, 1, ... drawn with guidance as lesson 8 does it, from the same noise."""
     schedule = checkpoint.schedule
-    both = labelled(checkpoint.network, schedule, checkpoint.card["target"])
+    both = labeled(checkpoint.network, schedule, checkpoint.card["target"])
     model = clip_x0(guide(both, condition, recipe.guidance, no_condition), schedule)
     streams = Streams(recipe.seed, range(len(condition)))
     x_T = normal_like(torch.empty(len(condition), *checkpoint.image_shape), streams)

@@ -24,7 +24,7 @@ from tutorial_lib.schedules import NoiseSchedule
 
 
 @runtime_checkable
-class LabelledModel(Protocol):
+class LabeledModel(Protocol):
     """A denoiser that takes a condition: ``eps_hat = model(x_t, t, condition)``.
 
     ``condition`` is int64 with a row a sample: labels (B,) in 0..num_classes, where ``num_classes``
@@ -83,7 +83,7 @@ def replace_rows(condition: Condition, dropped: Tensor, no_condition: Tensor) ->
     return torch.where(marked, no_condition.to(condition.device), condition)
 
 
-def labelled(network: nn.Module, schedule: NoiseSchedule, target: str) -> LabelledModel:
+def labeled(network: nn.Module, schedule: NoiseSchedule, target: str) -> LabeledModel:
     """A conditional model from a network trained to predict ``target``.
 
     Args:
@@ -102,7 +102,7 @@ def labelled(network: nn.Module, schedule: NoiseSchedule, target: str) -> Labell
     return model
 
 
-def condition(model: LabelledModel, condition: Condition) -> EpsModel:
+def condition(model: LabeledModel, condition: Condition) -> EpsModel:
     """The model that knows what each sample of its batch is to be.
 
     Args:
@@ -157,7 +157,7 @@ def guided(conditional: EpsModel, unconditional: EpsModel, scale: float) -> EpsM
 
 
 def guide(
-    model: LabelledModel, condition: Condition, scale: float, no_condition: Tensor | int
+    model: LabeledModel, condition: Condition, scale: float, no_condition: Tensor | int
 ) -> EpsModel:
     """Classifier-free guidance with one conditional model, in one call on 2 B samples where two
     answers are needed: the same numbers as ``guided`` with its two halves, apart from rounding.
@@ -190,8 +190,8 @@ def guide(
     return twice
 
 
-class LabelledMixture:
-    """The exact labelled model for a mixture of Gaussians whose components carry labels.
+class LabeledMixture:
+    """The exact labeled model for a mixture of Gaussians whose components carry labels.
 
     Asked with a class it answers for that class's components alone, asked with "no class" for the
     whole mixture: what a perfectly trained class-conditional network would say.
@@ -308,3 +308,7 @@ def _check_batch(x_t: Tensor, condition: Tensor) -> None:
         raise InvalidValueError(
             f"condition must have a row for each of {len(x_t)} samples; got {len(condition)}"
         )
+
+
+LabelledModel, LabelledMixture, labelled = LabeledModel, LabeledMixture, labeled
+"""The names of earlier versions."""

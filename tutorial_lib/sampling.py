@@ -40,7 +40,7 @@ from tutorial_lib._random import Streams, normal_like
 from tutorial_lib._typing import Condition, EpsModel
 from tutorial_lib._validate import FileError, InvalidTypeError, InvalidValueError
 from tutorial_lib.checkpoints import Checkpoint, versions
-from tutorial_lib.guidance import guide, labelled
+from tutorial_lib.guidance import guide, labeled
 from tutorial_lib.hardware import parallel
 from tutorial_lib.images import from_bytes, to_bytes
 from tutorial_lib.predictions import clip_x0
@@ -562,7 +562,7 @@ def _model(checkpoint: Checkpoint, recipe: Recipe, condition: Condition | None) 
     elif (nothing := _no_condition(checkpoint)) is None or recipe.guidance == 1:
         model = checkpoint.conditioned(condition)
     else:
-        both = labelled(checkpoint.network, checkpoint.schedule, checkpoint.card["target"])
+        both = labeled(checkpoint.network, checkpoint.schedule, checkpoint.card["target"])
         model = guide(both, condition, recipe.guidance, nothing)
     device = checkpoint.schedule.alpha_bar.device
     model = hardware.in_precision(model, device, hardware.pick_precision(recipe.precision, device))

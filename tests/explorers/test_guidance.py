@@ -8,7 +8,7 @@ import torch
 from tutorial_lib import schedules
 from tutorial_lib.explorers import GuidanceExplorer
 from tutorial_lib.explorers.guidance import widget as _guidance
-from tutorial_lib.guidance import LabelledMixture, guide
+from tutorial_lib.guidance import LabeledMixture, guide
 from tutorial_lib.metrics.digit_features import load_digit_classifier, load_digit_reference
 from tutorial_lib.samplers import ddim, evenly_spaced, last
 
@@ -96,7 +96,7 @@ def test_one_sample_of_a_class_has_no_spread():
 
 def test_it_draws_what_guided_ddim_draws():
     schedule = schedules.cosine_schedule(100)
-    world = LabelledMixture(
+    world = LabeledMixture(
         schedule, torch.tensor([[-1.0] * 64, [1.0] * 64]).reshape(2, 1, 8, 8),
         torch.tensor([0.1, 0.1]), torch.ones(2), torch.arange(2),
     )  # fmt: skip

@@ -11,7 +11,7 @@ from training_cases import CPU, FP32, bits, tiny
 from tests.draws import seeded
 from tutorial_lib.checkpoints import load_checkpoint
 from tutorial_lib.datasets import Dataset
-from tutorial_lib.guidance import guide, labelled
+from tutorial_lib.guidance import guide, labeled
 from tutorial_lib.networks import TinyUNet
 from tutorial_lib.samplers import ddim, evenly_spaced, last
 from tutorial_lib.training import Trainer, new_network, resume, train
@@ -128,7 +128,7 @@ def test_a_decoder_that_draws_random_numbers_changes_nothing(tmp_path: Path) -> 
     assert all(torch.equal(noise, drawn[0]) for noise in drawn), "each picture from the same noise"
 
 
-class Labelled(nn.Module):
+class Labeled(nn.Module):
     """A network that is told labels 1..3; 0 means "no label"."""
 
     no_condition = torch.tensor(0)
@@ -148,9 +148,9 @@ def test_any_label_may_mean_no_condition(tmp_path: Path) -> None:
     images = torch.rand(30, 3, 8, 8, generator=seeded()) * 2 - 1
     labels = torch.arange(30) % 3 + 1
     config = tiny(tmp_path / "run", conditional=True, label_drop=1.0, sample_every=4)
-    run = train(config, data=(images, labels), model=Labelled())
-    assert isinstance(run.network, Labelled)
-    assert isinstance(run.ema_network, Labelled)
+    run = train(config, data=(images, labels), model=Labeled())
+    assert isinstance(run.network, Labeled)
+    assert isinstance(run.ema_network, Labeled)
     asked_first, *trained = run.network.seen
     assert asked_first.tolist() == [1, 3, 0], "the check before the first step"
     assert torch.cat(trained).eq(0).all()
@@ -213,7 +213,7 @@ def test_a_network_that_reads_words_is_trained_guided_saved_and_resumed(
     nothing = ReadsWords.no_condition.expand(4, 3)
     with torch.no_grad():
         told, untold = found.conditioned(asked)(x, t), found.conditioned(nothing)(x, t)
-        model = labelled(found.network, found.schedule, found.card["target"])
+        model = labeled(found.network, found.schedule, found.card["target"])
         guided = guide(model, asked, 3.0, ReadsWords.no_condition)(x, t)
     torch.testing.assert_close(guided, untold + 3 * (told - untold))
     assert not torch.allclose(told, untold), "the words matter"

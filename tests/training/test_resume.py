@@ -373,9 +373,9 @@ def test_a_change_that_matters_is_refused_by_name(tmp_path: Path, discs: Dataset
         training.resume(tmp_path / "run", data=discs, model=net(), precision="bf16")
     with pytest.raises(ValueError, match=r"data must be .*as in the run to resume"):
         training.resume(tmp_path / "run", data=datasets.circles(41, size=8), model=net())
-    relabelled = Dataset(discs.images, (discs.labels + 1) % 6, discs.class_names)
+    relabeled = Dataset(discs.images, (discs.labels + 1) % 6, discs.class_names)
     with pytest.raises(ValueError, match=r"data must be .*: labels_crc32 was \d+, is \d+"):
-        training.resume(tmp_path / "run", data=relabelled, model=net())
+        training.resume(tmp_path / "run", data=relabeled, model=net())
     with pytest.raises(CheckpointError, match="is for another network than this TinyUNet"):
         training.resume(tmp_path / "run", data=discs)
     with pytest.raises(ValueError, match="steps must be at least 2, which the run has done; got 1"):

@@ -18,8 +18,8 @@ from tutorial_lib.checks.framework import (
 )
 
 
-class _Labelled:
-    """A labelled model whose answer for a sample depends on all that it is told about it.
+class _Labeled:
+    """A labeled model whose answer for a sample depends on all that it is told about it.
 
     It brings a state to be asked about, and keeps count of the calls.
     """
@@ -45,7 +45,7 @@ class _Labelled:
         return torch.sin(x_t * (1 + 0.3 * shift)) + shift + 1e-3 * t.reshape(each)
 
 
-def _labels_for(model: _Labelled, generator: torch.Generator) -> Tensor:
+def _labels_for(model: _Labeled, generator: torch.Generator) -> Tensor:
     return torch.randint(model.num_classes, model.t.shape, generator=generator)
 
 
@@ -55,7 +55,7 @@ _NO_FUNCTION = (
 )
 
 
-def _ask(denoiser: object, model: _Labelled) -> Tensor:
+def _ask(denoiser: object, model: _Labeled) -> Tensor:
     """What a returned denoiser says about the model's state."""
     if denoiser is None or denoiser is ...:
         return tensor_like(denoiser, model.x_t)  # says what is wrong
@@ -154,11 +154,11 @@ def _condition(model, labels):
 
 def _condition_cases(generator: torch.Generator):
     for num_classes, shape in ((10, (4, 1, 3, 3)), (3, (1, 2)), (5, (6, 2)), (4, (3, 3, 2, 2))):
-        model = _Labelled(num_classes, shape, generator)
+        model = _Labeled(num_classes, shape, generator)
         yield model, _labels_for(model, generator)
 
 
-def _ask_twice(answer: Callable, model: _Labelled, labels: Tensor) -> Tensor:
+def _ask_twice(answer: Callable, model: _Labeled, labels: Tensor) -> Tensor:
     """The answers at two different states: the function must work at every step of a walk."""
     denoiser = answer(model, labels)
     first = _ask(denoiser, model)
@@ -575,7 +575,7 @@ def _two_cases(generator: torch.Generator):
         (6, (5, 2), 0.0),
         (6, (2, 3), 1.0),
     ):
-        model = _Labelled(num_classes, shape, generator)
+        model = _Labeled(num_classes, shape, generator)
         yield model, _labels_for(model, generator), scale, num_classes
 
 
@@ -585,7 +585,7 @@ _TWO_CALLS = (
 )
 
 
-def _ask_once(answer: Callable, model: _Labelled, labels, scale, num_classes) -> tuple:
+def _ask_once(answer: Callable, model: _Labeled, labels, scale, num_classes) -> tuple:
     """The answers at two states, and how many calls each of them took."""
     denoiser = answer(model, labels, scale, num_classes)
     eps_hat = _ask(denoiser, model)

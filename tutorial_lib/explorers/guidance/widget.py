@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tutorial_lib import _validate, plots
 from tutorial_lib.explorers.shared import base, wire
-from tutorial_lib.guidance import LabelledModel, guide
+from tutorial_lib.guidance import LabeledModel, guide
 from tutorial_lib.metrics.digit_features import DigitReference
 from tutorial_lib.samplers import ddim, evenly_spaced, last
 from tutorial_lib.schedules import NoiseSchedule
@@ -141,7 +141,7 @@ class GuidanceExplorer(base.Explorer, folder="guidance"):
     @classmethod
     def from_model(
         cls,
-        model: LabelledModel,
+        model: LabeledModel,
         schedule: NoiseSchedule,
         x_T: Tensor,
         labels: Tensor,
