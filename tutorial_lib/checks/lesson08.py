@@ -1,11 +1,12 @@
 """Digits on demand: labels, dropping them, and exaggerating what they change."""
 
-import functools
+import math
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from tutorial_lib.checks.framework import (
     Choice,
@@ -14,213 +15,230 @@ from tutorial_lib.checks.framework import (
     Number,
     Property,
     Wrong,
+    per_sample,
     tensor_like,
 )
+from tutorial_lib.forward import diffuse
+from tutorial_lib.predictions import velocity
+from tutorial_lib.schedules import cosine_schedule, linear_schedule
+
+# --- the row of a class ---------------------------------------------------------------------------
 
 
-class _Labeled:
-    """A labeled model whose answer for a sample depends on all that it is told about it.
-
-    It brings a state to be asked about, and keeps count of the calls.
-    """
-
-    def __init__(self, num_classes: int, shape: tuple[int, ...], generator: torch.Generator):
-        self.num_classes = num_classes
-        self.x_t = torch.randn(shape, generator=generator)
-        self.t = torch.randint(1, 1001, shape[:1], generator=generator)
-        self.table = torch.randn(num_classes + 1, generator=generator)
-        self.calls: list[int] = []
-
-    def __call__(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        for name, part in (("t", t), ("labels", labels)):
-            if part.shape != x_t.shape[:1]:
-                got = f"x_t of {len(x_t)} samples and {name} of shape {tuple(part.shape)}"
-                raise ValueError(f"{name} must be one number for each sample, got {got}")
-        outside = labels[(labels < 0) | (labels > self.num_classes)]
-        if len(outside):
-            raise ValueError(f"labels must be in 0..{self.num_classes}, got {int(outside[0])}")
-        self.calls.append(len(x_t))
-        each = (-1, *[1] * (x_t.ndim - 1))
-        shift = self.table.to(x_t)[labels].reshape(each)
-        return torch.sin(x_t * (1 + 0.3 * shift)) + shift + 1e-3 * t.reshape(each)
+def _add_class(table, step_vector, labels):
+    rows = table[-1] if labels is None else table[labels]
+    return step_vector + rows
 
 
-def _labels_for(model: _Labeled, generator: torch.Generator) -> Tensor:
-    return torch.randint(model.num_classes, model.t.shape, generator=generator)
+def _add_class_cases(generator: torch.Generator):
+    for num_classes, width, labels in (
+        (10, 8, [3, 10, 0, 7, 3]),
+        (3, 4, [0]),
+        (3, 4, [3]),
+        (2, 3, [1, 0, 2]),  # as many samples as rows and as numbers in a row
+        (4, 6, [4, 4, 1, 0, 2, 3]),
+        (10, 8, None),
+        (3, 4, None),
+        (5, 2, None),
+    ):
+        count = len(labels) if labels is not None else num_classes % 4 + 1
+        table = torch.randn(num_classes + 1, width, generator=generator)
+        step_vector = torch.randn(count, width, generator=generator)
+        yield table, step_vector, None if labels is None else torch.tensor(labels)
 
 
-_NO_FUNCTION = (
-    "You return an answer; the sampler needs something to ask at each step: define a function of "
-    "(x_t, t) inside yours and return that function."
-)
+def _with_gradients(answer: Callable, table: Tensor, step_vector: Tensor, labels) -> object:
+    """The vector, and what reaches the table and the step's vector of a gradient sent back."""
+    leaves = [x.clone().requires_grad_() for x in (table, step_vector)]
+    came = answer(leaves[0], leaves[1] * 1, labels)  # times 1, so that it may be written into
+    if came is ...:
+        return ...
+    vector = tensor_like(came, step_vector)
+    gradients = [torch.zeros_like(x) for x in leaves]
+    if isinstance(came, Tensor) and came.requires_grad:
+        sent = torch.sin(torch.arange(came.numel()) + 1.0).reshape(came.shape).to(came)
+        found = torch.autograd.grad(came, leaves, sent, allow_unused=True)
+        gradients = [z if g is None else g for g, z in zip(found, gradients, strict=True)]
+    return vector, *gradients
 
 
-def _ask(denoiser: object, model: _Labeled) -> Tensor:
-    """What a returned denoiser says about the model's state."""
-    if denoiser is None or denoiser is ...:
-        return tensor_like(denoiser, model.x_t)  # says what is wrong
-    if not callable(denoiser):
-        raise Wrong("shape", _NO_FUNCTION)
-    answer = denoiser(model.x_t.clone(), model.t.clone())
-    if answer is None:
-        raise Wrong("shape", "The function that you return gives None: does it have a `return`?")
-    return tensor_like(answer, model.x_t)
+def _one_hot(table, step_vector, labels):
+    if labels is None:
+        labels = torch.full((len(step_vector),), len(table) - 1)
+    return step_vector + F.one_hot(labels, len(table)).to(table) @ table
 
 
-# --- a row of each digit --------------------------------------------------------------------------
+def _row_by_row(table, step_vector, labels):
+    last = len(table) - 1
+    names = [last] * len(step_vector) if labels is None else labels.tolist()
+    return torch.stack([v + table[n] for v, n in zip(step_vector, names, strict=True)])
 
 
-def _label_grid(num_classes, columns):
-    return torch.arange(num_classes).repeat_interleave(columns)
+def _added_in_place(table, step_vector, labels):
+    step_vector += F.embedding(torch.tensor([len(table) - 1]) if labels is None else labels, table)
+    return step_vector
 
 
-label_grid = Exercise(
-    "lesson08.label_grid",
-    "A row for each digit",
+add_class = Exercise(
+    "lesson08.add_class",
+    "Add the row of the class",
     difficulty=1,
-    minutes=3,
+    minutes=6,
     hints=(
-        "Begin with one label for each class: `torch.arange(num_classes)`.",
-        "`repeat` writes the whole list again and again; `repeat_interleave` repeats each entry.",
+        "`table[labels]` takes one row for each label: (B, width), as many numbers as "
+        "`step_vector` has.",
+        "First ask whether `labels is None`. Then every sample gets the same row, the last one: "
+        "`table[-1]`, and broadcasting does the rest.",
     ),
-    model_answer=_label_grid,
-    cases=lambda _generator: iter(((10, 8), (3, 2), (1, 4), (5, 1), (4, 4))),
+    model_answer=_add_class,
+    cases=_add_class_cases,
+    use=_with_gradients,
+    together=True,  # gradients go back to the table
+    parts=("the sum", "gradient at the table", "gradient at step_vector"),
     mistakes=(
         Mistake(
-            "columns",
-            lambda num_classes, columns: torch.arange(num_classes).repeat(columns),
-            "You run through all classes again and again: each class becomes a column. Here the "
-            "first row is all class 0, the second all class 1.",
+            "None not handled",
+            lambda table, step_vector, labels: step_vector + table[labels],
+            "Right where there are labels. But `labels` may be None, and `table[None]` is the "
+            "whole table with one more axis. Then each sample gets the last row.",
         ),
         Mistake(
-            "from one",
-            lambda num_classes, columns: torch.arange(1, num_classes + 1).repeat_interleave(
-                columns
+            "None adds nothing",
+            lambda table, step_vector, labels: (
+                step_vector + (0 * table[0] if labels is None else table[labels])
             ),
-            "Your labels run from 1 and so end on the label that means no class. They run from 0.",
+            "Without labels you add nothing. 'No class' has a row of its own, the last one, and it "
+            "is learned like the others.",
         ),
         Mistake(
-            "no class as a row",
-            lambda num_classes, columns: torch.arange(num_classes + 1).repeat_interleave(columns),
-            "One row too many: label num_classes means no class, and is not wanted here.",
-        ),
-        Mistake(
-            "numbered within a row",
-            lambda num_classes, columns: torch.arange(num_classes * columns) % columns,
-            "You count along each row. All samples of a row have one label, that of the row.",
-        ),
-        Mistake(
-            "last class missing",
-            lambda num_classes, columns: torch.arange(num_classes - 1).repeat_interleave(columns),
-            "The last class is missing: `torch.arange(n)` ends at n - 1 by itself.",
-        ),
-        Mistake(
-            "rows and columns swapped",
-            lambda num_classes, columns: torch.arange(columns).repeat_interleave(num_classes),
-            "You draw `columns` classes, `num_classes` times each: the two numbers are swapped.",
-        ),
-        Mistake(
-            "a table",
-            lambda num_classes, columns: torch.arange(num_classes)[:, None].repeat(1, columns),
-            "The right labels, but as a table: a batch wants one label for each sample, in one "
-            "row of num_classes * columns numbers.",
-        ),
-        Mistake(
-            "floats",
-            lambda num_classes, columns: torch.arange(num_classes).repeat_interleave(columns) / 1.0,
-            "Right numbers, of the wrong kind: labels are whole numbers (int64), as they look up "
-            "rows of a table.",
-        ),
-    ),
-    alternatives=(
-        lambda num_classes, columns: torch.tensor(
-            [label for label in range(num_classes) for _ in range(columns)]
-        ),
-        lambda num_classes, columns: np.repeat(np.arange(num_classes), columns),
-        lambda num_classes, columns: torch.arange(num_classes * columns) // columns,
-    ),
-)
-
-
-# --- a model that knows its labels ----------------------------------------------------------------
-
-
-def _condition(model, labels):
-    def conditioned(x_t, t):
-        return model(x_t, t, labels)
-
-    return conditioned
-
-
-def _condition_cases(generator: torch.Generator):
-    for num_classes, shape in ((10, (4, 1, 3, 3)), (3, (1, 2)), (5, (6, 2)), (4, (3, 3, 2, 2))):
-        model = _Labeled(num_classes, shape, generator)
-        yield model, _labels_for(model, generator)
-
-
-def _ask_twice(answer: Callable, model: _Labeled, labels: Tensor) -> Tensor:
-    """The answers at two different states: the function must work at every step of a walk."""
-    denoiser = answer(model, labels)
-    first = _ask(denoiser, model)
-    model.x_t, model.t = 0.5 * model.x_t + 1, (model.t + 1) // 2
-    return torch.stack([first, _ask(denoiser, model)])
-
-
-condition = Exercise(
-    "lesson08.condition",
-    "A model that knows its labels",
-    difficulty=1,
-    minutes=4,
-    hints=(
-        "A function may be defined inside a function. The inner one sees the outer one's `model` "
-        "and `labels`, also later, when the sampler calls it.",
-        "The inner function takes (x_t, t) and returns model(x_t, t, labels); the outer one "
-        "returns the inner one, without calling it.",
-    ),
-    model_answer=_condition,
-    cases=_condition_cases,
-    use=_ask_twice,
-    mistakes=(
-        Mistake(
-            "the model itself",
-            lambda model, labels: model,
-            "You return the model unchanged, and it still waits for labels. Return a function of "
-            "(x_t, t) that passes them on.",
-        ),
-        Mistake(
-            "t and labels swapped",
-            lambda model, labels: lambda x_t, t: model(x_t, labels, t),
-            "The model takes (x_t, t, labels), in this order; yours gets the labels as steps.",
-        ),
-        Mistake(
-            "called too early",
-            lambda model, labels: model(labels),
-            "You call the model inside `condition`, where there is no x_t yet. Define a function "
-            "that will call it, and return that.",
-        ),
-        Mistake(
-            "one label for all",
-            lambda model, labels: lambda x_t, t: model(x_t, t, labels[:1].expand(len(t))),
-            "All samples get the first label; each has its own.",
-        ),
-        Mistake(
-            "never told",
-            lambda model, labels: (
-                lambda x_t, t: model(x_t, t, torch.full_like(labels, model.num_classes))
+            "None is class 0",
+            lambda table, step_vector, labels: (
+                step_vector + (table[0] if labels is None else table[labels])
             ),
-            "Your function passes the label for no class, so `labels` has no effect.",
+            "Without labels you add the row of class 0. 'No class' is the last row.",
+        ),
+        Mistake(
+            "None is the last class",
+            lambda table, step_vector, labels: (
+                step_vector + (table[-2] if labels is None else table[labels])
+            ),
+            "Without labels you add the row of the last class. 'No class' comes after all the "
+            "classes: it is the last row of the table.",
+        ),
+        Mistake(
+            "the rows alone",
+            lambda table, step_vector, labels: (
+                table[-1].expand(len(step_vector), -1) if labels is None else table[labels]
+            ),
+            "You return the rows of the classes, and the step is lost: add them to `step_vector`.",
+        ),
+        Mistake(
+            "multiplied",
+            lambda table, step_vector, labels: (
+                step_vector * (table[-1] if labels is None else table[labels])
+            ),
+            "You multiply the step's vector by the row. The two are added.",
+        ),
+        Mistake(
+            "subtracted",
+            lambda table, step_vector, labels: (
+                step_vector - (table[-1] if labels is None else table[labels])
+            ),
+            "You subtract the row from the step's vector. The two are added.",
+        ),
+        Mistake(
+            "side by side",
+            lambda table, step_vector, labels: torch.cat(
+                [
+                    step_vector,
+                    table[-1:].expand(len(step_vector), -1) if labels is None else table[labels],
+                ],
+                dim=1,
+            ),
+            "You put the two side by side, so the vector is twice as wide as the blocks expect. "
+            "Add them.",
+        ),
+        Mistake(
+            "one row off",
+            lambda table, step_vector, labels: (
+                step_vector + (table[-1] if labels is None else table[labels - 1])
+            ),
+            "You take the row before the right one: label 0 belongs to row 0.",
+        ),
+        Mistake(
+            "one row for all",
+            lambda table, step_vector, labels: (
+                step_vector + (table[-1] if labels is None else table[labels[0]])
+            ),
+            "All samples get the row of the first label. Each has its own label.",
+        ),
+        Mistake(
+            "the mean of the rows",
+            lambda table, step_vector, labels: (
+                step_vector + (table[-1] if labels is None else table[labels].mean(0))
+            ),
+            "You average the rows of the batch. Each sample gets the row of its own label.",
+        ),
+        Mistake(
+            "a column",
+            lambda table, step_vector, labels: (
+                step_vector + (table[-1] if labels is None else table[:, labels].T)
+            ),
+            "You take columns of the table. A class has a row: the label goes first, "
+            "`table[labels]`.",
+        ),
+        Mistake(
+            "the number of the class",
+            lambda table, step_vector, labels: (
+                step_vector + (len(table) - 1 if labels is None else labels[:, None])
+            ),
+            "You add the number of the class. Is a nine nine times a one? Look its row up in the "
+            "table.",
+        ),
+        Mistake(
+            "no class is the last class",
+            lambda table, step_vector, labels: (
+                step_vector
+                + (table[-2] if labels is None else table[labels.clamp(max=len(table) - 2)])
+            ),
+            "Label num_classes gets the row of the last class. It means 'no class', and its row is "
+            "the last of the table.",
+        ),
+        Mistake(
+            "None for label 0",
+            lambda table, step_vector, labels: (
+                step_vector + (table[-1] if labels is None or not labels.any() else table[labels])
+            ),
+            "A batch of label 0 counts as 'no labels' in yours: 0 is false for Python. Ask "
+            "`labels is None`.",
+        ),
+        Mistake(
+            "table cut off",
+            lambda table, step_vector, labels: (
+                step_vector + (table[-1] if labels is None else table[labels]).detach()
+            ),
+            "The sum is right, but no gradient reaches the table, so its rows could never learn. "
+            "Leave out `.detach()`, `.data`, `no_grad` and `torch.tensor(...)`.",
+        ),
+        Mistake(
+            "step cut off",
+            lambda table, step_vector, labels: (
+                step_vector.detach() + (table[-1] if labels is None else table[labels])
+            ),
+            "The sum is right, but no gradient reaches `step_vector`, so the layers that made it "
+            "from t could not learn.",
+        ),
+        Mistake(
+            "both cut off",
+            lambda table, step_vector, labels: (
+                step_vector + (table[-1] if labels is None else table[labels])
+            ).detach(),
+            "The sum is right, but it carries no gradient, so nothing could learn from it. Leave "
+            "out `.detach()`, `torch.no_grad()` and `torch.tensor(...)`.",
         ),
     ),
-    alternatives=(
-        lambda model, labels: lambda x_t, t: model(x_t, t, labels),
-        lambda model, labels: functools.partial(model, labels=labels),
-        lambda model, labels: (
-            lambda x_t, t: torch.cat(
-                [model(x_t[i : i + 1], t[i : i + 1], labels[i : i + 1]) for i in range(len(t))]
-            )
-        ),
-    ),
-    passed="Whatever samples with a model (x_t, t) now samples with yours.",
+    alternatives=(_one_hot, _row_by_row, _added_in_place),
+    passed="Every block of the network will see this sum.",
 )
 
 
@@ -235,7 +253,7 @@ def _drop_labels(labels, p, num_classes, generator):
 
 
 def _drop_cases(generator: torch.Generator):
-    for p, num_classes in ((0.1, 10), (0.3, 3), (0.8, 5), (0.0, 4), (1.0, 10)):
+    for p, num_classes in ((0.25, 10), (0.3, 3), (0.8, 5), (0.0, 4), (1.0, 10), (0.03, 7)):
         # class 0 is left out, so that a label 0 in the answer shows
         labels = torch.randint(1, num_classes, (_MANY,), generator=generator)
         yield labels, p, num_classes, torch.Generator().manual_seed(num_classes)
@@ -249,7 +267,10 @@ def _drop_figures(answer: Callable, labels, p, num_classes, generator) -> tuple:
     came = answer(labels, p, num_classes, generator)
     if isinstance(came, Tensor) and came.ndim == 1 and len(came) < len(before):
         raise Wrong("shape", _REMOVED, "removed")
+    kind = getattr(came, "dtype", None)
     came = tensor_like(came, before)
+    if kind is not None and came.dtype != torch.int64:
+        raise Wrong("shape", _NOT_INT64.format(kind), "not int64")
     if not torch.equal(labels, before):
         raise Wrong("properties", _IN_PLACE, mistake="in place")
     strange = came[(came != before) & (came != num_classes)].unique().tolist()
@@ -259,18 +280,59 @@ def _drop_figures(answer: Callable, labels, p, num_classes, generator) -> tuple:
             name = {0: "class 0 for no class", num_classes - 1: "last class for no class"}.get(
                 strange[0], "another label for no class"
             )
+            if strange[0] == num_classes + 1:
+                name = "one label too high"
         raise Wrong("values", _STRANGE[name], name)
     gone = came == num_classes
     singles = [
         tensor_like(answer(before[i : i + 1], p, num_classes, generator), before[:1])
-        for i in range(300)
+        for i in range(_SINGLES)
     ]
-    alone = (torch.cat(singles).flatten() == num_classes).float().mean()
-    shares = [gone.float().mean(), gone[: _MANY // 2].float().mean(), alone]
-    shares += [(gone | (came == before)).float().mean(), (gone[1:] & gone[:-1]).float().mean()]
+    alone = (torch.cat(singles).flatten() == num_classes).double().mean()
+    shares = [gone.double().mean(), gone[: _MANY // 2].double().mean(), alone]
+    together = (gone[1:] & gone[:-1]).double().mean()
+    shares += [(gone | (came == before)).double().mean(), together]
+    _judge_closely(p, gone, before, shares)
     return tuple(shares)
 
 
+def _judge_closely(p: float, gone: Tensor, before: Tensor, shares: list[Tensor]) -> None:
+    """Rejects what is only nearly right: shares that are off by five standard deviations.
+
+    What is far from right is left to the comparison with the known mistakes.
+    """
+    if any(abs(float(x) - y) > _FAR for x, y in zip(shares, (p, p, p, 1, p * p), strict=True)):
+        return
+    one = math.sqrt(p * (1 - p))
+    counts = (_MANY, _MANY // 2, _SINGLES)
+    for share, count, where in zip(shares, counts, _PLACES, strict=False):
+        if abs(float(share) - p) > 5 * one / math.sqrt(count):
+            text = f"With p = {p:g} the share dropped {where} is {float(share):.4g}: near, but "
+            raise Wrong(
+                "values",
+                text + "farther off than chance allows. Compare uniform numbers "
+                "with p itself, without rounding.",
+                "nearly p",
+            )
+    for label in before.unique():
+        own = gone[before == label].double()
+        if abs(float(own.mean()) - p) > 5.5 * one / math.sqrt(len(own)):
+            text = f"With p = {p:g} you drop {float(own.mean()):.2g} of the labels {int(label)}. "
+            raise Wrong("values", text + "The chance must not depend on the class.", "by class")
+    deviation = math.sqrt(p**2 * (1 - p) * (1 + 3 * p) / _MANY)  # of the share of pairs
+    for lag in (1, 2, 3, 4, _MANY // 2):
+        pairs = float((gone[lag:] & gone[:-lag]).double().mean())
+        if abs(pairs - p * p) > 5 * deviation * math.sqrt(_MANY / (_MANY - lag)):
+            raise Wrong("values", _IN_GROUPS, "in groups")
+
+
+_FAR, _SINGLES = 0.14, 300
+_PLACES = ("in a large batch", "in half of a batch", "in batches of one")
+_NOT_INT64 = "Right labels, of the wrong kind: {}. They look up rows of a table, so return int64."
+_IN_GROUPS = (
+    "The share is right, but labels fall in groups: several places of a batch share one draw. Draw "
+    "one number for each label."
+)
 _STRANGE = {
     "class 0 for no class": "Dropped labels become 0, and 0 is a class. No class has a label of "
     "its own: num_classes.",
@@ -281,6 +343,10 @@ _STRANGE = {
     "another label for no class": "Dropped labels become a label that the network's table does "
     "not hold. No class is num_classes, whatever that number is.",
 }
+_STRANGE["one label too high"] = (
+    "Dropped labels become num_classes + 1. The table has num_classes + 1 rows, so its last "
+    "row is number num_classes."
+)
 _REMOVED = (
     "Your answer has fewer labels than came in. A dropped label stays in its place and becomes "
     "num_classes: its image is still in the batch."
@@ -351,7 +417,7 @@ drop_labels = Exercise(
     cases=_drop_cases,
     use=_drop_figures,
     reference=lambda labels, p, num_classes, generator: tuple(
-        torch.tensor(share) for share in (p, p, p, 1.0, p * p)
+        torch.tensor(share, dtype=torch.float64) for share in (p, p, p, 1.0, p * p)
     ),
     parts=(
         "share dropped",
@@ -361,8 +427,7 @@ drop_labels = Exercise(
         "share dropped together with its neighbor",
     ),
     rtol=0.0,
-    # five standard deviations of the share of 300 single labels are 0.14, of the others 0.06
-    atol=0.14,
+    atol=_FAR,  # coarse: _judge_closely knows the sampling error of each share
     properties=(Property(_NOT_HANDED_IN, _obeys_its_generator, mistake="generator not used"),),
     mistakes=(
         Mistake(
@@ -453,11 +518,292 @@ drop_labels = Exercise(
             "Your share is right and nothing is random: the same places of a batch always lose "
             "their label.",
         ),
+        Mistake(
+            "not int64",
+            lambda labels, p, num_classes, generator: torch.where(
+                torch.rand(len(labels), generator=generator) < p, num_classes, labels
+            ).int(),
+            _NOT_INT64.format("torch.int32"),
+        ),
+        Mistake(
+            "in groups",
+            lambda labels, p, num_classes, generator: torch.where(
+                (torch.rand(len(labels) // 2 + 1, generator=generator) < p).repeat_interleave(2)[
+                    : len(labels)
+                ],
+                num_classes,
+                labels,
+            ),
+            _IN_GROUPS,
+        ),
+        Mistake(
+            "one label too high",
+            lambda labels, p, num_classes, generator: torch.where(
+                torch.rand(len(labels), generator=generator) < p, num_classes + 1, labels
+            ),
+            _STRANGE["one label too high"],
+        ),
         Mistake("in place", _drop_in_place, _IN_PLACE),
         Mistake("generator not used", _drop_with_global_randomness, _NOT_HANDED_IN),
     ),
     alternatives=(_drop_loop, _drop_bernoulli, _drop_kept),
-    passed="This one line is all that training for guidance needs.",
+    passed="This line is all that training for guidance needs.",
+)
+
+
+# --- the loss of a network that is told the class -------------------------------------------------
+
+
+def _class_loss(network, schedule, x0, labels, t, eps):
+    x_t = diffuse(schedule, x0, t, eps)
+    v = velocity(schedule, x0, t, eps)
+    return (network(x_t, t, labels) - v).square().mean()
+
+
+class _Net(nn.Module):
+    """A small network with a table of classes, which says when it is asked wrongly."""
+
+    def __init__(self, num_classes: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.table = nn.Parameter(torch.randn(num_classes + 1, generator=generator))
+        self.scale = nn.Parameter(torch.rand((), generator=generator) + 0.5)
+
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        if labels is None:
+            labels = torch.full_like(t, self.num_classes)
+        for name, part in (("t", t), ("labels", labels)):
+            if part.dtype != torch.int64 or part.shape != x_t.shape[:1]:
+                got = f"{part.dtype} {tuple(part.shape)} with {len(x_t)} samples"
+                raise ValueError(f"{name} must be int64, one for each sample; got {got}")
+        outside = labels[(labels < 0) | (labels > self.num_classes)]
+        if len(outside):
+            raise ValueError(f"labels must be in 0..{self.num_classes}, got {int(outside[0])}")
+        shift = per_sample(self.table[labels], x_t)
+        return torch.sin(self.scale * x_t + shift) + 1e-3 * per_sample(t, x_t)
+
+    def __repr__(self) -> str:
+        return "a test network"
+
+
+def _class_loss_cases(generator: torch.Generator):
+    linear, cosine = linear_schedule(1000), cosine_schedule(1000)
+    for schedule, num_classes, shape, steps in (
+        (linear, 10, (4, 1, 4, 4), [1, 2, 500, 1000]),
+        (cosine, 10, (4, 1, 4, 4), [1, 2, 500, 1000]),
+        (cosine, 3, (1, 2), [700]),
+        (linear, 5, (3, 3, 2, 2), [300, 40, 999]),
+        (cosine_schedule(20), 4, (2, 2, 5), [20, 7]),
+        (linear_schedule(50), 4, (5, 3, 2, 2, 2), [50, 1, 2, 30, 17]),
+    ):
+        network = _Net(num_classes, generator)
+        x0, eps = torch.randn(2, *shape, generator=generator)
+        labels = torch.randint(num_classes + 1, shape[:1], generator=generator)
+        yield network, schedule, x0.clamp(-1, 1), labels, torch.tensor(steps), eps
+
+
+def _loss_and_gradient(answer: Callable, network: _Net, *case) -> object:
+    """The loss, and the gradients that it sends to the network's weights."""
+    came = answer(network, *case)
+    if came is ...:
+        return ...
+    loss = tensor_like(came, torch.zeros(()))
+    weights = [network.table, network.scale]
+    gradients = [torch.zeros_like(w) for w in weights]
+    if isinstance(came, Tensor) and came.requires_grad:
+        found = torch.autograd.grad(came, weights, torch.ones_like(came), allow_unused=True)
+        gradients = [z if g is None else g for g, z in zip(found, gradients, strict=True)]
+    return loss, torch.cat([g.flatten() for g in gradients])
+
+
+def _loss_with(
+    *,
+    sees: Callable = lambda x0, x_t: x_t,
+    target: Callable = lambda schedule, x0, t, eps, x_t: velocity(schedule, x0, t, eps),
+    ask: Callable = lambda network, x, t, labels: network(x, t, labels),
+    noise: Callable = lambda eps: eps,
+    join: Callable = lambda error: error.square().mean(),
+) -> Callable:
+    """The answer with something changed."""
+
+    def answer(network, schedule, x0, labels, t, eps):
+        x_t = diffuse(schedule, x0, t, noise(eps))
+        said = ask(network, sees(x0, x_t), t, labels)
+        return join(said - target(schedule, x0, t, eps, x_t))
+
+    return answer
+
+
+def _loss_by_hand(network, schedule, x0, labels, t, eps):
+    signal, noise = (
+        per_sample(r[t], x0).to(x0) for r in (schedule.signal_rate, schedule.noise_rate)
+    )
+    said = network(signal * x0 + noise * eps, t, labels)
+    return F.mse_loss(said, signal * eps - noise * x0)
+
+
+def _loss_one_by_one(network, schedule, x0, labels, t, eps):
+    total = 0.0
+    for i in reversed(range(len(x0))):
+        part = slice(i, i + 1)
+        x_t = diffuse(schedule, x0[part], t[part], eps[part])
+        said = network(x_t, t[part], labels[part])
+        total = total + (said - velocity(schedule, x0[part], t[part], eps[part])).pow(2).mean()
+    return total / len(x0)
+
+
+_NO_GRADIENT = (
+    "The number is right, but no gradient of it reaches the network, so nothing could learn. "
+    "Leave out `.item()`, `.detach()`, `float(...)` and `no_grad`; `requires_grad_()` afterwards "
+    "does not bring it back."
+)
+
+class_loss = Exercise(
+    "lesson08.class_loss",
+    "The loss of a network that is told",
+    difficulty=1,
+    minutes=5,
+    hints=(
+        "Three lines: noise the images, find out what the network should say, compare.",
+        "`x_t = diffuse(schedule, x0, t, eps)` and `v = velocity(schedule, x0, t, eps)`; the "
+        "network is asked about x_t, with t and labels.",
+        "The error is `network(x_t, t, labels) - v`; return the mean of its square.",
+    ),
+    model_answer=_class_loss,
+    cases=_class_loss_cases,
+    use=_loss_and_gradient,
+    parts=("loss", "gradient at the network's weights"),
+    mistakes=(
+        Mistake(
+            "never told",
+            _loss_with(ask=lambda network, x, t, labels: network(x, t)),
+            "Your network never gets the labels, and counts each sample as 'no class'. They are "
+            "its third argument.",
+        ),
+        Mistake(
+            "t and labels swapped",
+            _loss_with(ask=lambda network, x, t, labels: network(x, labels, t)),
+            "The network is asked as `network(x_t, t, labels)`, in this order; yours gets the "
+            "steps as labels.",
+        ),
+        Mistake(
+            "sees x_0",
+            _loss_with(sees=lambda x0, x_t: x0),
+            "Your network is shown the clean x0. It is asked about the noised x_t.",
+        ),
+        Mistake(
+            "target eps",
+            _loss_with(target=lambda schedule, x0, t, eps, x_t: eps),
+            "You compare the answer with eps. This network is trained to say v: "
+            "`velocity(schedule, x0, t, eps)`.",
+        ),
+        Mistake(
+            "target x_0",
+            _loss_with(target=lambda schedule, x0, t, eps, x_t: x0),
+            "You compare the answer with x0. This network is trained to say v: "
+            "`velocity(schedule, x0, t, eps)`.",
+        ),
+        Mistake(
+            "target x_t",
+            _loss_with(target=lambda schedule, x0, t, eps, x_t: x_t),
+            "You compare the answer with x_t, which the network was shown. Compare it with v.",
+        ),
+        Mistake(
+            "v of x_t",
+            _loss_with(target=lambda schedule, x0, t, eps, x_t: velocity(schedule, x_t, t, eps)),
+            "You call `velocity` with x_t. It is made of the clean image and the noise: "
+            "`velocity(schedule, x0, t, eps)`.",
+        ),
+        Mistake(
+            "x0 and eps swapped in v",
+            _loss_with(target=lambda schedule, x0, t, eps, x_t: velocity(schedule, eps, t, x0)),
+            "x0 and eps have changed places in `velocity(schedule, x0, t, eps)`.",
+        ),
+        Mistake(
+            "x0 and eps swapped in the jump",
+            lambda network, schedule, x0, labels, t, eps: (
+                (network(diffuse(schedule, eps, t, x0), t, labels) - velocity(schedule, x0, t, eps))
+                .square()
+                .mean()
+            ),
+            "x0 and eps have changed places in `diffuse(schedule, x0, t, eps)`.",
+        ),
+        Mistake(
+            "noise drawn anew",
+            _loss_with(noise=torch.randn_like),
+            "You noise with numbers of your own, and the target is made of `eps`: the network "
+            "would be asked for noise that it was not shown. Use `eps` for both.",
+        ),
+        Mistake(
+            "told t - 1",
+            _loss_with(ask=lambda network, x, t, labels: network(x, t - 1, labels)),
+            "Your network is told t - 1, and x_t was made with t. Steps run from 1 to T here, also "
+            "for the network.",
+        ),
+        Mistake(
+            "labels one off",
+            _loss_with(
+                ask=lambda network, x, t, labels: network(
+                    x, t, (labels + 1) % (network.num_classes + 1)
+                )
+            ),
+            "Your network gets each label moved by one. Pass `labels` as they are.",
+        ),
+        Mistake(
+            "not averaged",
+            _loss_with(join=lambda error: error.square()),
+            "You return many numbers. The loss is one: the mean over samples and pixels.",
+        ),
+        Mistake(
+            "averaged within samples",
+            _loss_with(join=lambda error: error.square().flatten(1).mean(1)),
+            "You return one loss for each sample, (B,). Take the mean over the samples, too.",
+        ),
+        Mistake(
+            "summed",
+            _loss_with(join=lambda error: error.square().sum()),
+            "You add up the squares. The loss is their mean, so that it does not grow with the "
+            "batch.",
+        ),
+        Mistake(
+            "summed over pixels",
+            _loss_with(join=lambda error: error.square().flatten(1).sum(1).mean()),
+            "You add up the squares of a sample and average over samples. Take the mean over both.",
+        ),
+        Mistake(
+            "absolute error",
+            _loss_with(join=lambda error: error.abs().mean()),
+            "You average absolute errors; this loss averages squares.",
+        ),
+        Mistake(
+            "root",
+            _loss_with(join=lambda error: error.square().mean().sqrt()),
+            "You take the root of the mean squared error. This loss has no root.",
+        ),
+        Mistake(
+            "half of it",
+            _loss_with(join=lambda error: error.square().mean() / 2),
+            "Your loss is half of what it should be: no factor 1/2 here.",
+        ),
+        Mistake(
+            "squared mean",
+            _loss_with(join=lambda error: error.mean().square()),
+            "You square the mean error, in which errors of both signs cancel. Square first, then "
+            "take the mean.",
+        ),
+        Mistake(
+            "not squared",
+            _loss_with(join=lambda error: error.mean()),
+            "You average the errors themselves, so those of both signs cancel. Square them first.",
+        ),
+        Mistake(
+            "no gradient",
+            _loss_with(join=lambda error: error.square().mean().detach()),
+            _NO_GRADIENT,
+        ),
+    ),
+    alternatives=(_loss_by_hand, _loss_one_by_one),
+    passed="Lesson 3's loss with one argument more: nothing else changes in training.",
 )
 
 
@@ -469,7 +815,8 @@ def _guided_eps(eps_cond, eps_uncond, scale):
 
 
 def _guided_cases(generator: torch.Generator):
-    for shape, scale in (((1, 2), 3.5), ((2, 1, 4, 4), 0.0), ((3, 3), 1), ((4, 2), 0.4)):
+    shapes = ((1, 2), (2, 1, 4, 4), (3, 3), (4, 2), (2, 3, 5), (3, 3, 2, 2))
+    for shape, scale in zip(shapes, (3.5, 0.0, 1, 0.4, 2, 12.0), strict=True):
         yield (*torch.randn(2, *shape, generator=generator), scale)
     yield (*torch.randn(2, 2, 3, 2, 2, generator=generator), 7.5)
 
@@ -496,8 +843,8 @@ guided_eps = Exercise(
         Mistake(
             "w for s",
             lambda eps_cond, eps_uncond, scale: eps_cond + scale * (eps_cond - eps_uncond),
-            "You start at eps_cond and go on from there: that is w, the paper's way of counting, "
-            "where 0 is conditional. Here scale 1 must give eps_cond.",
+            "Your scale counts from eps_cond, where 0 is the conditional answer: that is w, the "
+            "paper's way, (1 + w) eps_cond - w eps_uncond. Here scale 1 must give eps_cond.",
         ),
         Mistake(
             "swapped",
@@ -511,15 +858,38 @@ guided_eps = Exercise(
             "You scale eps_cond itself. What is exaggerated is the difference between the two.",
         ),
         Mistake(
-            "scale on everything",
+            "eps_uncond cancels",
             lambda eps_cond, eps_uncond, scale: scale * (eps_uncond + (eps_cond - eps_uncond)),
-            "The scale reaches both terms, so eps_uncond cancels out. It belongs to the "
-            "difference alone.",
+            "Your answer is scale * eps_cond: eps_uncond cancels out. Look at the brackets. They "
+            "belong around the difference, and the scale before them.",
         ),
         Mistake(
             "difference alone",
             lambda eps_cond, eps_uncond, scale: scale * (eps_cond - eps_uncond),
             "This is the exaggerated difference only. It has to be added to eps_uncond.",
+        ),
+        Mistake(
+            "scale not used",
+            lambda eps_cond, eps_uncond, scale: eps_uncond + (eps_cond - eps_uncond),
+            "Your answer is eps_cond, whatever the scale is. Multiply the difference by it.",
+        ),
+        Mistake(
+            "scale on eps_uncond",
+            lambda eps_cond, eps_uncond, scale: eps_cond - scale * eps_uncond,
+            "You scale eps_uncond alone. What is exaggerated is the difference between the two.",
+        ),
+        Mistake(
+            "whole scales only",
+            lambda eps_cond, eps_uncond, scale: eps_uncond + int(scale) * (eps_cond - eps_uncond),
+            "You cut the scale to a whole number. It may be 3.5, too.",
+        ),
+        Mistake(
+            "clamped",
+            lambda eps_cond, eps_uncond, scale: (
+                eps_uncond + scale * (eps_cond - eps_uncond)
+            ).clamp(-1, 1),
+            "You clamp the answer to [-1, 1]. It is noise, which knows no such range; what may be "
+            "clipped is the picture, x0_hat.",
         ),
         Mistake(
             "away from the class",
@@ -554,6 +924,60 @@ guided_eps = Exercise(
 # --- two answers out of one call ------------------------------------------------------------------
 
 
+class _Labeled:
+    """A labeled model whose answer for a sample depends on all that it is told about it.
+
+    It brings a state to be asked about, and keeps count of the calls.
+    """
+
+    def __init__(self, num_classes: int, shape: tuple[int, ...], generator: torch.Generator):
+        self.num_classes = num_classes
+        self.x_t = torch.randn(shape, generator=generator)
+        self.t = torch.randint(1, 1001, shape[:1], generator=generator)
+        self.table = torch.randn(num_classes + 1, generator=generator)
+        self.calls: list[int] = []
+
+    def __call__(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        if x_t.shape[1:] != self.x_t.shape[1:]:
+            wanted = ", ".join(["n", *map(str, self.x_t.shape[1:])])
+            raise ValueError(f"x_t must have shape ({wanted}), got {tuple(x_t.shape)}")
+        for name, part in (("t", t), ("labels", labels)):
+            if part.shape != x_t.shape[:1]:
+                got = f"x_t of {len(x_t)} samples and {name} of shape {tuple(part.shape)}"
+                raise ValueError(f"{name} must be one number for each sample, got {got}")
+        outside = labels[(labels < 0) | (labels > self.num_classes)]
+        if len(outside):
+            raise ValueError(f"labels must be in 0..{self.num_classes}, got {int(outside[0])}")
+        self.calls.append(len(x_t))
+        shift = per_sample(self.table.to(x_t)[labels], x_t)
+        return torch.sin(x_t * (1 + 0.3 * shift)) + shift + 1e-3 * per_sample(t, x_t)
+
+    def __repr__(self) -> str:
+        return "a test model"
+
+
+def _labels_for(model: _Labeled, generator: torch.Generator) -> Tensor:
+    return torch.randint(model.num_classes, model.t.shape, generator=generator)
+
+
+_NO_FUNCTION = (
+    "You return an answer; the sampler needs something to ask at each step: define a function of "
+    "(x_t, t) inside yours and return that function."
+)
+
+
+def _ask(denoiser: object, model: _Labeled) -> Tensor:
+    """What a returned denoiser says about the model's state."""
+    if denoiser is None or denoiser is ...:
+        return tensor_like(denoiser, model.x_t)  # says what is wrong
+    if not callable(denoiser):
+        raise Wrong("shape", _NO_FUNCTION)
+    answer = denoiser(model.x_t.clone(), model.t.clone())
+    if answer is None:
+        raise Wrong("shape", "The function that you return gives None: does it have a `return`?")
+    return tensor_like(answer, model.x_t)
+
+
 def _two_in_one(model, labels, scale, num_classes):
     no_class = torch.full_like(labels, num_classes)
     both_labels = torch.cat([labels, no_class])
@@ -574,6 +998,9 @@ def _two_cases(generator: torch.Generator):
         (4, (4, 3, 2, 2), 7.5),
         (6, (5, 2), 0.0),
         (6, (2, 3), 1.0),
+        (10, (3, 3, 2, 2), 12.0),
+        (3, (2, 4, 3), 2),
+        (3, (4, 2, 2, 2, 2), 1.3),
     ):
         model = _Labeled(num_classes, shape, generator)
         yield model, _labels_for(model, generator), scale, num_classes
@@ -588,19 +1015,27 @@ _TWO_CALLS = (
 def _ask_once(answer: Callable, model: _Labeled, labels, scale, num_classes) -> tuple:
     """The answers at two states, and how many calls each of them took."""
     denoiser = answer(model, labels, scale, num_classes)
-    eps_hat = _ask(denoiser, model)
+    first = _ask(denoiser, model)
     model.x_t, model.t = 0.5 * model.x_t + 1, (model.t + 1) // 2
-    eps_hats = torch.stack([eps_hat, _ask(denoiser, model)])
-    return eps_hats, torch.tensor(len(model.calls) / 2)
+    second = _ask(denoiser, model)
+    if torch.equal(first, second):
+        raise Wrong("values", _REMEMBERED, "first answer remembered")
+    return first, second, torch.tensor(len(model.calls) / 2)
 
 
-def _two_reference(model, labels, scale, num_classes) -> tuple[Tensor, Tensor]:
+_REMEMBERED = (
+    "At the second step of a walk your function gives the answer of the first again. It must ask "
+    "the model with the x_t and t that *it* gets, each time."
+)
+
+
+def _two_reference(model, labels, scale, num_classes) -> tuple[Tensor, Tensor, Tensor]:
     nobody, parts = torch.full_like(labels, num_classes), []
     for _ in range(2):
         without = model(model.x_t, model.t, nobody)
         parts.append(without + scale * (model(model.x_t, model.t, labels) - without))
         model.x_t, model.t = 0.5 * model.x_t + 1, (model.t + 1) // 2
-    return torch.stack(parts), torch.tensor(1.0)
+    return parts[0], parts[1], torch.tensor(1.0)
 
 
 def _two(
@@ -628,6 +1063,17 @@ def _two_calls(model, labels, scale, num_classes):
     def guided(x_t, t):
         eps_uncond = model(x_t, t, torch.full_like(labels, num_classes))
         return eps_uncond + scale * (model(x_t, t, labels) - eps_uncond)
+
+    return guided
+
+
+def _two_remembered(model, labels, scale, num_classes):
+    kept = []
+
+    def guided(x_t, t):
+        if not kept:
+            kept.append(_two_in_one(model, labels, scale, num_classes)(x_t, t))
+        return kept[0]
 
     return guided
 
@@ -667,7 +1113,7 @@ two_in_one = Exercise(
     cases=_two_cases,
     use=_ask_once,
     reference=_two_reference,
-    parts=("eps_hat", "calls of the model at each step"),
+    parts=("eps_hat", "eps_hat at the next step", "calls of the model at each step"),
     mistakes=(
         Mistake("two calls", _two_calls, _TWO_CALLS),
         Mistake(
@@ -690,8 +1136,8 @@ two_in_one = Exercise(
         Mistake(
             "halves swapped",
             _two(split=lambda both: both.chunk(2)[::-1]),
-            "The halves come back in the order in which you put them in; you name them the other "
-            "way around.",
+            "The conditional and the unconditional answer have changed places. The halves come "
+            "back in the order in which you put them in.",
         ),
         Mistake(
             "class 0 for no class",
@@ -708,7 +1154,8 @@ two_in_one = Exercise(
         Mistake(
             "labels twice",
             _two(both=lambda labels, nobody: torch.cat([labels, labels])),
-            "Both halves are told the class, so their difference is 0 and the scale does nothing.",
+            "What comes out is the conditional answer, whatever the scale is. Are both halves told "
+            "the class, or is the scale not used?",
         ),
         Mistake(
             "twins side by side",
@@ -722,6 +1169,36 @@ two_in_one = Exercise(
             "One call, well done; but your scale counts from the conditional answer (the paper's "
             "w). Here scale 1 is the conditional one.",
         ),
+        Mistake(
+            "eps_uncond cancels",
+            _two(join=lambda cond, uncond, s: s * cond),
+            "Your answer is scale * eps_cond: eps_uncond cancels out. Look at the brackets around "
+            "the difference.",
+        ),
+        Mistake(
+            "scale on the wrong term",
+            _two(join=lambda cond, uncond, s: uncond + s * cond),
+            "One call, well done; but you scale eps_cond itself. What is exaggerated is the "
+            "difference between the two.",
+        ),
+        Mistake(
+            "difference alone",
+            _two(join=lambda cond, uncond, s: s * (cond - uncond)),
+            "You return the exaggerated difference only. It has to be added to eps_uncond.",
+        ),
+        Mistake(
+            "joined along the channels",
+            _two(double=lambda x: torch.cat([x, x], dim=1), double_t=lambda t: torch.cat([t, t])),
+            "You join the two copies of x_t along axis 1, so each sample gets longer. They must "
+            "become further samples: join x_t, t and labels along axis 0.",
+        ),
+        Mistake(
+            "stacked",
+            _two(double=lambda x: torch.stack([x, x]), double_t=lambda t: torch.stack([t, t])),
+            "`torch.stack` makes a new axis in front. A batch of 2B has the axes of a batch of B: "
+            "`torch.cat`.",
+        ),
+        Mistake("first answer remembered", _two_remembered, _REMEMBERED),
         Mistake(
             "a batch of 2B returned",
             _two(join=lambda cond, uncond, s: torch.cat([cond, uncond])),
@@ -883,6 +1360,29 @@ spread = Exercise(
             "pair by pair.",
         ),
         Mistake(
+            "diagonal in the half",
+            _spread_with(lambda own: _triangle(own) / (len(own) * (len(own) + 1) / 2)),
+            "Your half of the table still has its diagonal, and you count it: n samples have "
+            "n (n - 1) / 2 pairs.",
+        ),
+        Mistake(
+            "standard deviation",
+            _spread_with(lambda own: own.var(0).sum().sqrt()),
+            "This is a standard deviation around the mean of a class. Use the distances between "
+            "its samples, pair by pair.",
+        ),
+        Mistake(
+            "the largest distance",
+            _spread_with(lambda own: torch.cdist(own, own).max()),
+            "You take the largest distance in a class. Take the mean over its pairs.",
+        ),
+        Mistake(
+            "city-block distance",
+            _spread_with(lambda own: torch.cdist(own, own, p=1).sum() / _count(own)),
+            "You add up absolute differences (p = 1). The usual distance is the root of the sum of "
+            "squares, p = 2.",
+        ),
+        Mistake(
             "summed over classes",
             _spread_with(
                 lambda own: torch.cdist(own, own).sum() / _count(own),
@@ -963,6 +1463,6 @@ better_than_real = Choice(
         "seen; it has never met a sample.",
         "c": "Right. Handwriting that can be mistaken exists, and guidance moves away from exactly "
         "that. What is left is easier to read than the truth, and there is less of it.",
-        "d": "Chance gives one in ten; several hundred right answers in a row are no accident.",
+        "d": "Chance gives one in ten; a hundred right answers in a row are no accident.",
     },
 )

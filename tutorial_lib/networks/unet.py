@@ -299,7 +299,7 @@ class TinyUNet(nn.Module):
         height, width = x.shape[2:]
         x = F.pad(x, (0, -width % multiple, 0, -height % multiple))
         h = self.stem(F.pixel_unshuffle(x, patch))  # (B, C p^2, H/p, W/p) -> (B, w, H/p, W/p)
-        h = self.levels(h, self._embedding(t, labels))
+        h = self.levels(h, self.embedding(t, labels))
         h = self.head(F.silu(self.norm(h)))  # (B, C p^2, H/p, W/p)
         return F.pixel_shuffle(h, patch)[:, :, :height, :width]  # (B, C, H, W)
 
@@ -309,8 +309,11 @@ class TinyUNet(nn.Module):
         num_classes = self.config["num_classes"]
         return None if num_classes is None else torch.tensor(num_classes)
 
-    def _embedding(self, t: Steps, labels: Steps | None) -> TimeEmbedding:
-        """What every residual block gets, (B, 4w): the step, and the class if there is one."""
+    def embedding(self, t: Steps, labels: Steps | None = None) -> TimeEmbedding:
+        """What every residual block gets, (B, 4w): the step, and the class if there is one.
+
+        A subclass that overrides it tells the blocks something else, or more.
+        """
         h = timestep_embedding(t, self.time_in.in_features)  # (B, 4w)
         h = self.time_out(F.silu(self.time_in(h)))
         if self.label is not None:
