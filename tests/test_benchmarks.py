@@ -17,7 +17,6 @@ from torch.utils._pytree import tree_leaves
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 KNOWN = {
-    "guidance": [1.0, 1.5],
     "sampler_overhead": [2, 1],
     "time_to_quality": ["TinyUNet, train()", "TwoLevelUNet, plain loop", "diffusers, plain loop"],
     "sample_speed": ["pipeline", "pipeline, bf16", "ours, fp32", "ours"],

@@ -137,10 +137,11 @@ LESSONS = (
     Lesson(
         "08_guidance",
         title="Guidance",
-        goal="draw the digit that is asked for",
-        minutes=50,
+        goal="train a model that draws the digit you ask for, and turn its dial",
+        minutes=60,
         teaches=("guidance",),
-        images=400,
+        train_steps=200,
+        images=420,
     ),
 )
 """Every lesson, in the order of the course. Amounts of computing are estimates."""

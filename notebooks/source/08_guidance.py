@@ -65,8 +65,8 @@ def standard_error(values):
 # ## Tell the network the class
 #
 # Lesson 4 told the network the step: a vector made from $t$ goes into every residual block. A class goes in by the same
-# door. The network keeps a **table** with one row of numbers for each class, and the row of the class is **added to
-# the vector of the step**. Nobody fills in the table by hand: its rows are learned, like all weights.
+# door. The network keeps a **table** with one row of numbers for each class, learned like all its weights, and the row of the
+# class is **added to the vector of the step**.
 #
 # The table gets **one row more than there are classes**. The last row means **no class**: draw what you like. We will need
 # it soon.
@@ -215,7 +215,7 @@ for _step in range(TRAIN_STEPS):
         mover.step()
     net.zero_grad()
 net.eval()
-print(f"{TRAIN_STEPS} steps in {time.perf_counter() - clock:.0f} s, last loss {float(loss):.2f}")
+print(f"{TRAIN_STEPS} steps in {time.perf_counter() - clock:.0f} s, last loss {loss.item():.2f}")
 
 # %% [markdown]
 # `labeled` turns the network into a *labeled model*: one that is called as `model(x_t, t, labels)` and answers with `eps_hat`. And
@@ -237,8 +237,7 @@ show(
 )
 
 # %% [markdown]
-# It takes orders. After half a minute of training many of the digits are smudged, though, and some you could not name. Keep
-# them in mind.
+# It takes orders. But after such a short training several digits are smudged, and some you could not name. Keep them in mind.
 #
 # ## Exaggerate the difference
 #
@@ -365,9 +364,9 @@ lesson08.paper_scale.check(scale_of_the_paper)
 # %% [markdown]
 # ## Two answers from one call
 #
-# Guidance asks the network twice at each step. Two calls pay twice for everything that comes with a call, such as starting
-# kernels on a GPU and reading the weights. The usual way is **one call with a batch of 2B**: each sample is in it twice, once with
-# its label and once with "no class". A network treats the members of a batch one by one, so they do not disturb each other.
+# Guidance asks the network twice at each step, and two calls pay twice for reading the weights and starting kernels. The usual
+# way is **one call with a batch of 2B**: each sample is in it twice, once with its label and once with "no class". A network
+# treats the members of a batch one by one, so they do not disturb each other.
 
 # %% [markdown]
 # ### Exercise 8.5: two in one
@@ -476,12 +475,12 @@ show(
 )
 
 # %% [markdown]
-# Look at the blue points. At $s = 1$ the perfect model is perfect: half of them live in each village. At $s = 3$ the village **in the
-# middle empties**. Its people could be taken for others, and guidance moves away from whatever could be taken for something
-# else. At 8 it is deserted, and everybody else has moved *past* the crosses, to where nobody lives: the caricature.
+# Look at the blue points. At $s = 1$ half of them live in each village, as they should. At $s = 3$ the village **in the middle
+# empties**: its people could be taken for others, and guidance moves away from whatever could be taken for something else. At 8 it
+# is deserted, and everybody else has moved *past* the crosses, to where nobody lives: the caricature.
 #
 # So guidance does not correct errors. It draws something other than the data: more typical, less varied, and in the end
-# beyond it. A model makes many of its errors in just those doubtful places, and that is why it helps.
+# beyond it. It helps because a model makes many of its errors in just those doubtful places.
 #
 # ## What the formula promises, and what the walk does
 #
@@ -573,17 +572,14 @@ show(
 
 # %% [markdown]
 # Follow one column down. At $s = 0$ the digit is any digit. At 1 it is the one that was asked for, in somebody's handwriting. Then the
-# handwriting goes: the strokes get **bolder and plainer**, like a sign in the street, and in the end swollen.
+# strokes get **bolder and plainer**, like a street sign, and in the end swollen.
 #
 # ## Accuracy against variety
 #
 # Now in numbers. The judge is a small classifier that comes with the course. It learned from real digits only, and reads 99.4 % of
-# MNIST's test images correctly. It gives us
-#
-# - **accuracy**: the share of samples that it reads as the digit we ordered,
-# - **features**: 64 numbers for each image, in which images that look alike are close.
-#
-# From the features we want to know how *different* the samples of one class are.
+# MNIST's test images correctly. It gives us the **accuracy**, the share of samples that it reads as the digit we ordered, and
+# **features**, 64 numbers for each image that are close for images that look alike. From these we want to know how *different*
+# the samples of one class are.
 
 # %% [markdown]
 # ### Exercise 8.6: how different are samples of one class?
@@ -609,8 +605,8 @@ def my_spread(features, labels):
 lesson08.spread.check(my_spread)
 
 # %% [markdown]
-# What it gives: the price of guidance. The reference is real handwriting, 5,000 test images. A hundred digits are not many, so
-# both numbers come with an error: twice the standard error for the spread, a 95 % interval for the accuracy.
+# What it gives: the price of guidance, beside that of 5,000 real test images. A hundred digits are not many, so both numbers come
+# with an error: two standard errors for the spread, a 95 % interval for the accuracy.
 
 # %%
 judge, reference = load_digit_classifier(), load_digit_reference()
@@ -655,7 +651,12 @@ for s in told_scales:
     low, high = wilson(right[s])
     share = 100 * float(right[s].float().mean())
     left.errorbar(
-        s, share, yerr=[[share - low], [high - share]], fmt="o", color=COLORS[0], markersize=5
+        s,
+        share,
+        yerr=[[max(0, share - low)], [max(0, high - share)]],
+        fmt="o",
+        color=COLORS[0],
+        markersize=5,
     )
 left.axhline(100 * judge.card["metrics"]["test_accuracy"], color=COLORS[1], linestyle="--")
 left.set(xlim=(0, 12.6), ylim=(90, 100.5))
@@ -830,13 +831,11 @@ show(
 # %% [markdown]
 # ## Recap
 #
-# - A class is told to the network like the step: **a row of a table, added to the step's vector**. One more row means "no class".
-# - Dropping labels in training makes one network out of two models, with the class and without.
-# - **Guidance exaggerates their difference**: $\hat\epsilon_\text{uncond} + s\,(\hat\epsilon_\text{cond} - \hat\epsilon_\text{uncond})$. Scale 0 is the
-#   one and scale 1 the other, exactly. Above 1 the caricature begins.
-# - It costs two answers a step, in one call of 2B.
+# - A class is **a row of a table, added to the step's vector**. One more row means "no class", and dropping labels in training makes
+#   one network out of two models.
+# - **Guidance exaggerates their difference.** Scale 0 is the one and scale 1 the other, exactly; above 1 the caricature begins.
 # - It does not correct errors. A perfect model, guided, leaves its doubtful members out and moves past the data.
-# - A little makes digits easier to read. More costs variety, thickens strokes, and from about 3 on drives pixels out of their range.
+# - A little makes digits easier to read. More costs variety, thickens strokes, and from about 3 on drives pixels out of range.
 #
 # ## Key terms
 #
@@ -868,7 +867,7 @@ show(
 # We cannot test those here. What our table does show is that **a scale does not carry over** from one model to another, from ten labels to
 # sentences least of all. Draw the curve for your own.
 #
-# ## Further reading
+# <details><summary>Further reading</summary>
 #
 # - Ho, Salimans: *Classifier-Free Diffusion Guidance*, 2022, arXiv 2207.12598. Algorithm 1 is your training loop; it counts with $w$.
 # - Dhariwal, Nichol: *Diffusion Models Beat GANs on Image Synthesis*, 2021, arXiv 2105.05233. Guidance with a classifier.
@@ -880,22 +879,24 @@ show(
 #   unconditional one.
 # - Bradley, Nakkiran: *Classifier-Free Guidance is a Predictor-Corrector*, 2024, arXiv 2408.09000. What guided walks sample, and what not.
 #
+# </details>
+#
 # ## Where to go from here
 #
 # You have built every part of an image generator that draws small pictures. This course does not cover yet what large ones add:
 #
-# - **fast solvers** (Heun, DPM-Solver): DDIM is the simplest way to follow its path, and better ones need fewer steps;
-# - **flow matching**: straighter paths from noise to data, and a loss that is simpler still;
-# - **editing**: each step of a walk is a place to interfere, for example to keep a part of a picture and redraw the rest;
+# - **fast solvers** (Heun, DPM-Solver), which follow DDIM's path in fewer steps;
+# - **flow matching**, another way to choose the path from noise to data, with a simpler loss;
+# - **editing**: keep a part of a picture at each step of the walk, and let the model redraw the rest;
 # - **latent diffusion**: the same walk in the small space of an autoencoder, which makes large pictures affordable;
-# - **text**: a text encoder in the place of our table, and attention from every pixel to the words.
+# - **text**: a text encoder in the place of our table, and attention from the picture to the words.
 #
 # Your own pictures are one command away: `python -m tutorial_lib train --dataset folder:PATH --conditional` takes a folder with one
 # subfolder a class.
 #
 # ## What you can do now
 #
-# An hour ago the model drew what it liked. Now you can make a network take orders, train it for that, and guide it; say what a guidance
-# scale does and what it costs; and check with exact answers what a formula only seems to say.
+# An hour ago the model drew what it liked. Now you can make a network take orders, and train it for that. You can guide it with code of
+# your own, and say what a guidance scale does and what it costs. And you can test with exact answers what a formula only seems to say.
 #
 # <!-- navigation -->

@@ -662,7 +662,7 @@ class_loss = Exercise(
     "lesson08.class_loss",
     "The loss of a network that is told",
     difficulty=1,
-    minutes=5,
+    minutes=4,
     hints=(
         "Three lines: noise the images, find out what the network should say, compare.",
         "`x_t = diffuse(schedule, x0, t, eps)` and `v = velocity(schedule, x0, t, eps)`; the "
