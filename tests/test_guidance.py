@@ -358,3 +358,9 @@ def test_what_comes_out_is_a_denoiser(mixture: LabeledMixture):
     for model in (condition(mixture, labels), guide(mixture, labels, 2.0, 2)):
         assert isinstance(model, EpsModel)
     assert set(guidance.__dict__) >= {"LabeledModel", "LabeledMixture"}
+
+
+def test_the_names_of_earlier_versions_still_work():
+    old = {"Label" + "ledModel": guidance.LabeledModel, "label" + "led": labeled}
+    for name, new in ({"Label" + "ledMixture": LabeledMixture} | old).items():
+        assert getattr(guidance, name) is new

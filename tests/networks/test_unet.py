@@ -360,6 +360,22 @@ def test_labels_change_the_answer_and_none_means_no_class():
     assert torch.equal(net(x, t), answers[3])
 
 
+def test_a_subclass_may_tell_the_blocks_more():
+    """As lesson 8 does it: a table of its own gives the answers that ``num_classes`` gives."""
+
+    class Told(TinyUNet):
+        def embedding(self, t: Tensor, labels: Tensor | None = None) -> Tensor:
+            h = nn.functional.silu(self.time_in(timestep_embedding(t, self.time_in.in_features)))
+            return nn.functional.silu(self.time_out(h) + table[labels])
+
+    own = awake(TinyUNet(1, num_classes=4, **SMALL))
+    told = Told(1, **SMALL)
+    told.load_state_dict({k: v for k, v in own.state_dict().items() if not k.startswith("label.")})
+    table = own.label.weight
+    x, labels = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0)), steps(4, 0, 2)
+    torch.testing.assert_close(told(x, steps(5, 6, 7), labels), own(x, steps(5, 6, 7), labels))
+
+
 def test_each_sample_has_its_own_label():
     net = awake(TinyUNet(1, **SMALL, num_classes=3))
     x, t = torch.randn(2, 1, 16, 16), steps(300, 700)
