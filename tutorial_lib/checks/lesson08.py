@@ -118,12 +118,29 @@ add_class = Exercise(
             "Without labels you add the row of class 0. 'No class' is the last row.",
         ),
         Mistake(
+            "None is the mean",
+            lambda table, step_vector, labels: (
+                step_vector + (table.mean(0) if labels is None else table[labels])
+            ),
+            "Without labels you add the mean of all rows. 'No class' has a row of its own.",
+        ),
+        Mistake(
             "None is the last class",
             lambda table, step_vector, labels: (
                 step_vector + (table[-2] if labels is None else table[labels])
             ),
             "Without labels you add the row of the last class. 'No class' comes after all the "
             "classes: it is the last row of the table.",
+        ),
+        Mistake(
+            "never told",
+            lambda table, step_vector, labels: step_vector + table[-1],
+            "Every sample gets the row for 'no class', whatever its label says.",
+        ),
+        Mistake(
+            "nothing added",
+            lambda table, step_vector, labels: step_vector * 1,
+            "You return step_vector as it came: nothing says the class. Add the row of each label.",
         ),
         Mistake(
             "the rows alone",
@@ -307,7 +324,7 @@ def _judge_closely(p: float, gone: Tensor, before: Tensor, shares: list[Tensor])
     counts = (_MANY, _MANY // 2, _SINGLES)
     for share, count, where in zip(shares, counts, _PLACES, strict=False):
         if abs(float(share) - p) > 5 * one / math.sqrt(count):
-            text = f"With p = {p:g} the share dropped {where} is {float(share):.4g}: near, but "
+            text = f"With p = {p:g} the share dropped {where} is {float(share):.4g}: "
             raise Wrong(
                 "values",
                 text + "farther off than chance allows. Compare uniform numbers "
@@ -439,6 +456,21 @@ drop_labels = Exercise(
             "hardly ever be told a class.",
         ),
         Mistake(
+            "nothing dropped",
+            lambda labels, p, num_classes, generator: torch.where(
+                torch.rand(len(labels), generator=generator) < 0, num_classes, labels
+            ),
+            "You drop nothing. A label falls where its uniform number is below p.",
+        ),
+        Mistake(
+            "everything dropped",
+            lambda labels, p, num_classes, generator: torch.where(
+                torch.rand(len(labels), generator=generator) < 1, num_classes, labels
+            ),
+            "You drop all labels, whatever p is. A label falls where its uniform number is below "
+            "p.",
+        ),
+        Mistake(
             "one coin for the batch",
             lambda labels, p, num_classes, generator: (
                 torch.full_like(labels, num_classes)
@@ -563,9 +595,12 @@ def _class_loss(network, schedule, x0, labels, t, eps):
 class _Net(nn.Module):
     """A small network with a table of classes, which says when it is asked wrongly."""
 
-    def __init__(self, num_classes: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, num_classes: int, generator: torch.Generator, right: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.num_classes = num_classes
+        self.right = right  # what it says all but a hundredth of, so that its loss is small
         self.table = nn.Parameter(torch.randn(num_classes + 1, generator=generator))
         self.scale = nn.Parameter(torch.rand((), generator=generator) + 0.5)
 
@@ -580,7 +615,8 @@ class _Net(nn.Module):
         if len(outside):
             raise ValueError(f"labels must be in 0..{self.num_classes}, got {int(outside[0])}")
         shift = per_sample(self.table[labels], x_t)
-        return torch.sin(self.scale * x_t + shift) + 1e-3 * per_sample(t, x_t)
+        answer = torch.sin(self.scale * x_t + shift) + 1e-3 * per_sample(t, x_t)
+        return answer if self.right is None else self.right + 0.01 * answer
 
     def __repr__(self) -> str:
         return "a test network"
@@ -600,6 +636,10 @@ def _class_loss_cases(generator: torch.Generator):
         x0, eps = torch.randn(2, *shape, generator=generator)
         labels = torch.randint(num_classes + 1, shape[:1], generator=generator)
         yield network, schedule, x0.clamp(-1, 1), labels, torch.tensor(steps), eps
+    x0, eps = torch.randn(2, 1, 2, 3, generator=generator).clamp(-1, 1)[:, None]
+    t = torch.tensor([30])
+    trained = _Net(3, generator, right=velocity(cosine, x0, t, eps))
+    yield trained, cosine, x0, torch.tensor([2]), t, eps
 
 
 def _loss_and_gradient(answer: Callable, network: _Net, *case) -> object:
@@ -733,6 +773,46 @@ class_loss = Exercise(
             _loss_with(noise=torch.randn_like),
             "You noise with numbers of your own, and the target is made of `eps`: the network "
             "would be asked for noise that it was not shown. Use `eps` for both.",
+        ),
+        Mistake(
+            "x_t one step off",
+            lambda network, schedule, x0, labels, t, eps: (
+                (
+                    network(diffuse(schedule, x0, t - 1, eps), t, labels)
+                    - velocity(schedule, x0, t, eps)
+                )
+                .square()
+                .mean()
+            ),
+            "Your x_t was noised t - 1 times. Steps run from 1 to T here, and entry t of "
+            "`alpha_bar` belongs to step t.",
+        ),
+        Mistake(
+            "v one step off",
+            _loss_with(target=lambda schedule, x0, t, eps, x_t: velocity(schedule, x0, t - 1, eps)),
+            "Your v is that of step t - 1. Steps run from 1 to T here; `velocity` takes t itself.",
+        ),
+        Mistake(
+            "everything one step off",
+            lambda network, schedule, x0, labels, t, eps: (
+                (
+                    network(diffuse(schedule, x0, t - 1, eps), t, labels)
+                    - velocity(schedule, x0, t - 1, eps)
+                )
+                .square()
+                .mean()
+            ),
+            "Your x_t and v are those of step t - 1. Steps run from 1 to T here, and entry t of "
+            "`alpha_bar` belongs to step t.",
+        ),
+        Mistake(
+            "added",
+            lambda network, schedule, x0, labels, t, eps: (
+                (network(diffuse(schedule, x0, t, eps), t, labels) + velocity(schedule, x0, t, eps))
+                .square()
+                .mean()
+            ),
+            "You add answer and v. The error is their difference.",
         ),
         Mistake(
             "told t - 1",
@@ -877,6 +957,16 @@ guided_eps = Exercise(
             "scale on eps_uncond",
             lambda eps_cond, eps_uncond, scale: eps_cond - scale * eps_uncond,
             "You scale eps_uncond alone. What is exaggerated is the difference between the two.",
+        ),
+        Mistake(
+            "eps_cond not scaled",
+            lambda eps_cond, eps_uncond, scale: (1 - scale) * eps_uncond + eps_cond,
+            "(1 - scale) * eps_uncond is right, and eps_cond must then be multiplied by the scale.",
+        ),
+        Mistake(
+            "scale on eps_uncond, then the difference",
+            lambda eps_cond, eps_uncond, scale: scale * eps_uncond + (eps_cond - eps_uncond),
+            "You scale the eps_uncond where you start. The scale belongs to the difference.",
         ),
         Mistake(
             "whole scales only",
