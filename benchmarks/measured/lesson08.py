@@ -1,13 +1,15 @@
 """Lesson 8: what guidance gains and costs, what it draws, and how often to drop the label."""
 
 import functools
+import math
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from measured.claim import Claim, Numbers, mean_and_error, paired
+from measured.claim import Claim, Numbers, paired
 from tutorial_lib import datasets, hardware
 from tutorial_lib.checkpoints import load_checkpoint
 from tutorial_lib.forward import diffuse
@@ -323,18 +325,31 @@ def _clipping_number(numbers: Numbers) -> str:
 
 
 def _density_verdict(numbers: Numbers) -> str:
-    exact = [numbers["4"]["density mean"]] * len(numbers["seeds"])
-    beyond = paired(numbers["4"]["ddim mean"], exact)
-    if not beyond.told_apart:
+    row = numbers["4"]
+    exact = [row["density mean"]] * len(numbers["seeds"])
+    beyond = {sampler: paired(row[f"{sampler} mean"], exact) for sampler in ("ddim", "ddpm")}
+    if not all(found.told_apart for found in beyond.values()):
         return "not told apart"
-    return "no, with exact answers it goes " + ("farther" if beyond.mean > 0 else "less far")
+    far = all(found.mean > 0 for found in beyond.values())
+    apart = paired(row["ddim mean"], row["ddpm mean"]).told_apart
+    first = "no, it goes farther" if far else "no"
+    return f"{first}, and each sampler elsewhere" if apart else first
 
 
 def _density_number(numbers: Numbers) -> str:
     scales = ("2", "4", "8")
-    walked = " / ".join(mean_and_error(numbers[s]["ddim mean"]) for s in scales)
-    exact = " / ".join(f"{numbers[s]['density mean']:.2f}" for s in scales)
-    return f"mean at s = 2 / 4 / 8: {walked}, the density's {exact} {about(numbers)}"
+    rows = [numbers[s] for s in scales]
+
+    def listed(sampler: str) -> str:
+        return "/".join(f"{statistics.mean(row[f'{sampler} mean']):.2f}" for row in rows)
+
+    means = [row[f"{sampler} mean"] for row in rows for sampler in ("ddim", "ddpm")]
+    error = max(statistics.stdev(values) / math.sqrt(len(values)) for values in means)
+    promised = "/".join(f"{row['density mean']:.2f}" for row in rows)
+    return (
+        f"mean at s = {'/'.join(scales)}: DDIM {listed('ddim')}, DDPM {listed('ddpm')}, that "
+        f"density {promised}; standard errors up to {error:.3f} {about(numbers)}"
+    )
 
 
 def _dropping_verdict(numbers: Numbers) -> str:

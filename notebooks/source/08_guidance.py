@@ -528,16 +528,16 @@ show(
 )
 
 # %% [markdown]
-# At $s = 1$ the two agree, so the method works. At $s = 2$ the walks end well beyond the density, and at 8 they have left it. The
-# model is exact, and smaller steps change nothing. What is wrong is the promise. **At each single step** $t$ the guided answer points along the score of
-# $p(x_t)\,p(c \mid x_t)^s$. But these densities belong to no common data set: if you noise $p(x)\,p(c \mid x)^s$ to step $t$, you get another
-# density. In strong noise the two classes overlap almost wholly, so a classifier is never sure there, and the power $s$ pushes outward
-# without end. Later steps do not take that push back. (Bradley and Nakkiran, 2024.)
+# At $s = 1$ the two agree, so the method works. At $s = 2$ the walks end well beyond the density, and at 8 they have left it. The model is
+# exact, and smaller steps change nothing: it is the promise that is wrong. **At each single step** $t$ the guided answer does point
+# along the score of $p(x_t)\,p(c \mid x_t)^s$. But these densities belong to no common data set. Noise $p(x)\,p(c \mid x)^s$ to step $t$, and
+# you get another density. In strong noise the classes overlap almost completely. No classifier is sure there, so the power $s$ keeps pushing
+# outward, and later steps do not take all of it back. DDPM takes back more than DDIM, and ends elsewhere (see the table below): samplers of
+# *one* density would agree. (Bradley and Nakkiran, 2024.)
 #
 # ## Turning the dial
 #
-# Now a better model. The one in `data/` took orders for 14,000 training steps on MNIST, and its labels were dropped with $p = 0.2$. Ten of
-# each digit, the same noise for each scale:
+# Now a better model: the one in `data/`, trained on MNIST for 14,000 steps with $p = 0.2$. Ten of each digit, the same noise for each scale:
 
 # %%
 checkpoint = load_checkpoint("mnist", device=device)
@@ -814,8 +814,8 @@ assert all(float(out_of_range(clipped[s]).max()) == 0 for s in CLIPPED)
 assert all(ink(dial[s]).mean() > ink(clipped[s]).mean() > 1.1 * plain_ink.mean() for s in CLIPPED)
 
 # %% [markdown]
-# The two go separate ways. **The strokes thicken from the start.** **Pixels leave the range from about 3 on**, and then quickly; nothing special happens
-# at 8. Clipping cures the second and not the first: no pixel is outside any more, and the strokes stay thick.
+# The two go separate ways. **The strokes thicken from the start. Pixels leave the range from about 3 on**, and then quickly; nothing special
+# happens at 8. Clipping cures the second and not the first: no pixel is outside any more, and the strokes stay thick.
 
 # %% tags=["plumbing"]
 show(
@@ -864,8 +864,8 @@ show(
 # | art | 3 to 5 |
 # | filling in a part of a picture (inpainting) | 2 to 4 |
 #
-# We cannot test those here. What our table does show is that **a scale does not carry over** from one model to another, from ten labels to
-# sentences least of all. Draw the curve for your own.
+# We cannot test those here. **A scale does not carry over** from one model to another, least of all from ten labels to sentences. Draw
+# the curve for your own.
 #
 # <details><summary>Further reading</summary>
 #
@@ -883,7 +883,7 @@ show(
 #
 # ## Where to go from here
 #
-# You have built every part of an image generator that draws small pictures. This course does not cover yet what large ones add:
+# You have built every part of a generator of small pictures. This course does not cover yet what large ones add:
 #
 # - **fast solvers** (Heun, DPM-Solver), which follow DDIM's path in fewer steps;
 # - **flow matching**, another way to choose the path from noise to data, with a simpler loss;
@@ -891,8 +891,7 @@ show(
 # - **latent diffusion**: the same walk in the small space of an autoencoder, which makes large pictures affordable;
 # - **text**: a text encoder in the place of our table, and attention from the picture to the words.
 #
-# Your own pictures are one command away: `python -m tutorial_lib train --dataset folder:PATH --conditional` takes a folder with one
-# subfolder a class.
+# To draw your own classes: `python -m tutorial_lib train --dataset folder:PATH --conditional`, with a subfolder for each class.
 #
 # ## What you can do now
 #
