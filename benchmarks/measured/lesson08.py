@@ -1,4 +1,4 @@
-"""Lesson 8: what guidance gains and costs, what it draws, and how often to drop the label."""
+"""Lesson 8: what guidance gains and costs, and what guided walks draw."""
 
 import functools
 import math
@@ -10,17 +10,14 @@ import torch
 from torch import Tensor
 
 from measured.claim import Claim, Numbers, paired
-from tutorial_lib import datasets, hardware
+from tutorial_lib import hardware
 from tutorial_lib.checkpoints import load_checkpoint
-from tutorial_lib.forward import diffuse
-from tutorial_lib.guidance import LabeledMixture, drop_labels, guide, labeled
-from tutorial_lib.metrics import frechet_distance, nearest_neighbors
+from tutorial_lib.guidance import LabeledMixture, guide, labeled
+from tutorial_lib.metrics import frechet_distance
 from tutorial_lib.metrics.digit_features import load_digit_classifier, load_digit_reference
-from tutorial_lib.networks import TinyUNet
-from tutorial_lib.predictions import clip_x0, velocity
+from tutorial_lib.predictions import clip_x0
 from tutorial_lib.samplers import ddim, ddpm, evenly_spaced, last
 from tutorial_lib.schedules import cosine_schedule
-from tutorial_lib.training.optimizers import Muon
 
 SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.5, 12.0, 20.0)
 CLIPPED = (7.5, 12.0)
@@ -155,91 +152,6 @@ def density(quick: bool) -> Numbers:
     return found
 
 
-# --- how often to drop the label -----------------------------------------------------------------
-
-DROPS = (0.0, 0.1, 0.2, 0.5)
-
-
-def trained(p: float, seed: int, steps: int, data: datasets.Dataset) -> TinyUNet:
-    """A network as the lesson trains it: v, Muon, each label dropped with probability p."""
-    torch.manual_seed(seed)
-    network, schedule = TinyUNet(1, num_classes=10), cosine_schedule(1000)
-    matrices = [w for w in network.parameters() if w.ndim > 1]
-    vectors = [w for w in network.parameters() if w.ndim < 2]
-    optimizers = [Muon(matrices, lr=0.02), torch.optim.AdamW(vectors, lr=3e-3, weight_decay=0.0)]
-    rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
-    generator = torch.Generator().manual_seed(seed)
-    for step in range(steps):
-        for optimizer, rate in zip(optimizers, rates, strict=True):
-            optimizer.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / 16) * (1 - step / steps)
-        x0, labels, t, eps = batch(data, 32, generator)
-        told = drop_labels(labels, p, 10, generator)
-        loss_of(network, schedule, x0, told, t, eps).backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-    return network.eval()
-
-
-def batch(
-    data: datasets.Dataset, size: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Images, labels, steps and noise."""
-    pick = torch.randint(len(data), (size,), generator=generator)
-    x0 = data.images[pick]
-    t = torch.randint(1, 1001, (size,), generator=generator)
-    return x0, data.labels[pick], t, torch.randn(x0.shape, generator=generator)
-
-
-def loss_of(network, schedule, x0: Tensor, labels: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-    """The mean squared error of v."""
-    answer = network(diffuse(schedule, x0, t, eps), t, labels)
-    return (answer - velocity(schedule, x0, t, eps)).square().mean()
-
-
-def dropping(quick: bool) -> Numbers:
-    """Small networks on printed digits of 16 x 16 pixels, for several p under the same seeds.
-
-    The judge is the nearest of 10,000 training images, by pixels.
-    """
-    hardware.keep_freed_memory()
-    seeds, steps, drops, per_class = [0, 1, 2], 500, DROPS, 20
-    if quick:
-        seeds, steps, drops, per_class = [0, 1], 2, DROPS, 2
-    data, test = datasets.load("glyphs", size=16), datasets.load("glyphs", size=16, split="test")
-    schedule = cosine_schedule(1000)
-
-    def read(images: Tensor) -> Tensor:
-        near = nearest_neighbors(images.clamp(-1, 1), data.images, count=1).place
-        return data.labels[near[:, 0]]
-
-    asked = torch.arange(10).repeat_interleave(per_class)
-    found: dict[str, Any] = {"seeds": seeds, "train_steps": steps, "count": len(asked)}
-    found["judge"] = float((read(test.images) == test.labels).float().mean())
-    for p in drops:
-        row: dict[str, list[float]] = {}
-        for seed in seeds:
-            network = trained(p, seed, steps, data)
-            model = labeled(network, schedule, "v")
-            generator = torch.Generator().manual_seed(1000 + seed)
-            with torch.no_grad():
-                x0, labels, t, eps = batch(test, 2000, generator)
-                nobody = torch.full_like(labels, 10)
-                told = float(loss_of(network, schedule, x0, labels, t, eps))
-                untold = float(loss_of(network, schedule, x0, nobody, t, eps))
-            row.setdefault("loss with class", []).append(round(told, 5))
-            row.setdefault("loss without class", []).append(round(untold, 5))
-            noise = torch.randn(len(asked), 1, 16, 16, generator=generator)
-            for scale in (1.0, 3.0):
-                denoiser = guide(model, asked, scale, 10)
-                drawn = last(ddim(denoiser, schedule, noise, evenly_spaced(1000, STEPS)))
-                share = float((read(drawn) == asked).float().mean())
-                row.setdefault(f"accuracy at {scale:g}", []).append(round(share, 4))
-        found[f"{p:g}"] = row
-    return found
-
-
 # --- the texts -----------------------------------------------------------------------------------
 
 
@@ -352,24 +264,6 @@ def _density_number(numbers: Numbers) -> str:
     )
 
 
-def _dropping_verdict(numbers: Numbers) -> str:
-    needed = change(numbers, "0.1", "0", "accuracy at 3")
-    half = change(numbers, "0.5", "0.1", "accuracy at 3")
-    first = "needed" if needed.told_apart and needed.mean > 0 else "not needed here"
-    if half.told_apart:
-        return f"{first}; half of them is {'better' if half.mean > 0 else 'too many'}"
-    return f"{first}; 10 % and 50 % are not told apart"
-
-
-def _dropping_number(numbers: Numbers) -> str:
-    shares = [sum(numbers[p]["accuracy at 3"]) / len(numbers["seeds"]) for p in numbers if p in _P]
-    listed = ", ".join(f"{100 * share:.0f}" for share in shares)
-    names = ", ".join(f"{100 * float(p):.0f}" for p in numbers if p in _P)
-    return f"read as ordered at s = 3 for {names} % dropped: {listed} % {about(numbers)}"
-
-
-_P = {f"{p:g}" for p in DROPS}
-
 CLAIMS = [
     Claim(
         "guidance_helps",
@@ -398,12 +292,5 @@ CLAIMS = [
         density,
         _density_verdict,
         _density_number,
-    ),
-    Claim(
-        "label_drop",
-        "Drop 10 to 20 % of the labels in training",
-        dropping,
-        _dropping_verdict,
-        _dropping_number,
     ),
 ]
