@@ -433,7 +433,7 @@ show(
 # %% [markdown]
 # ## What guidance does when nothing is wrong with the model
 #
-# So guidance makes a weak model better. But what does it do by itself? We take it to a world where the model is perfect: points
+# So guidance makes a weak model look better. But what does it do by itself? We take it to a world where the model is perfect: points
 # in the plane, with the oracle of lesson 3. There are four villages. The blue class has two, one out in the west and one in the
 # middle, near the others' borders. `LabeledMixture` answers exactly, with a class or without one.
 
@@ -746,8 +746,8 @@ assert max(distance[1.0], distance[1.5]) < floors.mean() + 4 * floors.std()
 # ## Saturation, and clipping
 #
 # "Beyond 8 it over-saturates", one reads, and from 20 on people call pictures *deep-fried*. Saturation means that pixels leave the range and
-# are cut off at its ends: shades are lost, edges turn hard. It is easy to see why guidance does it. $\hat x_0$ depends on
-# $\hat\epsilon$ in a straight line, so an exaggerated difference in one is an exaggerated difference in the other, and nothing keeps it
+# are cut off at its ends: shades are lost, edges turn hard. It is easy to see why guidance does it: $\hat x_0$ depends on
+# $\hat\epsilon$ linearly, so an exaggerated difference in one is an exaggerated difference in the other, and nothing keeps it
 # within $[-1, 1]$. The usual remedy is `clip_x0`: cut $\hat x_0$ off at every step.
 #
 # We measure two things, since bold strokes alone are no saturation (a thick pen writes clean black and white, too):
