@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 8 · Guidance: digits on demand
+# # 8 · Guidance
 #
 # <!-- opening -->
 #
