@@ -602,6 +602,8 @@ def _ddim_cases(generator: torch.Generator):
         ("cosine", 1, 0, 1, (1, 3, 2)),
         ("cosine", 2, 1, 0.4, (3, 3, 3, 3)),
         ("cosine", 1000, 950, 0.9, (5,)),
+        ("linear", 1000, 950, 0.0, (3, 2)),
+        ("linear", 1000, 700, 1.0, (2, 3)),
     ):
         schedule = _schedule(kind, generator)
         x_t, eps_hat, z = torch.randn(3, *shape, generator=generator)
@@ -1121,6 +1123,9 @@ def _slerp_cases(generator: torch.Generator):
     ):
         a, b = torch.randn(2, *shape, generator=generator)
         yield a, 1.5 * b, w
+    a, b = torch.randn(2, 1, 4, 4, generator=generator)
+    yield a, a + 0.05 * b, 0.5  # nearly parallel
+    yield 0.02 * a, 0.02 * b, 0.3  # short
 
 
 def _slerp_unit(a, b, w):
@@ -1395,7 +1400,10 @@ _IN_PLACE = {"reverse", "sort"}
 
 
 def _climb_by_climb(answer, model, schedule, x_0, timesteps):
-    """Calls an answer with the first climb of the walk, with the first two, and with all."""
+    """Calls an answer with the first climb of the walk, with the first two, and with all.
+
+    Also with a model that always says the same. Where a number is wrong, the message says in which.
+    """
     once = _twice(DICE)
     found = {}
     for name, stops in (("one step up", 2), ("two steps up", 3), ("the whole walk", None)):
@@ -1409,7 +1417,15 @@ def _climb_by_climb(answer, model, schedule, x_0, timesteps):
                     raise Wrong("raised", REVERSED_GIVES_NONE, "reverse gives None") from error
                 raise
             found[name] = tensor_like(given, x_0)
-    return found
+    # With constant answers of the model the walk is linear: what are its factors?
+    for name, fill, eps_hat in (("factor of x_0", 1.0, 0.0), ("factor of eps_hat", 0.0, 1.0)):
+
+        def constant(x: Tensor, t: Tensor, eps_hat: float = eps_hat) -> Tensor:
+            return torch.full_like(model(x, t), eps_hat)
+
+        given = answer(constant, schedule, torch.full_like(x_0, fill), list(timesteps))
+        found[f"{name}, all steps together"] = tensor_like(given, x_0)
+    return {name: found[name] for name in sorted(found, key=lambda name: "factor" not in name)}
 
 
 def _upwards(model, schedule, x_0, timesteps, ask=lambda s, t: t, rates=lambda s, t: (s, t)):
