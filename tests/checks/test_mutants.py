@@ -209,3 +209,13 @@ def test_the_results_are_of_these_exercises(lesson: str, results: dict[str, dict
         name: row["digest"] for name, row in results.items() if name.startswith(f"{lesson}.")
     }
     assert measured == now
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_every_survivor_is_explained(lesson: str, results: dict[str, dict]):
+    """Each accepted mutant is as right as the answer, and ``equal_mutants`` says why."""
+    of_lesson = {name: row for name, row in results.items() if name.split(".")[0] == lesson}
+    reasons = mutate_checks.explanations(lesson)
+    assert {name for name, _ in reasons} <= set(of_lesson)
+    wrong = mutate_checks.problems(of_lesson, reasons)
+    assert not wrong, "\n".join(wrong)
