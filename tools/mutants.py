@@ -399,8 +399,9 @@ def _loses_sign(place: _Place) -> bool:
     parent = place.parent
     if isinstance(parent, ast.Attribute):
         return parent.attr in ("square", "abs", "norm")
-    is_power = isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Pow)
-    return is_power and isinstance(parent.right, ast.Constant) and parent.right.value == 2
+    if not isinstance(parent, ast.BinOp) or not isinstance(parent.op, ast.Pow):
+        return False
+    return isinstance(parent.right, ast.Constant) and parent.right.value == 2
 
 
 def _other_numbers(value: float) -> Iterator[float]:
@@ -447,8 +448,8 @@ def _called_otherwise(node: Any, place: _Place) -> Iterator[Change]:
         new = copy.copy(node)
         setattr(new, "id" if isinstance(node, ast.Name) else "attr", other)
         yield "function", new
-    is_method = isinstance(node, ast.Attribute) and not _is_module(node.value)
-    if is_method and name.endswith("_") and not name.endswith("__") and name != "copy_":
+    is_in_place = name.endswith("_") and not name.endswith("__") and name != "copy_"
+    if is_in_place and isinstance(node, ast.Attribute) and not _is_module(node.value):
         yield "out of place", ast.Attribute(node.value, name[:-1])
 
 

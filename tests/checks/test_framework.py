@@ -141,7 +141,12 @@ class TestRightAnswers:
 
     def test_a_range_read_backwards_for_a_list_of_numbers(self):
         exercise = make(model_answer=lambda x, f: list(range(9, -1, -3)), mistakes=())
-        for answer in (range(9, -1, -3), [9, 6, 3, 0], np.uint16([9, 6, 3, 0]), (9, 6, 3, 0)):
+        for answer in (
+            range(9, -1, -3),
+            [9, 6, 3, 0],
+            np.array([9, 6, 3, 0], dtype=np.uint16),
+            (9, 6, 3, 0),
+        ):
             assert exercise.check(lambda x, f, answer=answer: answer).passed
         assert exercise.check(lambda x, f: reversed(range(0, 10, 3))).passed
 
@@ -713,22 +718,23 @@ class TestEndlessLoops:
         assert callable(late[0]), "our handler was still there, and let the alarm pass"
         assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
-    def test_an_exception_that_comes_too_late_is_taken_back(self, monkeypatch):
-        """As on Windows; it arrives while it is being taken back."""
-        taken_back, raise_in = [], time_limit._raise_in
+    def test_an_exception_that_comes_too_late_is_waited_for(self, monkeypatch):
+        """As on Windows: asked for while the answer runs, it comes when that has ended."""
+        asked, raise_in = threading.Event(), time_limit._raise_in
+        came = []
 
-        def arrives_first(thread, kind):
-            if kind is None:
-                taken_back.append(1)
-                if len(taken_back) == 1:
-                    raise_in(thread, time_limit.TimeUp)
-                    for _ in range(1000):  # it arrives here
-                        pass
-            raise_in(thread, kind)
+        def late(thread, kind):
+            if threading.get_ident() == thread:
+                came.append(1)
+                raise_in(thread, kind)
+            asked.set()
 
-        monkeypatch.setattr(time_limit, "_raise_in", arrives_first)
-        assert time_limit._call_with_thread(lambda: "an answer", 60) == "an answer"
-        assert len(taken_back) == 2
+        monkeypatch.setattr(time_limit, "_raise_in", late)
+        answer = time_limit._call_with_thread(lambda: asked.wait(60) and "an answer", 0.01)
+        assert answer == "an answer"
+        assert came == [1]
+        sys.setprofile(lambda *_: None)  # would never end if a mark were left
+        sys.setprofile(None)
 
     def test_an_alarm_while_python_tidies_up_is_lost_without_a_report(self):
         """Python ignores what `__del__` raises, and reports it; pytest makes an error of that."""
@@ -898,7 +904,7 @@ def _tensors() -> Iterator[tuple[str, object]]:
         "compressed": lambda x: x.to_sparse_csr(),
         "named": lambda x: x.rename(*"ab"[: x.ndim]),
         "conjugate": lambda x: x.conj(),
-        "negative view": torch._neg_view,
+        "negative view": lambda x: torch._neg_view(x),  # pyright: ignore[reportPrivateImportUsage]
         "parameter": torch.nn.Parameter,
         "expanded": lambda x: x.expand(4, *x.shape),
         "mkldnn": lambda x: x.to_mkldnn(),
@@ -909,8 +915,11 @@ def _tensors() -> Iterator[tuple[str, object]]:
     for dtype in dict.fromkeys(d for d in vars(torch).values() if isinstance(d, torch.dtype)):
         for shape in ((), (2,)):
             for name, form in forms.items():
-                with contextlib.suppress(RuntimeError, TypeError, NotImplementedError):
-                    yield f"{dtype} {shape} {name}", form(torch.zeros(shape).to(dtype))
+                try:
+                    value = form(torch.zeros(shape).to(dtype))
+                except (RuntimeError, TypeError, IndexError):  # torch makes no such tensor
+                    continue
+                yield f"{dtype} {shape} {name}", value
 
 
 def _arrays() -> Iterator[tuple[str, object]]:
@@ -975,6 +984,7 @@ HASTY_ONE = make(cases=_one_case, seconds=0.2)
 
 
 @pytest.mark.long("a thousand strange values")
+@pytest.mark.filterwarnings("ignore")  # torch calls many of these tensors experimental
 @pytest.mark.parametrize("kind", [_tensors, _arrays, _hostile, _python])
 def test_a_check_never_raises(kind: Callable[[], Iterator[tuple[str, object]]]):
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None  # methods that raise when deleted
@@ -1058,7 +1068,7 @@ def test_what_an_answer_sets_is_put_back(name: str):
     def answer(x, factor):
         other = _another(before)
         if not seen:
-            write(*other if name == "gc.set_threshold" else [other])
+            write(*other if isinstance(other, tuple) else [other])
             seen.append(read())
         return x * factor
 
@@ -1072,7 +1082,7 @@ MEDDLERS: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
     "a variable": (lambda: os.environ.update(NEW="1"), lambda: dict(os.environ)),
     "path": (lambda: sys.path.insert(0, "/nowhere"), lambda: list(sys.path)),
     "torch print": (lambda: torch.set_printoptions(sci_mode=True), lambda: str(torch.ones(1))),
-    "NumPy print": (lambda: np.set_printoptions(precision=1), lambda: str(np.float64([0.123]))),
+    "NumPy print": (lambda: np.set_printoptions(precision=1), lambda: str(np.array([0.123]))),
     "determinism": (
         lambda: torch.use_deterministic_algorithms(True),
         torch.are_deterministic_algorithms_enabled,

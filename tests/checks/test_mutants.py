@@ -163,7 +163,8 @@ def test_mutants_are_rejected_by_name_by_place_or_survive():
     assert found["return 3 * x"] == "named"
     assert found["return 1 * x"] == "located"  # everywhere times 0.5
     assert found["return 2"] == "located"  # its shape
-    assert found["return at_most(2 * x, 0.99)"] == "generic"
+    assert found["return at_most(2 * x, 0.99)"] == "located"  # all the same
+    assert found["return 2 / x"] == "generic"
     assert found["return at_least(2 * x, 0.01)"] == "survivors", "no case has small numbers"
     assert found["return detached(2 * x)"] == "idle"
 

@@ -88,6 +88,8 @@ def _two_at_once(yours, right, known, near) -> tuple[str, str] | None:
     mine, target = _flat(yours), _flat(right)
     if not 3 <= len(mine) <= MOST_NUMBERS or not mine.isfinite().all():
         return None
+    if _is_multiple(mine, target, near):  # which is said more simply
+        return None
     gives = [_flat(one.gives) for one in known]
     for i, a in enumerate(gives):
         for j in range(i + 1, len(gives)):
@@ -111,6 +113,11 @@ def _two_at_once(yours, right, known, near) -> tuple[str, str] | None:
             sign = "its sign is wrong" if abs(factor + 1) < 1e-3 else f"it is times {factor:.4g}"
             return f"{one.mistake.name}, times {factor:.4g}", f"{one.mistake.message} And {sign}."
     return None
+
+
+def _is_multiple(a: Tensor, b: Tensor, near: Callable[[Tensor, Tensor], bool]) -> bool:
+    size = b.square().sum()
+    return bool(size > 0) and near(a, (a * b).sum() / size * b)
 
 
 def _agree(a: Numbers, b: Numbers, near, name: str | None = None) -> bool:

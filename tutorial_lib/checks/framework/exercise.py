@@ -133,8 +133,8 @@ class Exercise(Task):
         self, outcomes: list[_Outcome], number: int, problem: compare.Problem
     ) -> tuple[str | None, str, bool]:
         """The names of mistakes, what to say about wrong numbers, and whether it says where."""
-        if outcomes[number].wrong:  # the exercise itself has said what is wrong
-            return outcomes[number].wrong.mistake, problem.message, problem.is_located
+        if spoke := outcomes[number].wrong:  # the exercise itself has said what is wrong
+            return spoke.mistake, problem.message, problem.is_located
         grid = [self._paired(o, e) for o, e in zip(outcomes, self._expected, strict=True)]
         names = list(grid[0])
         if any(list(parts) != names for parts in grid) or any(o.wrong for o in outcomes):

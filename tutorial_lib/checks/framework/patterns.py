@@ -165,14 +165,15 @@ def _with_an_argument(pairs: Sequence[Pair], cases: Sequence[Arguments]) -> str:
     if sum(pair.yours.numel() for pair in pairs) < 3:
         return ""
     for name in cases[0]:
-        values = [_numbers(case.get(name)) for case in cases]
-        fitting = [
-            value is not None and value.numel() and value.shape in ((), pair.target.shape)
-            for pair, value in zip(pairs, values, strict=True)
-        ]
-        if not all(fitting):
+        spread = []
+        for pair, case in zip(pairs, cases, strict=True):
+            value = _numbers(case.get(name))
+            if value is None or value.shape not in ((), pair.target.shape):
+                break
+            spread.append((pair.target * 0 + value).flatten())
+        if len(spread) < len(pairs):
             continue
-        flat = torch.cat([(p.target * 0 + v).flatten() for p, v in zip(pairs, values, strict=True)])
+        flat = torch.cat(spread)
         if _is_constant(flat):
             continue
         yours, target = _all(pairs)
@@ -246,8 +247,9 @@ def _which_samples(pairs: Sequence[Pair], cases: Sequence[Arguments], sample: st
         right: list[float] = []
         for pair, case in zip(pairs, cases, strict=True):
             value = case.get(name)
-            per_entry = isinstance(value, Tensor) and value.ndim == 1 and pair.target.ndim
-            if not per_entry or value.is_floating_point() or len(value) != len(pair.target):
+            if not isinstance(value, Tensor) or value.ndim != 1 or value.is_floating_point():
+                break
+            if not pair.target.ndim or len(value) != len(pair.target):
                 break
             rows = pair.bad.reshape(len(value), -1).any(1)
             wrong += value[rows].tolist()

@@ -91,14 +91,14 @@ def _call_with_signal(function: Callable[[], object], seconds: float) -> object:
     def guarded() -> object:  # a frame of our own, which tells whether the answer still runs
         return function()
 
-    alarms, left = 0, _time_left(seconds)
+    alarms, time_left = 0, _time_left(seconds)
 
     def on_alarm(_signal: int, frame: FrameType | None) -> None:
         nonlocal alarms
         inside = _frames_inside(guarded, frame)
         if inside is None:  # the call is over: raising now would hit our own code
             return
-        if not alarms and (more := left()):
+        if not alarms and (more := time_left()):
             signal.setitimer(signal.ITIMER_REAL, max(more, AGAIN), AGAIN)
             return
         alarms += 1
@@ -164,22 +164,44 @@ _running: list[tuple[Callable, float]] = []
 @contextlib.contextmanager
 def watched() -> Iterator[None]:
     """Inside, answers are stopped that have switched off the timer, or its signal."""
-    thread, lock, ended = threading.get_ident(), threading.Lock(), threading.Lock()
+    thread = threading.get_ident()
+
+    def wait() -> float:
+        is_late = _running and time.monotonic() >= _running[0][1]
+        return AGAIN if is_late else 0.5
+
+    def answer() -> Callable | None:
+        return _running[0][0] if _running and time.monotonic() >= _running[0][1] else None
+
+    with _second_thread(thread, wait, answer):
+        yield
+
+
+@contextlib.contextmanager
+def _second_thread(
+    thread: int, wait: Callable[[], float], answer: Callable[[], Callable | None]
+) -> Iterator[None]:
+    """Inside, a second thread has the interpreter raise ``TimeUp`` in this one.
+
+    It does so whenever ``wait()`` seconds are over and ``answer()`` is on the stack. Such an
+    exception is delivered a little later, between two of this thread's instructions. Under the
+    lock it is asked for only while the answer runs. If one may still be on its way at the end, one
+    more is asked for, which takes its place, and waited for. (To take it back by asking for none
+    leaves a mark in Python 3.11, with which a program under a profiler never ends.)
+    """
+    lock, ended = threading.Lock(), threading.Lock()
     is_over = was_asked = False
     ended.acquire()
 
     def watch() -> None:
         nonlocal was_asked
-        wait = 0.5
-        while not ended.acquire(timeout=wait):
+        while not ended.acquire(timeout=wait()):
             with lock:
-                now = time.monotonic()
-                if is_over or not _running or now < _running[0][1]:
-                    continue
-                wait = AGAIN
-                if _frames_inside(_running[0][0], sys._current_frames().get(thread)) is not None:
-                    _raise_in(thread, TimeUp)
+                function = None if is_over else answer()
+                frame = sys._current_frames().get(thread)
+                if function is not None and _frames_inside(function, frame) is not None:
                     was_asked = True
+                    _raise_in(thread, TimeUp)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -189,7 +211,7 @@ def watched() -> Iterator[None]:
         while not is_over:
             with contextlib.suppress(TimeUp), lock:
                 is_over = True
-                if was_asked:  # one more takes the place of one on its way, and is waited for
+                if was_asked:
                     _raise_in(thread, TimeUp)
                     while True:
                         pass
@@ -198,43 +220,26 @@ def watched() -> Iterator[None]:
 
 
 def _call_with_thread(function: Callable[[], object], seconds: float) -> object:
-    """``call_within`` by a second thread, which has the interpreter raise in this one.
-
-    Such an exception is delivered a little later, between two of this thread's instructions. Under
-    the lock the watcher asks for it only while the answer runs; what is then still on its way when
-    the answer ends is taken back, and where it arrives during that, taking back begins again.
-    """
+    """``call_within`` by a second thread."""
 
     def guarded() -> object:  # a frame of our own, which tells whether the answer still runs
         return function()
 
-    thread, over, lock = threading.get_ident(), threading.Event(), threading.Lock()
+    end = time.monotonic() + seconds
 
-    def watch() -> None:
-        wait = seconds
-        while not over.wait(wait):
-            with lock:
-                frame = sys._current_frames().get(thread)
-                if not over.is_set() and _frames_inside(guarded, frame) is not None:
-                    _raise_in(thread, TimeUp)
-            wait = AGAIN
+    def wait() -> float:
+        return max(end - time.monotonic(), AGAIN)
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
+    def answer() -> Callable | None:
+        return guarded if time.monotonic() >= end else None
+
+    with _second_thread(threading.get_ident(), wait, answer):
         return guarded()
-    finally:
-        while not over.is_set():
-            with contextlib.suppress(TimeUp), lock:
-                _raise_in(thread, None)
-                over.set()
-        watcher.join()
 
 
-def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
-    """Have ``kind`` raised in ``thread``; None takes back what is still on its way."""
-    what = ctypes.py_object(kind) if kind else ctypes.py_object()
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)
+def _raise_in(thread: int, kind: type[BaseException]) -> None:
+    """Have ``kind`` raised in ``thread``, in place of what is still on its way there."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(kind))
 
 
 def _frames_inside(function: Callable, frame: FrameType | None) -> list[FrameType] | None:

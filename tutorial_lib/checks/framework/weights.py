@@ -38,7 +38,11 @@ def compared(pairs: Sequence[Pair], cases: Sequence[Mapping[str, object]]) -> We
     found = Weights(set(), True, {})
     nothing = Weights(set(), False, {})
     for pair, case in zip(pairs, cases, strict=True):
-        added = {name: x.double() for name, x in case.items() if _can_be_added(x, pair.target)}
+        added = {
+            name: x.double()
+            for name, x in case.items()
+            if isinstance(x, Tensor) and x.is_floating_point() and x.shape == pair.target.shape
+        }
         units = _units(pair, added)
         if units is None:
             return nothing
@@ -95,10 +99,6 @@ def _short(value: float) -> str:
 def _listed(names: Sequence[str]) -> str:
     quoted = [f"`{name}`" for name in names]
     return " and ".join([", ".join(quoted[:-1]), quoted[-1]] if quoted[1:] else quoted)
-
-
-def _can_be_added(value: object, target: Tensor) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point() and value.shape == target.shape
 
 
 def _units(pair: Pair, added: dict[str, Tensor]) -> list[tuple[Tensor, Tensor, Tensor]] | None:
