@@ -338,8 +338,10 @@ def no_time(quick: bool) -> Numbers:
         "plane": (Blind(ring, 0.04), ring, 0.2),
         "discs": (Blind(discs, 0.0), discs, 0.0),
     }
-    for name, world in worlds.items():
-        numbers[f"excess_{name}"] = [_excess(*world, noise, repeats) for noise in noises]
+    for name, (model, data, width) in worlds.items():
+        numbers[f"excess_{name}"] = [
+            _excess(model, data, width, noise, repeats) for noise in noises
+        ]
     perfect = worlds["discs"][0]
     models: dict[str, Callable] = {"told": perfect, "blind": lambda x, t: perfect(x)}
     for name, model in models.items():

@@ -26,8 +26,9 @@ def _pixel_by_pixel(answer, pixels: Tensor) -> object:
     """What the answer gives; if the pixels are wrong, the message says which one becomes what."""
     asked = pixels.double()  # the answer may overwrite its argument
     given = tidy(answer(pixels))
-    usable = isinstance(given, Tensor) and given.shape == asked.shape
-    if not usable or not given.is_floating_point() or not given.isfinite().all():
+    if not isinstance(given, Tensor) or given.shape != asked.shape:
+        return given
+    if not given.is_floating_point() or not given.isfinite().all():
         return given
     wrong = ((given.double() - (asked / 127.5 - 1)).abs() > _ATOL).nonzero()
     if not len(wrong):

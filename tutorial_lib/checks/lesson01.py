@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -41,12 +42,18 @@ def _entry_by_entry(
     def use(answer: Callable, *case: object) -> object:
         expected = reference(*case)  # before the answer overwrites its arguments
         given = tidy(answer(*case), parts)
-        pairs = list(zip(given, expected, strict=False)) if parts else [(given, expected)]
-        if parts and (not isinstance(given, tuple) or len(given) != len(parts)):
+        yours = given if parts else (given,)
+        wanted = expected if parts else (expected,)
+        if not isinstance(yours, tuple) or len(yours) != len(wanted):
             return given
-        if not all(_comparable(yours, wanted) for yours, wanted in pairs):
+        pairs = [
+            (one, other)
+            for one, other in zip(yours, wanted, strict=True)
+            if _comparable(one, other)
+        ]
+        if len(pairs) != len(wanted):
             return given
-        texts = [_where_wrong(yours, wanted, first, axis, atol) for yours, wanted in pairs]
+        texts = [_where_wrong(one, other, first, axis, atol) for one, other in pairs]
         if not any(texts):
             return given
         names = parts or ("",)
@@ -58,7 +65,7 @@ def _entry_by_entry(
     return use
 
 
-def _comparable(yours: object, wanted: Tensor) -> bool:
+def _comparable(yours: object, wanted: Tensor) -> TypeGuard[Tensor]:
     """Whether two results can be compared entry by entry; if not, the framework says why."""
     return (
         isinstance(yours, Tensor)

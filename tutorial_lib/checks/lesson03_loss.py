@@ -273,7 +273,11 @@ def _compared(model: RecordingModel, x0: Tensor) -> tuple[Tensor, Tensor, Tensor
         raise Wrong("shape", text + "Show it a noisy version of each.")
     if not any(count):
         return x_t[-len(x0) :], t[-len(x0) :], None  # somebody may ask twice
-    pairs = [(eps_hat.detach().double(), eps_hat.grad) for _, _, eps_hat in used]
+    pairs = [
+        (eps_hat.detach().double(), eps_hat.grad)
+        for _, _, eps_hat in used
+        if eps_hat.grad is not None
+    ]
     # The gradient of a mean of squares is 2 (eps_hat - target) / their number.
     target = torch.cat([eps_hat - grad.double() * x0.numel() / 2 for eps_hat, grad in pairs])
     return x_t, t, target

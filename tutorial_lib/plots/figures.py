@@ -41,7 +41,7 @@ Each has a contrast of 3 to 1 or more with white and with the ground of dark the
 color-blind readers can tell any two apart. Lines also differ in dashes.
 """
 COLOURS = COLORS
-"""The old name, which lessons use."""
+"""The old name."""
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (2, 1)))
 INK = "#767676"
 """Text and axes: a contrast of 4.5 to 1 with white, 4.1 to 1 with #111. No gray does better."""

@@ -285,8 +285,8 @@ class DenoiserExplorer(base.Explorer, folder="denoiser"):
         same["antialiased"] = False  # few colors make a small file
         if self._oracle is not None:
             wide = {**same, "width": 0.009, "headwidth": 1, "headlength": 0, "headaxislength": 0}
-            left.quiver(*grid, *self._oracle_field[k].T, color=plots.COLOURS[1], **wide)
-        left.quiver(*grid, *self._model_field[k].T, color=plots.COLOURS[0], width=0.004, **same)
+            left.quiver(*grid, *self._oracle_field[k].T, color=plots.COLORS[1], **wide)
+        left.quiver(*grid, *self._model_field[k].T, color=plots.COLORS[0], width=0.004, **same)
         span = (-self.reach, self.reach)
         left.set(title=f"eps_hat at t = {self._steps[k]}", xlim=span, ylim=span, aspect="equal")
         lines = {"model": self._answers.losses.mean(1)}

@@ -170,7 +170,7 @@ class ReceptiveFieldExplorer(base.Explorer, folder="receptive"):
             axis.set_title(name)
             figure.colorbar(drawn, ax=axis, shrink=0.7, label="log10 of the influence")
         for axis in axes:
-            axis.plot(column, row, "+", color=plots.COLOURS[1], ms=10, mew=2)
+            axis.plot(column, row, "+", color=plots.COLORS[1], ms=10, mew=2)
             axis.set(xticks=[], yticks=[])
         return figure
 
