@@ -433,9 +433,9 @@ class Playground(base.Explorer, folder="playground"):
     def _still(self) -> Figure:
         figure, (axes,) = plots.panels(1, width=4.2, height=4.2)
         edge = wire.PLANE_EDGE
-        axes.scatter(*self.points.T, marker="x", s=14, color=plots.COLOURS[1], lw=1, label="data")
+        axes.scatter(*self.points.T, marker="x", s=14, color=plots.COLORS[1], lw=1, label="data")
         if self._trained is not None:
-            axes.scatter(*self._ends().T, s=6, color=plots.COLOURS[0], label="particles")
+            axes.scatter(*self._ends().T, s=6, color=plots.COLORS[0], label="particles")
             axes.legend(loc="upper right", fontsize=8)
         axes.set(aspect="equal", xlim=(-edge, edge), ylim=(-edge, edge))
         return figure
