@@ -118,4 +118,4 @@ def test_lesson_0_runs_in_any_folder(installed: Run) -> None:
     code = "\n\n".join(cell.source for cell in cells if cell.cell_type == "code")
     done = installed("-c", code)
     assert done.returncode == 0, done.stderr
-    assert "running on" in done.stdout
+    assert done.stdout.startswith("Lesson 0 · Start here\n")
