@@ -368,6 +368,11 @@ def _betas_in_place(alpha_bar, max_beta):
     return beta
 
 
+def _betas_by_where(alpha_bar, max_beta):
+    beta = 1 - alpha_bar[1:] / alpha_bar[:-1]
+    return torch.where(beta > max_beta, torch.full_like(beta, max_beta), beta)
+
+
 cut_betas = Exercise(
     "lesson07.cut_betas",
     "Betas, and the cut",
@@ -500,7 +505,7 @@ cut_betas = Exercise(
         _betas_in_place,
         lambda a, m: torch.minimum(1 - a.float()[1:] / a.float()[:-1], torch.tensor(m)),
         lambda a, m: np.minimum(-np.diff(a.numpy()) / a.numpy()[:-1], m),
-        lambda a, m: torch.where((b := 1 - a[1:] / a[:-1]) > m, torch.full_like(b, m), b),
+        _betas_by_where,
         lambda a, m: (1 - a / a.roll(1))[1:].clip(0, m),
     ),
 )
