@@ -94,14 +94,11 @@ def keep(trainer: "Trainer", data: "Dataset") -> Path | None:
     Returns:
         The weights file, or None.
     """
+    from tutorial_lib.training.batches import Examples  # the trainer has loaded it
+
     config, folder = trainer.config, runs_folder() / _OWN
     card = {
-        "dataset": {
-            "name": config.dataset,
-            "image_shape": list(data.images.shape[1:]),
-            "images": len(data.images),
-            "class_names": list(data.class_names),
-        },
+        "dataset": Examples.of(data).described(config.dataset),
         "steps": trainer.steps_done,
         "seed": config.seed,
         "command": config.command(),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from measured.claim import Claim, Numbers, mean_and_error, paired
 from tutorial_lib.forward import diffuse, predict_x0
+from tutorial_lib.lab import seeded
 from tutorial_lib.losses import ImportanceSteps, UniformSteps, p2_weight
 from tutorial_lib.oracles import GaussianMixtureOracle
 from tutorial_lib.predictions import eps_from_v, eps_from_x0, velocity
@@ -26,11 +27,6 @@ SCHEDULE = linear_schedule(1000)
 T = SCHEDULE.num_steps
 BATCH = 256
 STEPS = 1000
-
-
-def seeded(seed: int) -> torch.Generator:
-    """A source of random numbers that starts the same way every time."""
-    return torch.Generator().manual_seed(seed)
 
 
 @functools.cache

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from measured.claim import Claim, Difference, Numbers, mean_and_error, paired
 from tutorial_lib.datasets import circles
 from tutorial_lib.forward import diffuse
+from tutorial_lib.lab import seeded
 from tutorial_lib.losses import StratifiedSteps, epsilon_loss, epsilon_losses
 from tutorial_lib.metrics import disc_quality
 from tutorial_lib.networks.unet import ResBlock, TinyUNet, TwoLevelUNet, timestep_embedding
@@ -21,11 +22,6 @@ from tutorial_lib.schedules import linear_schedule
 
 SCHEDULE = linear_schedule(1000)
 T = SCHEDULE.num_steps
-
-
-def seeded(seed: int) -> torch.Generator:
-    """A source of random numbers that starts the same way every time."""
-    return torch.Generator().manual_seed(seed)
 
 
 def _log_ratio(first: list[float], second: list[float]) -> Difference:

@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 from measured.claim import Claim, Numbers, mean_and_error, paired
 from tutorial_lib import hardware
 from tutorial_lib.datasets import circles
+from tutorial_lib.lab import seeded
 from tutorial_lib.losses import epsilon_loss, epsilon_losses
 from tutorial_lib.metrics import disc_quality
 from tutorial_lib.networks import TinyUNet
@@ -31,10 +32,6 @@ from tutorial_lib.training import (
 CPU = torch.device("cpu")
 LAST = 50
 """Training steps at the end of a run whose losses are averaged."""
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def fit(

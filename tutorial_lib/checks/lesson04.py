@@ -1,6 +1,7 @@
 """Lesson 4: the step as numbers, and the pieces of a U-Net."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -628,6 +629,16 @@ def _only_reshaped(x: Tensor, patch: int) -> Tensor:
     return x.reshape(batch, channels * patch**2, height // patch, width // patch)
 
 
+def _with_sides(sides: Callable, mode: str = "constant") -> Callable:
+    """Patches of a picture padded by ``sides(rows, columns)``, with what is missing of both."""
+
+    def wrong(x: Tensor, patch: int) -> Tensor:
+        pad = sides(-x.shape[2] % patch, -x.shape[3] % patch)
+        return F.pixel_unshuffle(F.pad(x, pad, mode), patch)
+
+    return wrong
+
+
 def _always_padded(x, patch):
     height, width = x.shape[2:]
     x = F.pad(x, (0, patch - width % patch, 0, patch - height % patch))
@@ -687,33 +698,25 @@ to_patches = Exercise(
         ),
         Mistake(
             "padding swapped",
-            lambda x, patch: F.pixel_unshuffle(
-                F.pad(x, (0, -x.shape[2] % patch, 0, -x.shape[3] % patch)), patch
-            ),
+            _with_sides(lambda rows, columns: (0, rows, 0, columns)),
             "Below you pad as many rows as *columns* are missing. `F.pad` begins with the last "
             "axis, (left, right, top, bottom), and each side lacks a number of its own.",
         ),
         Mistake(
             "height's padding for both",
-            lambda x, patch: F.pixel_unshuffle(
-                F.pad(x, (0, -x.shape[2] % patch, 0, -x.shape[2] % patch)), patch
-            ),
+            _with_sides(lambda rows, columns: (0, rows, 0, rows)),
             "On the right you pad as many columns as *rows* are missing. The width has a number of "
             "its own: `-width % patch`.",
         ),
         Mistake(
             "padded on all sides",
-            lambda x, patch: F.pixel_unshuffle(
-                F.pad(
-                    x,
-                    (
-                        -x.shape[3] % patch // 2,
-                        -x.shape[3] % patch - -x.shape[3] % patch // 2,
-                        -x.shape[2] % patch // 2,
-                        -x.shape[2] % patch - -x.shape[2] % patch // 2,
-                    ),
-                ),
-                patch,
+            _with_sides(
+                lambda rows, columns: (
+                    columns // 2,
+                    columns - columns // 2,
+                    rows // 2,
+                    rows - rows // 2,
+                )
             ),
             "You spread the zeros over both sides. They all go to the right and below.",
         ),
@@ -728,29 +731,25 @@ to_patches = Exercise(
         ),
         Mistake(
             "edge repeated",
-            lambda x, patch: F.pixel_unshuffle(
-                F.pad(x, (0, -x.shape[3] % patch, 0, -x.shape[2] % patch), mode="replicate"), patch
-            ),
+            _with_sides(lambda rows, columns: (0, columns, 0, rows), mode="replicate"),
             "You repeat the last row and column. Pad with zeros, which is what `F.pad` does by "
             "default.",
         ),
         Mistake(
             "width only",
-            lambda x, patch: F.pixel_unshuffle(F.pad(x, (0, -x.shape[3] % patch)), patch),
+            _with_sides(lambda rows, columns: (0, columns)),
             "You pad on the right only. Rows may be missing as well: `F.pad(x, (left, right, top, "
             "bottom))`.",
         ),
         Mistake(
             "height only",
-            lambda x, patch: F.pixel_unshuffle(F.pad(x, (0, 0, 0, -x.shape[2] % patch)), patch),
+            _with_sides(lambda rows, columns: (0, 0, 0, rows)),
             "You pad below only. Columns may be missing as well: `F.pad(x, (left, right, top, "
             "bottom))`.",
         ),
         Mistake(
             "padded left and above",
-            lambda x, patch: F.pixel_unshuffle(
-                F.pad(x, (-x.shape[3] % patch, 0, -x.shape[2] % patch, 0)), patch
-            ),
+            _with_sides(lambda rows, columns: (columns, 0, rows, 0)),
             "The zeros go to the right and below; yours are left and above.",
         ),
         Mistake(

@@ -1,6 +1,7 @@
 """From noise back to data: ancestral sampling, DDIM, walks between noises and back into noise."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -132,17 +133,19 @@ def _ddpm_mean(schedule, x_t, t, eps_hat):
     return _ddpm_step(schedule, x_t, t, eps_hat, torch.zeros_like(x_t), torch.tensor(0.0))
 
 
-def _ddpm_with(schedule, x_t, t, z, sigma_squared, mean):
-    """A step with another mean and the right noise."""
-    return mean + (t > 1) * math.sqrt(sigma_squared) * z
+def _with_mean(mean: Callable) -> Callable:
+    """A step with another mean, of (schedule, x_t, t, eps_hat), and the right noise."""
+    return lambda schedule, x_t, t, eps_hat, z, sigma_squared: (
+        mean(schedule, x_t, t, eps_hat) + (t > 1) * math.sqrt(sigma_squared) * z
+    )
 
 
-def _ddpm_clamped(schedule, x_t, t, eps_hat, z, sigma_squared):
+def _clamped_mean(schedule, x_t, t, eps_hat):
     abar = schedule.alpha_bar
     x0_hat = ((x_t - (1 - abar[t]) ** 0.5 * eps_hat) / abar[t] ** 0.5).clamp(-1, 1)
     weight_x0 = abar[t - 1] ** 0.5 * schedule.beta[t - 1] / (1 - abar[t])
     weight_x_t = schedule.alpha[t - 1] ** 0.5 * (1 - abar[t - 1]) / (1 - abar[t])
-    return _ddpm_with(schedule, x_t, t, z, sigma_squared, weight_x0 * x0_hat + weight_x_t * x_t)
+    return weight_x0 * x0_hat + weight_x_t * x_t
 
 
 def _ddpm_mean_of(schedule, x_t, t, eps_hat, divide=None, share=None):
@@ -249,7 +252,7 @@ ddpm_step = Exercise(
     mistakes=(
         Mistake(
             "clean guess clamped",
-            _ddpm_clamped,
+            _with_mean(_clamped_mean),
             "You clamp x0_hat to [-1, 1]. It helps with pictures, and samplers that you have seen "
             "do it, but it belongs to the model (`clip_x0`), not to the step: the step must also "
             "work for data beyond 1.",
@@ -264,14 +267,11 @@ ddpm_step = Exercise(
         ),
         Mistake(
             "one step early, everywhere",
-            lambda schedule, x_t, t, eps_hat, z, sigma_squared: _ddpm_with(
-                schedule,
-                x_t,
-                t,
-                z,
-                sigma_squared,
-                (x_t - schedule.beta[t - 2] / schedule.noise_rate[t - 1] * eps_hat)
-                / schedule.alpha[t - 2].sqrt(),
+            _with_mean(
+                lambda schedule, x_t, t, eps_hat: (
+                    (x_t - schedule.beta[t - 2] / schedule.noise_rate[t - 1] * eps_hat)
+                    / schedule.alpha[t - 2].sqrt()
+                )
             ),
             "Your step is that of t - 1: all your entries are one too early. `alpha` and `beta` "
             "have step t at entry t - 1, `noise_rate` at entry t.",
@@ -294,95 +294,74 @@ ddpm_step = Exercise(
         ),
         Mistake(
             "alpha_bar for alpha",
-            lambda schedule, x_t, t, eps_hat, z, sigma_squared: _ddpm_with(
-                schedule,
-                x_t,
-                t,
-                z,
-                sigma_squared,
-                _ddpm_mean(schedule, x_t, t, eps_hat)
-                * (schedule.alpha[t - 1] / schedule.alpha_bar[t]).sqrt(),
+            _with_mean(
+                lambda schedule, x_t, t, eps_hat: (
+                    _ddpm_mean(schedule, x_t, t, eps_hat)
+                    * (schedule.alpha[t - 1] / schedule.alpha_bar[t]).sqrt()
+                )
             ),
             "You divide by the root of alpha_bar_t, which undoes all t noisings at once. This step "
             "undoes one: divide by the root of alpha_t.",
         ),
         Mistake(
             "noise rate squared",
-            lambda schedule, x_t, t, eps_hat, z, sigma_squared: _ddpm_with(
-                schedule,
-                x_t,
-                t,
-                z,
-                sigma_squared,
-                (x_t - schedule.beta[t - 1] / (1 - schedule.alpha_bar[t]) * eps_hat)
-                / schedule.alpha[t - 1].sqrt(),
+            _with_mean(
+                lambda schedule, x_t, t, eps_hat: (
+                    (x_t - schedule.beta[t - 1] / (1 - schedule.alpha_bar[t]) * eps_hat)
+                    / schedule.alpha[t - 1].sqrt()
+                )
             ),
             "You divide beta_t by 1 - alpha_bar_t, a variance. The formula divides by its root, "
             "the noise rate.",
         ),
         Mistake(
             "entry t for step t",
-            lambda schedule, x_t, t, eps_hat, z, sigma_squared: _ddpm_with(
-                schedule,
-                x_t,
-                t,
-                z,
-                sigma_squared,
-                (x_t - schedule.beta[t] / schedule.noise_rate[t] * eps_hat)
-                / schedule.alpha[t].sqrt(),
+            _with_mean(
+                lambda schedule, x_t, t, eps_hat: (
+                    (x_t - schedule.beta[t] / schedule.noise_rate[t] * eps_hat)
+                    / schedule.alpha[t].sqrt()
+                )
             ),
             "`alpha` and `beta` hold T entries, for t = 1..T: entry 0 belongs to step 1. You read "
             "one step too far.",
         ),
         Mistake(
             "noise rate of the step before",
-            lambda schedule, x_t, t, eps_hat, z, sigma_squared: _ddpm_with(
-                schedule,
-                x_t,
-                t,
-                z,
-                sigma_squared,
-                (x_t - schedule.beta[t - 1] / schedule.noise_rate[t - 1] * eps_hat)
-                / schedule.alpha[t - 1].sqrt(),
+            _with_mean(
+                lambda schedule, x_t, t, eps_hat: (
+                    (x_t - schedule.beta[t - 1] / schedule.noise_rate[t - 1] * eps_hat)
+                    / schedule.alpha[t - 1].sqrt()
+                )
             ),
             "Your noise rate is that of t - 1. Unlike `beta`, `noise_rate` begins at t = 0, so "
             "step t is entry t.",
         ),
         Mistake(
             "no root over alpha",
-            lambda schedule, x_t, t, eps_hat, z, sigma_squared: _ddpm_with(
-                schedule,
-                x_t,
-                t,
-                z,
-                sigma_squared,
-                _ddpm_mean(schedule, x_t, t, eps_hat) / schedule.alpha[t - 1].sqrt(),
+            _with_mean(
+                lambda schedule, x_t, t, eps_hat: (
+                    _ddpm_mean(schedule, x_t, t, eps_hat) / schedule.alpha[t - 1].sqrt()
+                )
             ),
             "You divide by alpha_t itself; a noising shrinks the image by the root of it.",
         ),
         Mistake(
             "shrunk once more",
-            lambda schedule, x_t, t, eps_hat, z, sigma_squared: _ddpm_with(
-                schedule,
-                x_t,
-                t,
-                z,
-                sigma_squared,
-                _ddpm_mean(schedule, x_t, t, eps_hat) * schedule.alpha[t - 1],
+            _with_mean(
+                lambda schedule, x_t, t, eps_hat: (
+                    _ddpm_mean(schedule, x_t, t, eps_hat) * schedule.alpha[t - 1]
+                )
             ),
             "You multiply by the root of alpha_t. The noising did that already; going back, you "
             "divide by it.",
         ),
         Mistake(
             "brackets",
-            lambda schedule, x_t, t, eps_hat, z, sigma_squared: _ddpm_with(
-                schedule,
-                x_t,
-                t,
-                z,
-                sigma_squared,
-                x_t / schedule.alpha[t - 1].sqrt()
-                - schedule.beta[t - 1] / schedule.noise_rate[t] * eps_hat,
+            _with_mean(
+                lambda schedule, x_t, t, eps_hat: (
+                    x_t / schedule.alpha[t - 1].sqrt()
+                    - schedule.beta[t - 1] / schedule.noise_rate[t] * eps_hat
+                )
             ),
             "You divide only x_t by the root of alpha_t. Take the noise out first, then divide "
             "the difference: mind the parentheses.",
@@ -420,33 +399,25 @@ ddpm_step = Exercise(
         ),
         Mistake(
             "not divided",
-            lambda schedule, x_t, t, eps_hat, z, sigma_squared: _ddpm_with(
-                schedule,
-                x_t,
-                t,
-                z,
-                sigma_squared,
-                _ddpm_mean(schedule, x_t, t, eps_hat) * schedule.alpha[t - 1].sqrt(),
+            _with_mean(
+                lambda schedule, x_t, t, eps_hat: (
+                    _ddpm_mean(schedule, x_t, t, eps_hat) * schedule.alpha[t - 1].sqrt()
+                )
             ),
             "Your mean takes noise out and never grows the image back: each noising had shrunk it "
             "by the root of alpha_t.",
         ),
         Mistake(
             "noise put in",
-            lambda schedule, x_t, t, eps_hat, z, sigma_squared: _ddpm_with(
-                schedule, x_t, t, z, sigma_squared, _ddpm_mean(schedule, x_t, t, -eps_hat)
-            ),
+            _with_mean(lambda schedule, x_t, t, eps_hat: _ddpm_mean(schedule, x_t, t, -eps_hat)),
             "Your step adds eps_hat where it should take it away: look at the sign.",
         ),
         Mistake(
             "all the way to x_0",
-            lambda schedule, x_t, t, eps_hat, z, sigma_squared: _ddpm_with(
-                schedule,
-                x_t,
-                t,
-                z,
-                sigma_squared,
-                (x_t - schedule.noise_rate[t] * eps_hat) / schedule.signal_rate[t],
+            _with_mean(
+                lambda schedule, x_t, t, eps_hat: (
+                    (x_t - schedule.noise_rate[t] * eps_hat) / schedule.signal_rate[t]
+                )
             ),
             "Your mean is x0_hat, all the noise taken out in one leap. An ancestral step takes out "
             "one noising's worth: beta_t over the noise rate.",

@@ -457,15 +457,15 @@ drop_labels = Exercise(
         ),
         Mistake(
             "nothing dropped",
-            lambda labels, p, num_classes, generator: torch.where(
-                torch.rand(len(labels), generator=generator) < 0, num_classes, labels
+            lambda labels, p, num_classes, generator: _drop_labels(
+                labels, 0, num_classes, generator
             ),
             "You drop nothing. A label falls where its uniform number is below p.",
         ),
         Mistake(
             "everything dropped",
-            lambda labels, p, num_classes, generator: torch.where(
-                torch.rand(len(labels), generator=generator) < 1, num_classes, labels
+            lambda labels, p, num_classes, generator: _drop_labels(
+                labels, 1, num_classes, generator
             ),
             "You drop all labels, whatever p is. A label falls where its uniform number is below "
             "p.",
@@ -482,16 +482,12 @@ drop_labels = Exercise(
         ),
         Mistake(
             "class 0 for no class",
-            lambda labels, p, num_classes, generator: torch.where(
-                torch.rand(len(labels), generator=generator) < p, 0, labels
-            ),
+            lambda labels, p, num_classes, generator: _drop_labels(labels, p, 0, generator),
             _STRANGE["class 0 for no class"],
         ),
         Mistake(
             "another label for no class",
-            lambda labels, p, num_classes, generator: torch.where(
-                torch.rand(len(labels), generator=generator) < p, -1, labels
-            ),
+            lambda labels, p, num_classes, generator: _drop_labels(labels, p, -1, generator),
             _STRANGE["another label for no class"],
         ),
         Mistake(
@@ -512,8 +508,8 @@ drop_labels = Exercise(
         ),
         Mistake(
             "always one in ten",
-            lambda labels, p, num_classes, generator: torch.where(
-                torch.rand(len(labels), generator=generator) < 0.1, num_classes, labels
+            lambda labels, p, num_classes, generator: _drop_labels(
+                labels, 0.1, num_classes, generator
             ),
             "You drop one label in ten, whatever p is. Use the argument.",
         ),
@@ -529,8 +525,8 @@ drop_labels = Exercise(
         ),
         Mistake(
             "last class for no class",
-            lambda labels, p, num_classes, generator: torch.where(
-                torch.rand(len(labels), generator=generator) < p, num_classes - 1, labels
+            lambda labels, p, num_classes, generator: _drop_labels(
+                labels, p, num_classes - 1, generator
             ),
             _STRANGE["last class for no class"],
         ),
@@ -552,8 +548,8 @@ drop_labels = Exercise(
         ),
         Mistake(
             "not int64",
-            lambda labels, p, num_classes, generator: torch.where(
-                torch.rand(len(labels), generator=generator) < p, num_classes, labels
+            lambda labels, p, num_classes, generator: _drop_labels(
+                labels, p, num_classes, generator
             ).int(),
             _NOT_INT64.format("torch.int32"),
         ),
@@ -570,8 +566,8 @@ drop_labels = Exercise(
         ),
         Mistake(
             "one label too high",
-            lambda labels, p, num_classes, generator: torch.where(
-                torch.rand(len(labels), generator=generator) < p, num_classes + 1, labels
+            lambda labels, p, num_classes, generator: _drop_labels(
+                labels, p, num_classes + 1, generator
             ),
             _STRANGE["one label too high"],
         ),

@@ -9,7 +9,6 @@ from torch import Tensor
 from tutorial_lib import _validate
 from tutorial_lib._random import Streams
 from tutorial_lib._typing import EpsModel, States
-from tutorial_lib.samplers.timesteps import check_timesteps
 from tutorial_lib.samplers.walk import (
     SampleStep,
     add_noise,
@@ -55,8 +54,7 @@ def ddim(
             answers in another shape or with NaN.
     """
     eta = _validate.number("eta", eta, low=0.0, high=1.0)
-    check_walk(model, schedule, x_T)
-    timesteps = check_timesteps(timesteps, schedule.num_steps)
+    timesteps = check_walk(model, schedule, x_T, timesteps)
     abar = schedule.alpha_bar.tolist()
     signal, noise = schedule.signal_rate.tolist(), schedule.noise_rate.tolist()
 

@@ -9,7 +9,6 @@ from torch import Tensor
 from tutorial_lib import _validate
 from tutorial_lib._random import Streams
 from tutorial_lib._typing import EpsModel, States
-from tutorial_lib.samplers.timesteps import check_timesteps
 from tutorial_lib.samplers.walk import SampleStep, add_noise, ask, check_walk, take_out, walk
 from tutorial_lib.schedules import NoiseSchedule
 
@@ -48,10 +47,7 @@ def ddpm(
             answers in another shape or with NaN.
     """
     _validate.one_of("variance", variance, ("posterior", "beta"))
-    check_walk(model, schedule, x_T)
-    if timesteps is None:
-        timesteps = range(schedule.num_steps, -1, -1)
-    timesteps = check_timesteps(timesteps, schedule.num_steps)
+    timesteps = check_walk(model, schedule, x_T, timesteps, none_is_all=True)
     abar, sigma = schedule.alpha_bar.tolist(), _sigma(schedule, timesteps, variance)
     signal, noise = schedule.signal_rate.tolist(), schedule.noise_rate.tolist()
 

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from tutorial_lib._random import Streams
 from tutorial_lib._typing import EpsModel, States
-from tutorial_lib.samplers.timesteps import check_timesteps
 from tutorial_lib.samplers.walk import SampleStep, ask, check_walk, mix, take_out, walk
 from tutorial_lib.schedules import NoiseSchedule
 
@@ -45,8 +44,7 @@ def dpm_solver(
             do not fall or leave 0..T; during the walk, the model answers in another shape or with
             NaN.
     """
-    check_walk(model, schedule, x_T)
-    timesteps = check_timesteps(timesteps, schedule.num_steps)
+    timesteps = check_walk(model, schedule, x_T, timesteps)
     signal, noise = schedule.signal_rate.tolist(), schedule.noise_rate.tolist()
     lam = [math.log(a / b) if b > 0 else math.inf for a, b in zip(signal, noise, strict=True)]
     before: tuple[Tensor, float] | None = None  # the last step's x0_hat, and its h

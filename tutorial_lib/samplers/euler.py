@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tutorial_lib._random import Streams
 from tutorial_lib._typing import EpsModel, States
-from tutorial_lib.samplers.timesteps import check_timesteps
+from tutorial_lib.samplers.timesteps import noise_to_signal
 from tutorial_lib.samplers.walk import SampleStep, add_noise, ask, check_walk, take_out, walk
 from tutorial_lib.schedules import NoiseSchedule
 
@@ -43,10 +43,9 @@ def euler(
             do not fall or leave 0..T; during the walk, the model answers in another shape or with
             NaN.
     """
-    check_walk(model, schedule, x_T)
-    timesteps = check_timesteps(timesteps, schedule.num_steps)
+    timesteps = check_walk(model, schedule, x_T, timesteps)
     signal, noise = schedule.signal_rate.tolist(), schedule.noise_rate.tolist()
-    sigma = [n / s for n, s in zip(noise, signal, strict=True)]
+    sigma = noise_to_signal(schedule).tolist()
 
     def step(x_t: Tensor, t: int, s: int) -> SampleStep:
         eps_hat = ask(model, x_t, t)
@@ -83,10 +82,9 @@ def euler_ancestral(
     Raises:
         TypeError, ValueError: as for ``euler``.
     """
-    check_walk(model, schedule, x_T)
-    timesteps = check_timesteps(timesteps, schedule.num_steps)
+    timesteps = check_walk(model, schedule, x_T, timesteps)
     signal, noise = schedule.signal_rate.tolist(), schedule.noise_rate.tolist()
-    sigma = [n / s for n, s in zip(noise, signal, strict=True)]
+    sigma = noise_to_signal(schedule).tolist()
 
     def step(x_t: Tensor, t: int, s: int) -> SampleStep:
         down = sigma[s] ** 2 / sigma[t]  # sqrt(sigma_s^2 - up^2)

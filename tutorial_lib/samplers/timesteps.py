@@ -27,9 +27,7 @@ def evenly_spaced(num_steps: int, count: int) -> list[int]:
         TypeError, ValueError: not an int, ``num_steps`` below 1, ``count`` outside 1..T.
     """
     num_steps = _validate.whole_number("num_steps", num_steps, at_least=1)
-    count = _validate.whole_number("count", count, at_least=1)
-    if count > num_steps:
-        raise InvalidValueError(f"count must be at most num_steps = {num_steps}, got {count}")
+    count = _check_count(count, num_steps)
     _validate.whole_number("count", count, at_least=1, at_most=LARGEST_NUM_STEPS)
     # whole-number rounding: exact for any T, where round(i * T / count) could lean on a float
     return [(2 * num_steps * i + count) // (2 * count) for i in range(count, -1, -1)]
@@ -56,11 +54,9 @@ def karras_spaced(schedule: NoiseSchedule, count: int, rho: float = 7.0) -> list
     """
     _validate.instance("schedule", schedule, NoiseSchedule)
     num_steps = schedule.num_steps
-    count = _validate.whole_number("count", count, at_least=1)
-    if count > num_steps:
-        raise InvalidValueError(f"count must be at most num_steps = {num_steps}, got {count}")
+    count = _check_count(count, num_steps)
     rho = _validate.number("rho", rho, low=1.0, high=LARGEST_RHO)
-    sigma = (schedule.noise_rate / schedule.signal_rate)[1:].cpu()  # of steps 1..T
+    sigma = noise_to_signal(schedule)[1:].cpu()  # of steps 1..T
     fractions = torch.linspace(0, 1, count, dtype=sigma.dtype)
     log_first, log_last = sigma[-1].log(), sigma[0].log()
     ends = torch.exp(torch.stack([log_first, log_last]) / rho)
@@ -70,6 +66,11 @@ def karras_spaced(schedule: NoiseSchedule, count: int, rho: float = 7.0) -> list
     for place in range(1, count):  # each must leave a step for each that follows
         walk[place] = max(count - place, min(walk[place], walk[place - 1] - 1))
     return walk
+
+
+def noise_to_signal(schedule: NoiseSchedule) -> Tensor:
+    """sigma = noise_rate / signal_rate, (T+1,): the noise in y = x / signal_rate."""
+    return schedule.noise_rate / schedule.signal_rate
 
 
 def respace(
@@ -101,7 +102,15 @@ def respace(
     return shortened, NoiseSchedule(schedule.alpha_bar[rising])
 
 
-def check_timesteps(timesteps: Sequence[int] | Tensor, num_steps: int) -> list[int]:
+def _check_count(count: object, num_steps: int) -> int:
+    """``count`` if it is a whole number of steps in 1..num_steps."""
+    count = _validate.whole_number("count", count, at_least=1)
+    if count > num_steps:
+        raise InvalidValueError(f"count must be at most num_steps = {num_steps}, got {count}")
+    return count
+
+
+def check_timesteps(timesteps: Sequence[int] | Tensor | None, num_steps: int) -> list[int]:
     """``timesteps`` as a list, if they are ints that fall strictly within num_steps..0."""
     entries: object = timesteps
     if isinstance(timesteps, Tensor):

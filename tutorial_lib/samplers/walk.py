@@ -21,6 +21,7 @@ from tutorial_lib import _validate
 from tutorial_lib._random import Streams, normal_like
 from tutorial_lib._typing import EpsModel, States
 from tutorial_lib._validate import InvalidTypeError, InvalidValueError
+from tutorial_lib.samplers.timesteps import check_timesteps
 from tutorial_lib.schedules import NoiseSchedule
 
 
@@ -132,11 +133,27 @@ def add_noise(x: Tensor, sigma: float, generator: torch.Generator | Streams | No
     return x.add_(normal_like(x, generator), alpha=sigma) if sigma > 0 else x
 
 
-def check_walk(model: object, schedule: object, x_T: object) -> None:
-    """Raises TypeError or ValueError unless a walk can begin with these arguments of a sampler."""
+def check_walk(
+    model: object,
+    schedule: NoiseSchedule,
+    x_T: object,
+    timesteps: Sequence[int] | Tensor | None,
+    *,
+    none_is_all: bool = False,
+) -> list[int]:
+    """``timesteps`` as a list, if a walk can begin with these arguments of a sampler.
+
+    With ``none_is_all``, None stands for every step.
+
+    Raises:
+        TypeError, ValueError: it cannot.
+    """
     _validate.function("model", model)
     _validate.instance("schedule", schedule, NoiseSchedule)
     check_start(x_T)
+    if timesteps is None and none_is_all:
+        timesteps = range(schedule.num_steps, -1, -1)
+    return check_timesteps(timesteps, schedule.num_steps)
 
 
 def check_start(x_T: object, name: str = "x_T") -> None:

@@ -63,6 +63,15 @@ class Examples:
             _check_condition(condition, len(x))
         return cls(x, condition)
 
+    def described(self, name: str) -> dict[str, Any]:
+        """The entry ``dataset`` of a card, for data called ``name``."""
+        return {
+            "name": name,
+            "image_shape": list(self.x.shape[1:]),
+            "images": len(self.x),
+            "class_names": list(self.class_names),
+        }
+
     @functools.cached_property
     def fingerprint(self) -> dict[str, Any]:
         """What tells these data from others: shapes, class names, checksums of all values.

@@ -41,7 +41,7 @@ from tutorial_lib.training.journal import Journal, check_tensorboard
 from tutorial_lib.training.randomness import own_randomness, seed_dropout
 from tutorial_lib.training.run_folder import RunFolder, asked_for, check_folder, open_run_folder
 from tutorial_lib.training.saver import Decode, RunSaver, check_can_draw
-from tutorial_lib.training.trainer import Trainer, new_network
+from tutorial_lib.training.trainer import Trainer, network_arguments, new_network
 
 READ_EVERY = 50
 """Most steps between reads of the losses on an accelerator: a read waits for its queue to empty."""
@@ -229,8 +229,7 @@ def _check_sizes(config: TrainConfig, device: torch.device) -> None:
     needed = 4 * config.batch_size  # were each example a single number
     what = "a batch of so many examples"
     _memory.check_fits("batch_size", config.batch_size, needed, what, device)
-    names = ("widths", "blocks", "patch", "bottom_blocks")
-    TinyUNet.checked(in_channels=1, **{name: getattr(config, name) for name in names})
+    TinyUNet.checked(in_channels=1, **network_arguments(config))
 
 
 def _opened(held: contextlib.ExitStack, config: TrainConfig) -> str:

@@ -225,12 +225,7 @@ class RunSaver:
         recent = self.journal.losses[-100:]
         asked = dataclasses.replace(config, resume=False)
         card = {
-            "dataset": {
-                "name": config.dataset,
-                "image_shape": list(data.x.shape[1:]),
-                "images": len(data.x),
-                "class_names": list(data.class_names),
-            },
+            "dataset": data.described(config.dataset),
             "schedule": {"name": config.schedule, "num_steps": config.num_steps},
             "seed": config.seed,
             "steps": trainer.steps_done,

@@ -448,6 +448,12 @@ def _check_classes(network: nn.Module, data: Examples) -> None:
         raise InvalidValueError(f"model must know label {most} of data, got {count} classes")
 
 
+def network_arguments(config: TrainConfig) -> dict[str, Any]:
+    """The arguments of a ``TinyUNet`` that ``config`` decides."""
+    names = ("widths", "blocks", "patch", "bottom_blocks")
+    return {name: getattr(config, name) for name in names}
+
+
 def new_network(config: TrainConfig, data: object) -> TinyUNet:
     """An untrained network as ``config`` describes it, for the images and classes of ``data``.
 
@@ -467,11 +473,8 @@ def new_network(config: TrainConfig, data: object) -> TinyUNet:
         raise InvalidValueError(f"model must be given for data that are not (N, C, H, W): {shape}")
     return TinyUNet(
         examples.x.shape[1],
-        widths=config.widths,
-        blocks=config.blocks,
-        patch=config.patch,
         num_classes=_class_count(examples) if config.conditional else None,
-        bottom_blocks=config.bottom_blocks,
+        **network_arguments(config),
     ).float()  # whatever torch's default is
 
 
