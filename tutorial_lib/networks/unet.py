@@ -340,10 +340,13 @@ def _group_norm(width: int) -> nn.GroupNorm:
 def _label_table(count: int, width: int) -> nn.Embedding:
     """``nn.Embedding`` with its usual first weights, but quick to make without memory.
 
-    On the device "meta", where checkpoints are built, ``nn.Embedding`` draws its weights by code
-    that loads torch's compiler first, which takes a second (torch 2.11).
+    On the device "meta", where checkpoints are built, there is nothing to draw; torch 2.11 would
+    load its compiler and a computer algebra system for it, which takes half a second or more.
     """
-    return nn.Embedding(count, width, _weight=torch.randn(count, width))
+    weight = torch.empty(count, width)
+    if weight.device.type != "meta":
+        nn.init.normal_(weight)
+    return nn.Embedding(count, width, _weight=weight)
 
 
 def _zeroed(layer: nn.Module) -> nn.Module:
