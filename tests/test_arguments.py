@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.draws import normal, seeded
-from tutorial_lib import flows, forward, guidance, losses, oracles, predictions, schedules
+from tutorial_lib import editing, flows, forward, guidance, losses, oracles, predictions, schedules
 from tutorial_lib._validate import UserError
 from tutorial_lib.metrics import distances
 from tutorial_lib.samplers import ddim, ddpm, evenly_spaced
@@ -29,6 +29,14 @@ LABELS = torch.tensor([0, 1, 0, 1])
 
 def model(x_t: Tensor, t: Tensor, *condition: Tensor) -> Tensor:
     return 0.1 * x_t
+
+
+def twice(x: Tensor) -> Tensor:
+    return 2 * x
+
+
+def halved(y: Tensor) -> Tensor:
+    return y / 2
 
 
 def weight(schedule: schedules.NoiseSchedule, t: Tensor) -> Tensor:
@@ -74,6 +82,39 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         (ddim, {**S, **M, **DRAW, "x_T": X, "timesteps": [20, 9, 0], "eta": 1.0}),
         (evenly_spaced, {"num_steps": 20, "count": 5}),
         (respace, {**S, **M, "timesteps": [20, 9, 0]}),
+        (
+            editing.edit,
+            {**S, **M, **DRAW, "x0": X, "timesteps": [20, 9, 0], "strength": 1.0, "sampler": ddim},
+        ),
+        (
+            editing.inpaint,
+            {
+                **S,
+                **M,
+                **DRAW,
+                "x_T": X,
+                "timesteps": [20, 9, 0],
+                "sampler": ddim,
+                "known": EPS,
+                "mask": torch.ones(3, dtype=torch.bool),
+                "resamplings": 2,
+            },
+        ),
+        (
+            editing.solve_linear,
+            {
+                **S,
+                **M,
+                **DRAW,
+                "x_T": X,
+                "timesteps": [20, 9, 0],
+                "sampler": ddim,
+                "y": EPS,
+                "A": twice,
+                "scale": 1.0,
+            },
+        ),
+        (editing.consistent, {**S, **M, "y": EPS, "A": twice, "back": halved}),
         (
             guidance.drop_condition,
             {"condition": LABELS, "p": 0.5, "no_condition": 2, **DRAW},

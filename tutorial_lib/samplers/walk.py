@@ -11,7 +11,7 @@ else holds: that is most of what a step costs beyond the network.
 
 import inspect
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -86,8 +86,11 @@ def last(steps: Iterable[SampleStep]) -> States:
 
 def walk(
     step: Callable[[Tensor, int, int], SampleStep], x: Tensor, timesteps: Sequence[int]
-) -> Iterator[SampleStep]:
+) -> Generator[SampleStep, Tensor | None, None]:
     """Yields ``step(x_t, t, s)`` for each pair t > s of ``timesteps``, from the state ``x`` on.
+
+    A state that is sent to it (``generator.send``) is where it goes on, in the place of the one it
+    has reached: so may a walk be constrained between two of its steps (``editing``).
 
     Raises:
         ValueError: a step's ``eps_hat`` is not finite.
@@ -99,7 +102,9 @@ def walk(
             # An eps_hat that is not finite makes x so too. Look at x first: it is still cached.
             if not _validate.seems_finite(x):
                 _validate.finite(f"the answer of model at t = {t}", reached.eps_hat)
-        yield reached
+        sent = yield reached
+        if sent is not None:
+            x = sent
 
 
 def ask(model: EpsModel, x_t: Tensor, t: int) -> Tensor:
