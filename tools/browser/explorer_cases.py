@@ -21,6 +21,9 @@ mixture = oracles.GaussianMixtureOracle(linear, means, ones / 20, ones)
 points = mixture.sample(300, torch.Generator().manual_seed(0)).float()
 memory = oracles.DatasetOracle(linear, points[:50])
 explorers.DenoiserExplorer(memory, linear, points, oracle=mixture)""",
+    "editing": """\
+shapes = oracles.DatasetOracle(cosine, glyphs.images[:60])
+explorers.EditingExplorer(shapes, cosine, glyphs.images[:5], steps=8)""",
     "guidance": """\
 from tutorial_lib.metrics import digit_features as features
 chosen = torch.cat([(glyphs.labels == c).nonzero()[:4, 0] for c in range(10)])
@@ -51,6 +54,7 @@ explorers.TrajectoryExplorer(memory, linear, (2, 1, 28, 28), **fewer)""",
 DRAGGED = {
     "denoiser": "timestep t",
     "denoiser-points": "timestep t",
+    "editing": "picture",
     "guidance": "guidance scale s",
     "schedule": "timestep t",
     "forward": "timestep t",
@@ -63,6 +67,7 @@ DRAGGED = {
 ALONE = (
     "denoiser",
     "denoiser-points",
+    "editing",
     "guidance",
     "schedule",
     "forward",

@@ -8,6 +8,7 @@ need no kernel also become a page of their own with ``explorer.save_html("page.h
 """
 
 from tutorial_lib.explorers.denoiser.widget import DenoiserExplorer
+from tutorial_lib.explorers.editing.widget import EditingExplorer
 from tutorial_lib.explorers.embedding.widget import EmbeddingExplorer
 from tutorial_lib.explorers.forward.widget import ForwardExplorer
 from tutorial_lib.explorers.guidance.widget import GuidanceExplorer
@@ -18,6 +19,7 @@ from tutorial_lib.explorers.trajectory.widget import TrajectoryExplorer
 
 __all__ = [
     "DenoiserExplorer",
+    "EditingExplorer",
     "EmbeddingExplorer",
     "ForwardExplorer",
     "GuidanceExplorer",

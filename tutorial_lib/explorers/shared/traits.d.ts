@@ -21,6 +21,23 @@ export interface DenoiserExplorerTraits {
   x0_hat: DataView;
 }
 
+export interface EditingExplorerTraits {
+  answers: number;
+  area: number;
+  chosen: number;
+  class_names: string[];
+  column: number;
+  erases: boolean;
+  images: DataView;
+  label: number;
+  mask: DataView;
+  noise: number;
+  percent: number;
+  ready: DataView;
+  row: number;
+  shape: number[];
+}
+
 export interface EmbeddingExplorerTraits {
   dim: number;
   max_period: number;

@@ -8,6 +8,7 @@ export const INT16_MAX = 32767;
 export const ALL = -1;
 export const TITLES = Object.freeze({
   denoiser: "Denoiser explorer",
+  editing: "Editing explorer",
   embedding: "Embedding explorer",
   forward: "Forward explorer",
   guidance: "Guidance explorer",
@@ -24,6 +25,10 @@ export const ARROWS = Object.freeze({
   ORACLE: "oracle",
   ERROR: "error",
 });
+export const PAINTED = -1;
+export const AREAS = Object.freeze(["lower half", "right half", "middle", "everything"]);
+export const READY = 3;
+export const LEAST_STRENGTH = 5;
 export const DIM_MIN = 4;
 export const DIM_MAX = 128;
 export const PERIOD_MIN = 10;
@@ -55,6 +60,7 @@ export const ASK = Object.freeze({
   TRAIN: "train",
   WALK: "walk",
   STOP: "stop",
+  FILL: "fill",
 });
 export const TELL = Object.freeze({
   HEARD: "heard",
@@ -67,4 +73,6 @@ export const TELL = Object.freeze({
   WALKING: "walking",
   WALKED: "walked",
   IDLE: "idle",
+  FILLING: "filling",
+  FILLED: "filled",
 });

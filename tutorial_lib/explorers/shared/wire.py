@@ -27,6 +27,7 @@ ALL = -1
 TITLES = MappingProxyType(
     {
         "denoiser": "Denoiser explorer",
+        "editing": "Editing explorer",
         "embedding": "Embedding explorer",
         "forward": "Forward explorer",
         "guidance": "Guidance explorer",
@@ -54,6 +55,20 @@ class Arrows(StrEnum):
     ORACLE = "oracle"
     ERROR = "error"
 
+
+# The editing explorer.
+
+PAINTED = -1
+"""The choice of an area that was painted by hand, where others have a name."""
+
+AREAS = ("lower half", "right half", "middle", "everything")
+"""What may be redrawn, in the order of the list."""
+
+READY = 3
+"""So many areas, the first ones, have completions that were made with the explorer."""
+
+LEAST_STRENGTH = 5
+"""The least strength, in percent of the walk."""
 
 # The embedding explorer.
 
@@ -114,6 +129,7 @@ class Ask(StrEnum):
     TRAIN = "train"
     WALK = "walk"
     STOP = "stop"  # end the training
+    FILL = "fill"  # redraw the area
 
 
 class Tell(StrEnum):
@@ -129,3 +145,5 @@ class Tell(StrEnum):
     WALKING = "walking"  # particles are being walked
     WALKED = "walked"  # their states
     IDLE = "idle"  # nothing is left to compute
+    FILLING = "filling"  # what the model has in mind on the way
+    FILLED = "filled"  # the completions

@@ -1,0 +1,1 @@
+"""The editing explorer of lesson 11."""
