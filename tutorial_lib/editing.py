@@ -198,11 +198,10 @@ def solve_linear(
     _check_sampler(sampler)
     y = _check_measured(y, A, x_T)
     scale = _validate.number("scale", scale, low=0.0, high=math.inf)
-    uphill: dict[int, Tensor] = {}  # by the step that a gradient was taken at
+    uphill: list[Tensor] = []  # the gradient where the step began
 
     def watched(x_t: States, t: Steps, /) -> States:
-        here = int(t[0])
-        if here in uphill or not len(x_t):  # Heun's second question: not where the step began
+        if uphill:  # Heun's second question in a step
             return model(x_t, t)
         with torch.enable_grad():
             x = x_t.detach().requires_grad_()
@@ -211,13 +210,11 @@ def solve_linear(
                 raise InvalidValueError("model must let gradients pass, got an answer without")
             missed = (y - A(predict_x0(schedule, x, t, eps_hat))).flatten(1)
             (gradient,) = torch.autograd.grad(missed.norm(dim=1).sum(), x)
-        uphill[here] = gradient
+        uphill.append(gradient)
         return eps_hat.detach()
 
     def downhill(step: SampleStep) -> Tensor:
-        gradient = next(iter(uphill.values()))  # that of the state the step began in
-        uphill.clear()
-        return step.x_t - scale * gradient
+        return step.x_t - scale * uphill.pop()
 
     return _changed(sampler(watched, schedule, x_T, walk, generator=generator), downhill)
 
