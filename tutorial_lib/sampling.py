@@ -67,7 +67,8 @@ class Recipe:
     steps: int | None = None
     """Length of the walk (steps); None means 50, or all T for ddpm."""
     spacing: str = field(default="even", metadata={"one_of": SPACINGS})
-    """Which steps to take: even strides, or karras, shorter ones where there is little noise."""
+    """Which steps to take: even strides; karras, shorter ones where there is little noise; or edm,
+    the same from 80 times as much noise as signal on, where T has more."""
     eta: float = 0.0
     """Share of fresh noise in a ddim step, in [0, 1]; 0 is deterministic."""
     variance: str = "posterior"

@@ -9,6 +9,7 @@ from torch.testing import assert_close
 from tests.samplers.walks import F64, IMAGES, KINDS, network, normal, seeded, simple
 from tutorial_lib.oracles import GaussianMixtureOracle
 from tutorial_lib.samplers import (
+    SPACINGS,
     ddim,
     ddpm,
     dpm_solver,
@@ -244,10 +245,43 @@ def test_a_larger_rho_keeps_more_steps_for_the_end():
     assert middle[0] > 2 * middle[-1]
 
 
+def test_a_walk_can_begin_below_T():
+    """With the cosine schedule half of ten steps lie above sigma = 80, where nothing is seen."""
+    schedule = cosine_schedule(1000)
+    sigma = schedule.noise_rate / schedule.signal_rate
+    nearest = int((sigma[1:] / 80).log().abs().argmin()) + 1
+    steps = karras_spaced(schedule, 10, sigma_max=80)
+    assert steps[0] == nearest == 992
+    assert steps == SPACINGS["edm"](schedule, 10)
+    assert sum(float(sigma[t]) > 80 for t in karras_spaced(schedule, 10)) >= 5
+    ends = float(sigma[nearest]), float(sigma[1])
+    wanted = [
+        (ends[0] ** (1 / 7) + i / 9 * (ends[1] ** (1 / 7) - ends[0] ** (1 / 7))) ** 7
+        for i in range(10)
+    ]
+    between = zip(steps[1:8], wanted[1:8], strict=True)  # where steps lie closely
+    assert all(float(sigma[t]) == pytest.approx(w, rel=0.1) for t, w in between)
+
+
+@pytest.mark.parametrize("sigma_max", [1e-9, 0.5, 80.0, 1e30])
+@pytest.mark.parametrize("count", [1, 2, 10, 999, 1000])
+def test_a_start_below_T_leaves_a_step_for_each_stride(sigma_max, count):
+    schedule = linear_schedule(1000)
+    steps = karras_spaced(schedule, count, sigma_max=sigma_max)
+    assert len(steps) == count + 1
+    assert steps[-1] == 0
+    assert all(a > b for a, b in zip(steps, steps[1:], strict=False))
+    if sigma_max > 1e6:
+        assert steps == karras_spaced(schedule, count)
+
+
 @pytest.mark.plain_errors
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"count": 10, "sigma_max": 0}, "sigma_max must be above 0, got 0"),
+        ({"count": 10, "sigma_max": -1.0}, "sigma_max must be"),
+        ({"count": 10, "sigma_max": math.inf}, "sigma_max must be finite"),
         ({"count": 0}, "count must be at least 1, got 0"),
         ({"count": 1001}, "count must be at most num_steps = 1000, got 1001"),
         ({"count": 10, "rho": 0.5}, "rho must be"),

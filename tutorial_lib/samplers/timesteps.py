@@ -1,5 +1,6 @@
 """Which steps a walk takes: evenly spaced ones, and a schedule that goes through given ones."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -11,6 +12,8 @@ from tutorial_lib._validate import InvalidTypeError, InvalidValueError
 from tutorial_lib.schedules import LARGEST_NUM_STEPS, NoiseSchedule
 
 LARGEST_RHO = 1000.0
+EDM_SIGMA_MAX = 80.0
+"""Where Karras et al. 2022 begin (table 1): there 80 times as much noise as signal is left."""
 
 
 def evenly_spaced(num_steps: int, count: int) -> list[int]:
@@ -33,30 +36,48 @@ def evenly_spaced(num_steps: int, count: int) -> list[int]:
     return [(2 * num_steps * i + count) // (2 * count) for i in range(count, -1, -1)]
 
 
-def karras_spaced(schedule: NoiseSchedule, count: int, rho: float = 7.0) -> list[int]:
+def karras_spaced(
+    schedule: NoiseSchedule, count: int, rho: float = 7.0, sigma_max: float | None = None
+) -> list[int]:
     """``count`` strides from T down to 0 that are short where there is little noise.
 
     Karras et al. 2022, eq. 5: sigma^(1/rho) is evenly spaced, with sigma = noise_rate /
     signal_rate, from that of T to that of step 1; then comes 0. Each sigma becomes the step whose
     own is nearest (in its logarithm), and where two would meet, the next free one.
 
+    A schedule may end far above any sigma that matters: that of the cosine schedule of 1000 steps
+    is 20,000. Half of ten steps would then be spent where nothing can be seen yet; ``sigma_max``
+    begins the walk below. What is there is noise for all that data of variance 1 can tell, so a
+    walk begins with standard normal noise as usual.
+
     Args:
         schedule: gives T, and the sigma of each step.
         count: how many steps the walk takes, in 1..T.
         rho: in [1, 1000]; the larger, the shorter the strides near clean data. 1 spaces sigma
             evenly, 1000 nearly its logarithm.
+        sigma_max: where the walk begins, above 0: at the step whose sigma is nearest, or at step
+            ``count`` if that is higher. None, or a sigma above that of T, means T.
 
     Returns:
-        count + 1 step numbers that fall strictly, the first T, the last 0.
+        count + 1 step numbers that fall strictly; the first is T, or that of ``sigma_max``, and
+        the last 0.
 
     Raises:
-        TypeError, ValueError: ``count`` outside 1..T, ``rho`` outside [1, 1000].
+        TypeError, ValueError: ``count`` outside 1..T, ``rho`` outside [1, 1000], ``sigma_max`` not
+            above 0.
     """
     _validate.instance("schedule", schedule, NoiseSchedule)
     num_steps = schedule.num_steps
     count = _check_count(count, num_steps)
     rho = _validate.number("rho", rho, low=1.0, high=LARGEST_RHO)
     sigma = noise_to_signal(schedule)[1:].cpu()  # of steps 1..T
+    if sigma_max is not None:
+        sigma_max = _validate.number("sigma_max", sigma_max, low=0.0, high=math.inf)
+        if sigma_max == 0:
+            raise InvalidValueError("sigma_max must be above 0, got 0")
+        nearest = int((sigma.log() - math.log(sigma_max)).abs().argmin()) + 1
+        num_steps = max(nearest, count)
+        sigma = sigma[:num_steps]
     fractions = torch.linspace(0, 1, count, dtype=sigma.dtype)
     log_first, log_last = sigma[-1].log(), sigma[0].log()
     ends = torch.exp(torch.stack([log_first, log_last]) / rho)
@@ -133,8 +154,13 @@ def _evenly(schedule: NoiseSchedule, count: int) -> list[int]:
     return evenly_spaced(schedule.num_steps, count)
 
 
+def _edm(schedule: NoiseSchedule, count: int) -> list[int]:
+    return karras_spaced(schedule, count, sigma_max=EDM_SIGMA_MAX)
+
+
 SPACINGS: dict[str, Callable[[NoiseSchedule, int], list[int]]] = {
     "even": _evenly,
     "karras": karras_spaced,
+    "edm": _edm,
 }
 """How the steps of a walk can be spaced, by name, each called as ``spacing(schedule, count)``."""
