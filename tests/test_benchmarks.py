@@ -22,6 +22,18 @@ KNOWN = {
     "sample_speed": ["pipeline", "pipeline, bf16", "ours, fp32", "ours"],
     "growth": ["training", "sampling", "sampling"],
     "quality": ["DDIM", "DDPM"],
+    "few_steps": [
+        "DDIM",
+        "Euler, Karras",
+        "Euler, EDM",
+        "Heun",
+        "Heun, EDM",
+        "DPM-Solver++",
+        "DPM-Solver++, Karras",
+        "DPM-Solver++, EDM",
+        "DDPM",
+        "Euler ancestral, EDM",
+    ],
     "two_processes": [4],
     "train_speed": [
         "example, fp32",

@@ -1,5 +1,6 @@
 """docs/diffusers.md is true: its blocks run in order and give the results it states."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch.testing import assert_close
 
-from tutorial_lib.samplers import ddim, evenly_spaced, last
+from tutorial_lib.samplers import ddim, evenly_spaced, karras_spaced, last
 
 DOC = Path(__file__).resolve().parents[1] / "docs" / "diffusers.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", DOC.read_text(encoding="utf-8"), re.M | re.S)
@@ -77,6 +78,53 @@ def test_their_stride_is_whole_where_their_steps_are_not(names: dict, count: int
     said = re.search(rf"([\d.]+) with {count}\b", DOC.read_text())
     assert said
     assert (theirs - right).abs().max().item() == pytest.approx(float(said[1]), rel=0.1, abs=2e-3)
+
+
+def test_three_solvers_walk_as_theirs(names: dict):
+    said = re.search(r"All three are below ([\d.]+)\.", DOC.read_text())
+    assert said
+    assert list(names["differences"]) == ["euler", "heun", "dpm_solver"]
+    assert max(names["differences"].values()) < float(said[1])
+    assert names["walked"].std() > 0.5
+
+
+ROW = re.compile(r"^\| `[^|]*\| (?P<classes>`\w+Scheduler`[^|]*)\| (?P<settings>[^|]*)\|$", re.M)
+
+
+def test_the_table_of_samplers_names_what_diffusers_has():
+    """Each scheduler exists, and keeps each setting that stands beside it."""
+    import diffusers
+
+    rows = [match.groupdict() for match in ROW.finditer(DOC.read_text(encoding="utf-8"))]
+    found = {}
+    for row in rows:
+        settings = dict(re.findall(r"`(\w+)=([^`]+)`", row["settings"]))
+        values = {name: ast.literal_eval(text) for name, text in settings.items()}
+        for name in re.findall(r"`(\w+Scheduler)`", row["classes"]):
+            scheduler = getattr(diffusers, name)(**values)
+            assert {key: scheduler.config[key] for key in values} == values, name
+            found.setdefault(name, []).append(values)
+    assert len(found) == 8
+    assert len(found["DPMSolverMultistepScheduler"][0]) == 4
+
+
+def test_where_their_spacing_of_karras_ends(names: dict):
+    from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler
+
+    linear, usual = names["linear"], names["usual"]
+    sigma = (linear.noise_rate / linear.signal_rate).tolist()
+    ends = {EulerDiscreteScheduler: 50, DPMSolverMultistepScheduler: 1}
+    for scheduler, end_step in ends.items():
+        peer = scheduler(**usual, use_karras_sigmas=True)
+        peer.set_timesteps(20)
+        theirs = [float(s) for s in peer.sigmas]
+        assert theirs[0] == pytest.approx(sigma[1000], rel=1e-3)
+        assert theirs[-1] == 0
+        assert theirs[-2] == pytest.approx(sigma[end_step], rel=1e-3)
+    ours = [sigma[t] for t in karras_spaced(linear, 20)]
+    assert len(ours) == len(theirs)
+    near = zip(ours[:14], theirs[:14], strict=True)  # further down steps lie far apart
+    assert all(a == pytest.approx(b, rel=0.05) for a, b in near)
 
 
 def test_a_network_of_theirs_trained_by_us_draws_the_same_in_their_pipeline(names: dict):

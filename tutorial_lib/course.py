@@ -143,6 +143,21 @@ LESSONS = (
         train_steps=200,
         images=420,
     ),
+    Lesson(
+        "09_fast_solvers",
+        title="Fast solvers",
+        goal="draw digits with ten evaluations instead of fifty, and say how likely a point is",
+        minutes=60,
+        teaches=(
+            "samplers.euler",
+            "samplers.euler_ancestral",
+            "samplers.heun",
+            "samplers.dpm_solver",
+            "samplers.karras_spaced",
+            "samplers.SPACINGS",
+        ),
+        images=60,
+    ),
 )
 """Every lesson, in the order of the course. Amounts of computing are estimates."""
 

@@ -884,9 +884,8 @@ show(
 #
 # ## Where to go from here
 #
-# You have built every part of a generator of small pictures. This course does not cover yet what large ones add:
+# You have built every part of a generator of small pictures. Lesson 9 makes it fast. Large ones add more:
 #
-# - **fast solvers** (Heun, DPM-Solver), which follow DDIM's path in fewer steps;
 # - **flow matching**, another way to choose the path from noise to data, with a simpler loss;
 # - **editing**: keep a part of a picture at each step of the walk, and let the model redraw the rest;
 # - **latent diffusion**: the same walk in the small space of an autoencoder, which makes large pictures affordable;
