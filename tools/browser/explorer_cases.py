@@ -44,6 +44,11 @@ for parameter in nets["TinyUNet"].parameters():
     torch.nn.init.normal_(parameter, std=0.2)
 explorers.ReceptiveFieldExplorer(nets, datasets.load("glyphs", size=20).images[3])""",
     "playground": "explorers.Playground()",
+    "solvers": """\
+angles = torch.arange(8, dtype=torch.float64) * torch.pi / 4
+ring = 2 * torch.stack([angles.cos(), angles.sin()], dim=1)
+mixture = oracles.GaussianMixtureOracle(linear, ring, torch.full((8,), 0.05), torch.ones(8))
+explorers.SolverExplorer(mixture)""",
     "trajectory": """\
 memory = oracles.DatasetOracle(linear, glyphs.images[:40])
 fewer = {"steps": (5, 10, 20), "etas": (0.0, 1.0), "ddpm_steps": 100}
@@ -61,6 +66,7 @@ DRAGGED = {
     "embedding": "timestep t",
     "receptive": "output pixel",
     "playground": "timestep t",
+    "solvers": "evaluations",
     "trajectory": "timestep t",
 }
 
@@ -73,6 +79,7 @@ ALONE = (
     "forward",
     "embedding",
     "receptive",
+    "solvers",
     "trajectory",
 )
 

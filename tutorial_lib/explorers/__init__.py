@@ -15,6 +15,7 @@ from tutorial_lib.explorers.guidance.widget import GuidanceExplorer
 from tutorial_lib.explorers.playground.widget import Playground
 from tutorial_lib.explorers.receptive.widget import ReceptiveFieldExplorer
 from tutorial_lib.explorers.schedule.widget import ScheduleExplorer
+from tutorial_lib.explorers.solvers.widget import SolverExplorer
 from tutorial_lib.explorers.trajectory.widget import TrajectoryExplorer
 
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     "Playground",
     "ReceptiveFieldExplorer",
     "ScheduleExplorer",
+    "SolverExplorer",
     "TrajectoryExplorer",
 ]

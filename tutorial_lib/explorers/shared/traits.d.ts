@@ -115,6 +115,21 @@ export interface ScheduleExplorerTraits {
   x0: DataView;
 }
 
+export interface SolverExplorerTraits {
+  edge: number;
+  ends: DataView;
+  evaluations: number;
+  means: DataView;
+  paths: DataView;
+  sigma: DataView;
+  spacing: string;
+  spacings: string[];
+  starts: DataView;
+  timesteps: DataView;
+  variances: DataView;
+  weights: DataView;
+}
+
 export interface TrajectoryExplorerTraits {
   all_etas: number[];
   all_steps: number[];

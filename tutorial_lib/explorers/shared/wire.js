@@ -15,6 +15,7 @@ export const TITLES = Object.freeze({
   playground: "Playground",
   receptive: "Receptive-field explorer",
   schedule: "Schedule explorer",
+  solvers: "Solver explorer",
   trajectory: "Trajectory explorer",
 });
 export const EPS_RANGE = 4;
@@ -42,6 +43,13 @@ export const BETA_MIN = 1e-5;
 export const BETA_MAX = 0.5;
 export const COSINE_OFFSET = 0.008;
 export const COSINE_MAX_BETA = 0.999;
+export const SOLVERS = Object.freeze({
+  euler: "Euler",
+  heun: "Heun",
+  dpm_solver: "DPM-Solver++",
+});
+export const EVALUATIONS_MIN = 2;
+export const EVALUATIONS_MAX = 64;
 export const DDPM = "DDPM";
 export const DDIM = "DDIM";
 export const PLANE_EDGE = 3;

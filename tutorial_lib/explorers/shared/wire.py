@@ -34,6 +34,7 @@ TITLES = MappingProxyType(
         "playground": "Playground",
         "receptive": "Receptive-field explorer",
         "schedule": "Schedule explorer",
+        "solvers": "Solver explorer",
         "trajectory": "Trajectory explorer",
     }
 )
@@ -90,6 +91,13 @@ STEPS_MIN, STEPS_MAX = 10, 2000
 BETA_MIN, BETA_MAX = 1e-5, 0.5
 COSINE_OFFSET: float = inspect.signature(cosine_schedule).parameters["offset"].default
 COSINE_MAX_BETA: float = inspect.signature(cosine_schedule).parameters["max_beta"].default
+
+# The solver explorer.
+
+SOLVERS = MappingProxyType({"euler": "Euler", "heun": "Heun", "dpm_solver": "DPM-Solver++"})
+"""What is raced: names in ``samplers.SAMPLERS``, and what they are called."""
+
+EVALUATIONS_MIN, EVALUATIONS_MAX = 2, 64
 
 # The trajectory explorer.
 

@@ -1,0 +1,1 @@
+"""The solver explorer of lesson 9."""
