@@ -13,8 +13,10 @@ are written after each row, and a row that is there already, with the same count
 device and versions, is not drawn again.
 """
 
+import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import quality
@@ -80,6 +82,35 @@ def distance(
         generator=torch.Generator().manual_seed(seed),
     )
     return round(frechet_distance(samples, real), 5), round(error, 5)
+
+
+def kept(
+    path: Path | None, checkpoint: Checkpoint, options: Any
+) -> dict[tuple[str, int, int], float]:
+    """Distances that an earlier run wrote to ``path``, by contender, evaluations and seed.
+
+    None at all if that run had another checkpoint, other versions of the libraries or other counts.
+    """
+    if path is None or not path.exists():
+        return {}
+    before = json.loads(path.read_text(encoding="utf-8"))
+    same = {
+        "checkpoint": checkpoint.card["weights"]["sha256"],
+        "versions": report.about(options, __file__)["versions"],
+        "count": options.count,
+        "batch": options.batch,
+        "reference": options.reference,
+    }
+    if any(before.get(key) != value for key, value in same.items()):
+        return {}
+    found = {}
+    for row in before["rows"]:
+        found[row["sampler"], row["evaluations"], before["seed"]] = row["Fréchet"][0]
+    for name, values in before.get("goal", {}).get("Fréchet", {}).items():
+        contender, _, evaluations = name.rpartition(" ")
+        for seed, value in enumerate(values, before["seed"]):
+            found[contender, int(evaluations), seed] = value
+    return found
 
 
 def shown(rows: list[dict[str, Any]], floor: list[float]) -> str:

@@ -192,7 +192,7 @@ euler_step = Exercise(
         Mistake(
             "y returned",
             _euler_with(back=lambda signal, t, s: 1.0),
-            "This is y at sigma_s. The walk goes on with x_s: multiply by the signal rate of s.",
+            "This is y at sigma_s. The walk continues with x_s: multiply by the signal rate of s.",
         ),
         Mistake(
             "back by t",
