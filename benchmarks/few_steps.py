@@ -213,7 +213,7 @@ def main() -> None:
             else distance(checkpoint, name, evaluations, options, seed)[0]
             for seed in range(options.seed, options.seed + options.goal_seeds)
         ]
-    goal = goal_of(found) if not options.quick else {"Fréchet": found}
+    goal: dict[str, Any] = goal_of(found) if not options.quick else {"Fréchet": found}
     report.write(options, {**result, "floor": floor, "rows": rows, "goal": goal})
     print(shown(rows, floor))
     for name, words in goal.get("against", {}).items():

@@ -368,7 +368,7 @@ print({name: round(p, 2) for name, p in orders.items()})
 same = by_dpm(x_T, fifty)[-1] - last(dpm_solver(oracle, schedule, x_T, fifty))
 assert same.abs().max() < 1e-9
 assert 1.7 < orders["DPM-Solver++"] < 2.4
-assert 1.7 < orders["Heun"]
+assert orders["Heun"] > 1.7
 
 # %% tags=["plumbing", "opening"]
 spiral = torch.arange(16, dtype=torch.float64)
@@ -536,9 +536,9 @@ show(
 # | DPM-Solver++ | edm | 0.72 | 0.58 | 0.52 | 0.63 | 0.68 |
 # | DDPM | even | 0.83 | 0.46 | 0.43 | 0.31 | 0.35 |
 #
-# (`python benchmarks/few_steps.py`, seed 0.) Read it in three steps. **Eight evaluations of DPM-Solver++ are as good as fifty of DDIM.** Second order
-# alone is not enough: Heun, whose first stride leads from $\sigma$ = 20,291 far past everything, needs its steps in the right place. And all columns
-# on the right end near 0.6, whatever the solver, except for the one that rolls dice.
+# (`python benchmarks/few_steps.py`, seed 0.) Read it in three steps. **Eight or ten evaluations of DPM-Solver++ are as good as fifty of DDIM.** Second
+# order alone is not enough: Heun's first stride, from $\sigma$ = 20,291, leads far past everything, so he needs his steps in the right place. And
+# at 50 evaluations all who follow the ODE end at 0.6 to 0.7, except for one: DDPM, who rolls dice, gets below.
 #
 # ### Question 9.C: a perfect solver
 #

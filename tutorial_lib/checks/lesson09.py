@@ -646,7 +646,7 @@ def _dpm_cases(generator: torch.Generator):
         ("linear", 1000, 950, 900, (2, 3, 1, 2, 2)),
         ("linear", 800, 300, 200, (4,)),
         ("linear", 40, 3, 1, (3, 3, 3)),
-        ("linear", 402, 401, 400, (2, 3)),
+        ("cosine", 501, 500, 499, (2, 3)),
         ("cosine", 5, 2, 1, (3, 2)),
         ("linear", 2, 1, 0, (3, 2)),
         ("cosine", None, 1000, 900, (2, 2)),
@@ -875,8 +875,8 @@ dpm_step = Exercise(
 
 
 def _karras_sigmas(sigma_max, sigma_min, count, rho):
-    ends = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
-    sigmas = torch.linspace(*ends, count, dtype=torch.float64) ** rho
+    first, last = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+    sigmas = torch.linspace(first, last, count, dtype=torch.float64) ** rho
     return torch.cat([sigmas, torch.zeros(1, dtype=torch.float64)])
 
 
@@ -912,8 +912,8 @@ def _karras_with(
 
 
 def _karras_numpy(sigma_max, sigma_min, count, rho):
-    ends = np.array([sigma_max, sigma_min]) ** (1 / rho)
-    return np.append(np.linspace(*ends, count) ** rho, 0.0)
+    first, last = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+    return np.append(np.linspace(first, last, count) ** rho, 0.0)
 
 
 _ONE_SHORT = "Your list has one entry too few: `count` sigmas, and the 0 in which the walk ends."

@@ -180,8 +180,8 @@ export function render({ model, el }) {
   const box = stage.panels();
   const planes = NAMES.map((solver) =>
     stage.chart({
-      width: 206,
-      height: 206,
+      width: 186,
+      height: 186,
       x: [-edge, edge],
       y: [-edge, edge],
       xTicks: [],
@@ -199,8 +199,8 @@ export function render({ model, el }) {
   );
   const logs = counts.map((n) => Math.log2(n));
   const chart = stage.chart({
-    width: 262,
-    height: 206,
+    width: 246,
+    height: 186,
     x: [logs[0], logs[logs.length - 1]],
     y: [-3, 1],
     xTicks: [2, 4, 8, 16, 32, 64].map((n) => [Math.log2(n), String(n)]),
