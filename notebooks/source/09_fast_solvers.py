@@ -525,7 +525,7 @@ show(
 # Ten digits show little; a thousand can be measured. Fréchet distance from 5,000 real digits, as in lesson 7, by number of evaluations. Labels
 # asked for in turn, no guidance, one seed; standard errors are about 0.1, and the floor (real digits) is 0.30 ± 0.06:
 #
-# | sampler | steps | 5 | 8 | 10 | 20 | 50 |
+# | sampler | spacing | 5 | 8 | 10 | 20 | 50 |
 # |---|---|---|---|---|---|---|
 # | DDIM = Euler | even | 1.12 | 0.76 | 0.70 | 0.63 | 0.60 |
 # | Euler | edm | 6.07 | 1.81 | 1.32 | 0.80 | 0.70 |
@@ -536,9 +536,9 @@ show(
 # | DPM-Solver++ | edm | 0.72 | 0.58 | 0.52 | 0.63 | 0.68 |
 # | DDPM | even | 0.83 | 0.46 | 0.43 | 0.31 | 0.35 |
 #
-# (`python benchmarks/few_steps.py`, seed 0.) Read it in three steps. **Eight or ten evaluations of DPM-Solver++ are as good as fifty of DDIM.** Second
-# order alone is not enough: Heun's first stride, from $\sigma$ = 20,291, leads far past everything, so he needs his steps in the right place. And
-# at 50 evaluations all who follow the ODE end at 0.6 to 0.7, except for one: DDPM, who rolls dice, gets below.
+# (`python benchmarks/few_steps.py`, seed 0.) **Eight or ten evaluations of DPM-Solver++ are as good as fifty of DDIM.** Second order alone is not
+# enough: Heun's first stride, from $\sigma$ = 20,291, leads far past everything, so Heun needs its steps in the right place. And with 50 evaluations
+# the walks that solve the ODE well end at 0.6 to 0.7, whatever the solver. Only DDPM, with its dice, gets below. Why?
 #
 # ### Question 9.C: a perfect solver
 #
