@@ -56,7 +56,7 @@ def own(exercise, mine):
 # Our world for this lesson is a plane with eight clusters of points on a ring. Its oracle (lesson 3) makes no errors, so whatever
 # goes wrong is the walk's fault.
 #
-# Look at $x_t$ through other glasses. Divide it by the signal rate, and call the result $y$. Then the data no longer shrinks as
+# First, a change of variables. Divide $x_t$ by the signal rate, and call the result $y$. Then the data no longer shrinks as
 # noise comes in; there is only noise on top of it, of size $\sigma$:
 #
 # $$y = \frac{x_t}{\sqrt{\bar\alpha_t}} = x_0 + \sigma\,\epsilon, \qquad
@@ -142,13 +142,13 @@ assert difference.abs().max() < 1e-9
 #
 # ## The road and its bends
 #
-# Let the strides become endlessly short, and Euler's step turns into the equation that it follows, the **probability-flow ODE**:
+# Let the strides shrink to nothing, and Euler's step turns into the equation that it follows, the **probability-flow ODE**:
 #
 # $$\frac{dy}{d\sigma} = \hat\epsilon(y, \sigma) = \frac{y - \hat x_0(y, \sigma)}{\sigma}.$$
 #
 # Read the right-hand side: *walk straight toward $\hat x_0$, so that you arrive when $\sigma$ is 0.* If $\hat x_0$ never changed,
-# the road would be straight, and one step would do. But the model changes its mind on the way: from afar it sees the middle of the
-# ring, nearby one cluster. **Where $\hat x_0$ moves, the road bends,** and there Euler, who goes straight, leaves it.
+# the road would be straight, and one step would do. But the model changes its mind on the way: from far away it sees the middle of
+# the ring; up close, one cluster. **Where $\hat x_0$ moves, the road bends,** and that is where Euler, going straight, leaves it.
 #
 # ## How wrong is a step?
 #
@@ -300,9 +300,9 @@ lesson09.heun_asks.check(asked_by_heun)
 # %% [markdown]
 # ## DPM-Solver++: remember
 #
-# Heun pays for his second order with a second question. But we have asked before, in the last step. If we remember that answer, we know
+# Heun's method pays for its second order with a second question. But we have asked before, in the last step. If we remember that answer, we know
 # how the target $\hat x_0$ has moved, and may guess where it is going. This is **DPM-Solver++ (2M)** by Lu and others (2022), the usual choice
-# in image generators: second order, two steps of memory (hence 2M), **one question a step**.
+# in image generators: second order, **one question a step**. (2M is short for second order, multistep.)
 #
 # It rests on another way to write Euler's step. Insert $\hat\epsilon = (y_t - \hat x_0)/\sigma_t$, and $y$ slides toward the target; the
 # share $\sigma_s/\sigma_t$ of the way is left over:
@@ -405,8 +405,8 @@ show(
 )
 
 # %% [markdown]
-# Euler falls with slope 1, the other two with slope 2 or a little more. Heun starts *above* Euler: with 16 evaluations his strides are so
-# long that looking ahead misleads him. A higher order is a promise for **short enough** strides. It says nothing about long ones.
+# Euler falls with slope 1, the other two with slope 2 or a little more. Heun starts *above* Euler: with 16 evaluations its strides are so
+# long that looking ahead misleads it. A higher order is a promise for **short enough** strides. It says nothing about long ones.
 
 # %% [markdown]
 # Now let them race. Drag the number of evaluations, and change where the steps are. From which number on does Heun pass Euler? Is one spacing
@@ -640,8 +640,8 @@ assert max(shares["ODE (DDIM)"]) < 0.42 < 0.45 < min(shares["with dice (DDPM)"])
 
 # %% [markdown]
 # The ODE keeps the error to the end, since its paths never cross and nobody changes sides. With dice most of it is forgotten. This is why DDPM
-# scored *better* than every solver of the ODE above, with an imperfect network, and why samplers with dice stay in use. The other
-# side: to repair an error takes steps. Samplers in between roll a few dice: Euler ancestral, and DDIM with $\eta > 0$.
+# scored *better* than every solver of the ODE above, with an imperfect network, and why samplers with dice stay in use. The
+# downside: repairs take steps. Samplers in between roll a few dice: Euler ancestral, and DDIM with $\eta > 0$.
 #
 # ## How likely is a point?
 #
@@ -699,7 +699,7 @@ lesson09.log_density.check(my_log_density)
 
 # %% [markdown]
 # What it gives: the density of points of our world, beside the exact one. (The walk begins at t = 1, so this is the density of the data with a
-# breath of noise, $\sigma = 0.01$.)
+# hint of noise, $\sigma = 0.01$.)
 
 # %%
 divergence, log_density = (
@@ -797,7 +797,7 @@ lesson09.bits.check(bits_per_dimension)
 # | SDE, Langevin dynamics | walks with noise; at one noise level, and on the way down |
 # | bits per dimension, bpd | $-\log_2$ of a picture's probability, per pixel |
 #
-# How they are called there, with all settings, is in [docs/diffusers.md](../docs/diffusers.md).
+# Their names in `diffusers`, with all settings, are in [docs/diffusers.md](../docs/diffusers.md).
 #
 # ## Claims, measured
 #

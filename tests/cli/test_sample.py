@@ -50,6 +50,7 @@ def test_same_seed_same_images(trained: Path, precision: str, rounding: float) -
         "--eta 1",
         "--steps 20 --no-clip",
         "--sampler heun --steps 5 --spacing karras",
+        "--sampler dpm_solver --steps 5 --spacing edm",
         "--sampler euler_ancestral --steps 5",
     ],
 )

@@ -1224,17 +1224,17 @@ class _Clusters:
 def _density_cases(generator: torch.Generator):
     """Points between two clusters, where the divergence changes quickly; points in a narrow one,
     where the density is high; and a way up with long strides."""
-    for dim, apart, variance, spread, first, last, count in (
-        (1, 1.5, 0.1, 0.3, 0.2, 15.0, 160),
-        (2, None, 0.01, 0.05, 0.05, 15.0, 220),
-        (3, None, 1.0, 1.0, 0.4, 60.0, 170),
+    for batch, dim, apart, variance, spread, first, last, count in (
+        (3, 1, 1.5, 0.1, 0.3, 0.2, 15.0, 160),
+        (1, 2, None, 0.01, 0.05, 0.05, 15.0, 220),
+        (3, 3, None, 1.0, 1.0, 0.4, 60.0, 170),
     ):
         if apart is None:
             means = _normal(generator, 2, dim)
-            centers = means
+            centers = means[:1].repeat(batch, 1)
         else:
             means = apart * torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
-            centers = torch.zeros(4, 1, dtype=torch.float64)
+            centers = torch.zeros(batch, 1, dtype=torch.float64)
         clusters = _Clusters(means, variance, (0.4, 0.6))
         y = centers + spread * _normal(generator, *centers.shape)
         ends = math.log(first), math.log(last)
@@ -1257,6 +1257,40 @@ def _fine(slope, divergence, y, sigmas):
         y = end
     normal = torch.distributions.Normal(torch.zeros((), dtype=y.dtype), sigmas[-1])
     return normal.log_prob(y).sum(1) + total
+
+
+_FEW = [0.5, 1.0, 2.5]
+
+
+def _probed(answer: Callable, slope, divergence, y, sigmas) -> object:
+    """The answer, and what it says of flows so simple that a wrong part of it shows alone."""
+    came = answer(slope, divergence, y.clone(), list(sigmas))
+    if came is ...:
+        return ...
+    like = torch.zeros(len(y), dtype=y.dtype)
+    result = tensor_like(came, like)
+
+    def same(value: float) -> tuple[Callable, Callable]:
+        return (
+            lambda y, sigma: torch.full_like(y, value),
+            lambda y, sigma: torch.full((len(y),), value, dtype=y.dtype),
+        )
+
+    (still, none), (moves, spreads) = same(0.0), same(1.0)
+    probes = {
+        "slope 0, divergence 0": (still, none),
+        "slope 0, divergence 1": (still, spreads),
+        "slope 1, divergence 0": (moves, none),
+    }
+    found = {
+        name: tensor_like(answer(*flow, y.clone(), list(_FEW)), like)
+        for name, flow in probes.items()
+    }
+    return {**found, "the flow of the case": result}
+
+
+def _density_reference(slope, divergence, y, sigmas):
+    return _probed(_fine, slope, divergence, y, sigmas)
 
 
 def _euler_density(slope, divergence, y, sigmas):
@@ -1329,7 +1363,8 @@ log_density = Exercise(
     ),
     model_answer=_log_density,
     cases=_density_cases,
-    reference=_fine,
+    use=_probed,
+    reference=_density_reference,
     rtol=0.0,
     atol=5e-4,
     scale=lambda log_p: log_p / 10,  # 0.005 nats: second order is nearer by far, first is not
