@@ -186,12 +186,18 @@ def test_a_mutant_that_kills_or_hangs_stops_nobody_else(monkeypatch: pytest.Monk
             signal.pause()
         return mutate_checks.Verdict(mutant, "named")
 
+    def forked(exercise: Exercise, mutants: list[Mutant]):
+        hangs = mutants[0].source == "hangs"  # is given a tenth of a second, the others minutes
+        monkeypatch.setattr(mutate_checks, "PATIENCE", 0.1 - exercise.seconds if hangs else 120.0)
+        return patiently(exercise, mutants)
+
+    patiently = mutate_checks._forked
     monkeypatch.setattr(mutate_checks, "judged", judged)
-    monkeypatch.setattr(mutate_checks, "PATIENCE", -59.9)
+    monkeypatch.setattr(mutate_checks, "_forked", forked)
     monkeypatch.setattr(
-        mutate_checks, "mutants_of", lambda _: [Mutant("", s, s) for s in ("hangs", "dies")]
+        mutate_checks, "mutants_of", lambda _: [Mutant("", s, s) for s in ("hangs", "dies", "fine")]
     )
-    assert list(outcomes(_doubled()).values()) == ["timeout", "died"]
+    assert list(outcomes(_doubled()).values()) == ["timeout", "died", "named"]
 
 
 # What is committed

@@ -1,1 +1,1 @@
-"""The editing explorer of lesson 11."""
+"""The editing explorer."""

@@ -1,4 +1,4 @@
-"""The editing explorer of lesson 11."""
+"""The editing explorer."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
