@@ -24,8 +24,13 @@ def as_dict(requirements: list[str]) -> dict[str, str]:
     return {canonicalize_name(NAME_ON_PYPI.get(r.name, r.name)): str(r.specifier) for r in parsed}
 
 
+def extras(*names: str) -> list[str]:
+    return [text for name in names for text in PROJECT["optional-dependencies"][name]]
+
+
 def required() -> dict[str, str]:
-    return as_dict(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"])
+    """What a checkout is set up with, but for the website's tools."""
+    return as_dict(PROJECT["dependencies"] + extras("lab", "test"))
 
 
 def locked() -> dict[str, str]:
@@ -50,7 +55,22 @@ def test_the_lock_is_a_plain_list():
     assert not [name for name in locked() if re.match(r"nvidia|cuda|triton|tutorial", name)]
 
 
-@pytest.mark.parametrize(("name", "versions"), required().items())
+def test_the_extras_agree():
+    """One package has one range, but for ipywidgets: Colab keeps its own, which is older."""
+    for name, versions in as_dict(extras("notebook")).items():
+        expected = ">=7.7" if name == "ipywidgets" else as_dict(extras("lab"))[name]
+        assert versions == expected, name
+    benchmarks, test = as_dict(extras("benchmarks")), as_dict(extras("test"))
+    for name in benchmarks.keys() & test.keys():
+        assert benchmarks[name] == test[name]
+
+
+def test_what_sets_up_a_checkout_asks_for_all_of_it():
+    words = (ROOT / "tools" / "set-up").read_text()
+    assert "--constraint requirements.lock --editable '.[lab,test,site]'" in words
+
+
+@pytest.mark.parametrize(("name", "versions"), (required() | as_dict(extras("site"))).items())
 def test_the_lock_fits_the_requirements(name, versions):
     pinned = {canonicalize_name(key): version for key, version in locked().items()}
     assert Requirement(f"{name}{versions}").specifier.contains(pinned[name])

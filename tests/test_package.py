@@ -1,4 +1,7 @@
-"""The installed package, away from the checkout: it has what ships, draws digits, runs lesson 0."""
+"""The installed package, away from the checkout: it has what ships, draws digits, runs lesson 0.
+
+With its core alone, too: the packages that its metadata asks for, and those that these ask for.
+"""
 
 import os
 import subprocess
@@ -6,10 +9,13 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
+from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 
 import nbformat
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,6 +41,30 @@ def is_checkout(path):
 sys.path[:] = [path for path in sys.path if not is_checkout(Path(path))]
 """
 """Takes every checkout off ``sys.path``; Python runs it at its start, as ``sitecustomize``."""
+
+
+ONLY = """
+import sys
+from importlib.machinery import PathFinder
+
+class Without(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name.partition(".")[0] not in REFUSED:
+            return super().find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Without
+"""
+"""Hides the packages in REFUSED, as if they were not installed."""
+
+NEEDS_MORE = """
+import importlib
+for name in ("plots", "explorers"):
+    try:
+        importlib.import_module(f"tutorial_lib.{name}")
+    except ModuleNotFoundError as error:
+        print(type(error).__name__, error)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +149,63 @@ def test_lesson_0_runs_in_any_folder(installed: Run) -> None:
     done = installed("-c", code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Lesson 0 · Start here\n")
+
+
+def test_wheel_and_source_distribution_fit_for_pypi(wheel: Path, tmp_path: Path) -> None:
+    words = ("-m", "hatchling", "build", "--target", "sdist", "--directory", str(tmp_path))
+    subprocess.run([sys.executable, *words], cwd=ROOT, check=True, capture_output=True)
+    (archive,) = tmp_path.glob("tutorial_lib-*.tar.gz")
+    words = ("-m", "twine", "check", "--strict", str(wheel), str(archive))
+    checked = subprocess.run([sys.executable, *words], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout
+    assert checked.stdout.count("PASSED") == 2
+
+
+def asked_for(requirements: list[str]) -> set[str]:
+    """The distributions that ``requirements`` bring, on this machine, by their canonical names."""
+    found: set[str] = set()
+    waiting = [Requirement(text) for text in requirements]
+    while waiting:
+        wanted = waiting.pop()
+        name = canonicalize_name(wanted.name)
+        if name in found or (wanted.marker and not wanted.marker.evaluate({"extra": ""})):
+            continue
+        found.add(name)
+        waiting += [Requirement(text) for text in distribution(name).requires or []]
+    return found
+
+
+def test_the_core_trains_and_samples_without_a_jupyter(wheel: Path, installed: Run) -> None:
+    """Whatever the core does not ask for is hidden; what needs it names the extra to install."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = archive.read(name).decode()
+    lines = [line.partition(": ")[2] for line in metadata.splitlines() if "Requires-Dist" in line]
+    core = asked_for([line for line in lines if "extra ==" not in line])
+    assert {"torch", "numpy", "safetensors"} <= core
+    assert not core & {"jupyterlab", "ipython", "ipykernel", "ipywidgets", "anywidget", "pytest"}
+    refused = {
+        package
+        for package, owners in packages_distributions().items()
+        if not core & {canonicalize_name(owner) for owner in owners}
+    } - {"tutorial_lib"}
+    hidden = f"REFUSED = {refused!r}\n{ONLY}\n"
+    run = f"{hidden}\nimport sys; from tutorial_lib.cli import main; sys.exit(main(sys.argv[1:]))"
+    few = ("--device", "cpu", "--out")
+    for words in (
+        ("train", "--dataset", "glyphs", "--steps", "2", "--no-progress", *few, "run"),
+        ("sample", "--count", "4", "--steps", "2", *few, "core.png"),
+    ):
+        done = installed("-c", run, *words)
+        assert done.returncode == 0, done.stderr
+    graded = installed("-c", run, "progress", ".")
+    assert graded.returncode == 1
+    missing = "must be installed: pip install 'tutorial_lib[notebook]'"
+    assert graded.stderr.startswith("error: to run notebooks, ")
+    assert missing in graded.stderr
+    shown = installed("-c", hidden + NEEDS_MORE).stdout.splitlines()
+    assert [line.partition(",")[0] for line in shown] == [
+        "MissingPackageError to draw figures",
+        "MissingPackageError to show explorers",
+    ]
+    assert all(line.endswith(missing) for line in shown)

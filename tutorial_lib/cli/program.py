@@ -18,6 +18,7 @@ import torch
 
 from tutorial_lib import hardware
 from tutorial_lib._extras import Extra
+from tutorial_lib._packages import brought_by
 from tutorial_lib._validate import UserError
 from tutorial_lib.cli.copies import warn_of_copies
 from tutorial_lib.cli.doctor import DoctorConfig, doctor
@@ -136,7 +137,8 @@ def _train(config: TrainConfig) -> int:
 
 
 def _progress(config: ProgressConfig) -> int:
-    from tutorial_lib.cli.progress import progress  # brings Jupyter with it: only where needed
+    with brought_by("notebook", to="run notebooks"):
+        from tutorial_lib.cli.progress import progress  # brings Jupyter: only where needed
 
     return progress(
         config.notebooks,

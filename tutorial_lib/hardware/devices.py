@@ -4,7 +4,8 @@ bf16 is chosen only where the hardware multiplies it natively; emulated, it is s
 GPUs from before bf16 have matrix units for fp16, which needs its losses scaled; see ``tuning``.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 
@@ -78,7 +79,7 @@ def describe_device(device: torch.device) -> str:
         memory = torch.cuda.get_device_properties(device).total_memory / 2**30
         return f"cuda ({torch.cuda.get_device_name(device)}, {memory:.0f} GiB)"
     if device.type == "cpu":
-        about = torch.cpu.get_capabilities()
+        about = _cpu_capabilities()
         name = about.get("cpu_name", "CPU")
         cores = about.get("num_physical_cores", torch.get_num_threads())
         return f"cpu ({name}, {cores} cores, torch uses {torch.get_num_threads()} threads)"
@@ -91,12 +92,25 @@ def native_bf16(device: torch.device) -> tuple[bool, str]:
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         return native, f"this GPU {'has' if native else 'lacks'} native bf16"
     if device.type == "cpu":
-        about = torch.cpu.get_capabilities()
+        about = _cpu_capabilities()
         units = [name for name in ("amx_bf16", "avx512_bf16") if about.get(name)]
         if units:
             return True, f"this CPU has {units[0]}"
         return False, "this CPU has neither AVX-512 BF16 nor AMX"
     return False, f"bf16 on {device.type} is not taken for granted"
+
+
+def _cpu_capabilities() -> Mapping[str, Any]:
+    """What torch knows of this CPU; an old torch (2.6) knows the units, and not the name."""
+    if hasattr(torch.cpu, "get_capabilities"):
+        return torch.cpu.get_capabilities()
+    return _cpu_units()
+
+
+def _cpu_units() -> dict[str, bool]:
+    """Which units that multiply bf16 this CPU has, asked in the way that an old torch knows."""
+    asks = {"avx512_bf16": "_is_avx512_bf16_supported", "amx_bf16": "_is_amx_tile_supported"}
+    return {unit: getattr(torch.cpu, name)() for unit, name in asks.items()}
 
 
 def _present(present: dict[str, bool]) -> str:
