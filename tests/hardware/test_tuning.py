@@ -295,6 +295,7 @@ def test_other_attention_is_left_to_torch(
 
 @pytest.mark.long("the compiler is slow")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, while it loads itself
+@pytest.mark.filterwarnings("ignore:Skipping serialization")  # of torch 2.6
 @pytest.mark.plain_errors  # the compiler cannot see through the shape checker
 def test_compile_trains_alike(tmp_path: Path, discs: Dataset) -> None:
     if shutil.which("g++") is None and shutil.which("clang++") is None:
@@ -308,6 +309,7 @@ def test_compile_trains_alike(tmp_path: Path, discs: Dataset) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, while it loads itself
+@pytest.mark.filterwarnings("ignore:Skipping serialization")  # of torch 2.6
 @pytest.mark.plain_errors  # the compiler cannot see through the shape checker
 def test_compile_falls_back_where_there_is_no_compiler(
     tmp_path: Path, discs: Dataset, monkeypatch: pytest.MonkeyPatch
