@@ -21,12 +21,11 @@ from typing import Any
 
 import quality
 import report
-import torch
 from measured.claim import paired
 
 from tutorial_lib import hardware
 from tutorial_lib.checkpoints import Checkpoint, load_checkpoint
-from tutorial_lib.metrics import bootstrap_error, frechet_distance, real_floor
+from tutorial_lib.metrics import frechet_distance
 from tutorial_lib.metrics.digit_features import load_digit_reference
 from tutorial_lib.sampling import Recipe
 
@@ -44,6 +43,7 @@ CONTENDERS = {
 }
 """Sampler and spacing of each row. Euler with even steps is DDIM, Euler ancestral with even ones
 DDPM. EDM is Karras' spacing that begins at sigma = 80."""
+MEASURES = {"Fréchet": frechet_distance}
 EVALUATIONS = (5, 8, 10, 15, 20, 50)
 GOAL = ("DDIM", 50)
 AT = 10
@@ -69,19 +69,12 @@ def recipe_of(name: str, evaluations: int, seed: int, batch: int) -> Recipe:
 
 def distance(
     checkpoint: Checkpoint, name: str, evaluations: int, options: Any, seed: int
-) -> tuple[float, float]:
+) -> list[float]:
     """The Fréchet distance of ``count`` digits, and its standard error (bootstrap)."""
     real = load_digit_reference().test[: options.reference]
     recipe = recipe_of(name, evaluations, seed, options.batch)
     samples = quality.features_of(checkpoint, recipe, options.count)
-    error = bootstrap_error(
-        frechet_distance,
-        samples,
-        real,
-        repeats=options.repeats,
-        generator=torch.Generator().manual_seed(seed),
-    )
-    return round(frechet_distance(samples, real), 5), round(error, 5)
+    return quality.measured(samples, real, options.repeats, seed, MEASURES)["Fréchet"]
 
 
 def kept(
@@ -157,28 +150,10 @@ def main() -> None:
     hardware.keep_freed_memory()
     checkpoint = load_checkpoint(quality.USUAL, device=device)
     result = report.about(options, __file__)
-    same = {
-        **{key: result[key] for key in ("device", "precision", "versions")},
-        "checkpoint": checkpoint.card["weights"]["sha256"],
-        "count": options.count,
-        "seed": options.seed,
-        "batch": options.batch,
-        "repeats": options.repeats,
-        "reference": options.reference,
-    }
+    same = quality.conditions(result, checkpoint, options)
     result |= {**same, "labels": "the ten classes in turn", "guidance": 1, "x0_hat": "clipped"}
-    both = load_digit_reference()
-    both = torch.cat([both.test[: options.reference], both.train])
-    generator = torch.Generator().manual_seed(options.seed)
-    floors = real_floor(
-        frechet_distance,
-        both,
-        options.count,
-        options.reference,
-        repeats=options.repeats,
-        generator=generator,
-    )
-    floor = [round(float(floors.mean()), 5), round(float(floors.std()), 5)]
+    of_real = (options.count, options.reference, options.repeats, options.seed)
+    floor = quality.floors(*of_real, MEASURES)["Fréchet"]
     rows = quality.rows_there(report.place(options, result), same)
     done = {(row["sampler"], row["evaluations"]) for row in rows}
     order = list(CONTENDERS)

@@ -15,7 +15,7 @@ such as ``--checkpoint runs/long``, has a results file of its own: ``quality-lon
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ from tutorial_lib.sampling import Recipe, draw
 
 USUAL = "mnist"
 """The checkpoint that comes with the course."""
-MEASURES: dict[str, Callable[[Tensor, Tensor], float]] = {
+Measures = Mapping[str, Callable[[Tensor, Tensor], float]]
+MEASURES: Measures = {
     "Fréchet": frechet_distance,
     "kernel": kernel_distance,
     "precision": lambda a, b: precision_recall(a, b).precision,
@@ -52,21 +53,25 @@ def features_of(checkpoint: Checkpoint, recipe: Recipe, count: int) -> Tensor:
     return torch.cat([judge.features(draw(checkpoint, recipe, part.tolist())) for part in parts])
 
 
-def measured(samples: Tensor, real: Tensor, repeats: int, seed: int) -> dict[str, list[float]]:
+def measured(
+    samples: Tensor, real: Tensor, repeats: int, seed: int, measures: Measures = MEASURES
+) -> dict[str, list[float]]:
     """Each measure's value and its standard error."""
     found = {}
-    for name, measure in MEASURES.items():
+    for name, measure in measures.items():
         generator = torch.Generator().manual_seed(seed)
         error = bootstrap_error(measure, samples, real, repeats=repeats, generator=generator)
         found[name] = [round(measure(samples, real), 5), round(error, 5)]
     return found
 
 
-def floors(count: int, reference: int, repeats: int, seed: int) -> dict[str, list[float]]:
+def floors(
+    count: int, reference: int, repeats: int, seed: int, measures: Measures = MEASURES
+) -> dict[str, list[float]]:
     """The mean and standard deviation of each measure for real images; the same for all rows."""
     real, found = load_digit_reference(), {}
     both = torch.cat([real.test[:reference], real.train])
-    for name, measure in MEASURES.items():
+    for name, measure in measures.items():
         generator = torch.Generator().manual_seed(seed)
         values = real_floor(measure, both, count, reference, repeats=repeats, generator=generator)
         found[name] = [round(float(values.mean()), 5), round(float(values.std()), 5)]
@@ -100,6 +105,16 @@ def rows_there(path: Path | None, same: dict[str, Any]) -> list[dict[str, Any]]:
     return [] if other else before["rows"]
 
 
+def conditions(result: dict[str, Any], checkpoint: Checkpoint, options: Any) -> dict[str, Any]:
+    """What must be the same for the rows of an earlier run to be kept (``rows_there``)."""
+    asked = ("count", "seed", "batch", "repeats", "reference")
+    return {
+        **{key: result[key] for key in ("device", "precision", "versions")},
+        "checkpoint": checkpoint.card["weights"]["sha256"],
+        **{name: getattr(options, name) for name in asked},
+    }
+
+
 def file_words(checkpoint: str) -> list[str]:
     """What the name of the results file says about the checkpoint: nothing for the usual one."""
     return [] if checkpoint == USUAL else [Path(checkpoint).name.removesuffix(".safetensors")]
@@ -120,15 +135,7 @@ def main() -> None:
     device = hardware.pick_device()
     checkpoint = load_checkpoint(options.checkpoint, device=device)
     result = report.about(options, __file__)
-    same = {
-        **{key: result[key] for key in ("device", "precision", "versions")},
-        "checkpoint": checkpoint.card["weights"]["sha256"],
-        "count": options.count,
-        "seed": options.seed,
-        "batch": options.batch,
-        "repeats": options.repeats,
-        "reference": options.reference,
-    }
+    same = conditions(result, checkpoint, options)
     result |= {"checkpoint_asked_for": options.checkpoint, **same}
     words = file_words(options.checkpoint)
     real = load_digit_reference().test[: options.reference]
