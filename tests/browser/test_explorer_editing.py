@@ -1,12 +1,11 @@
 """The editing explorer's script: areas and strokes, painting by mouse, finger and keyboard."""
 
-import base64
-
 import pytest
 import torch
 from explorer_cases import SETUP
 from jupyter_lab import painted
 
+from tests.browser.canvas import pixels
 from tests.draws import seeded
 from tutorial_lib import schedules
 from tutorial_lib.explorers import EditingExplorer
@@ -17,12 +16,6 @@ from tutorial_lib.oracles import DatasetOracle
 
 COSINE = schedules.cosine_schedule()
 IMAGES = torch.rand(3, 1, 8, 8, generator=seeded(0)) * 2 - 1
-PIXELS = """(canvas) => {
-  const { width, height } = canvas, context = canvas.getContext("2d");
-  const { data } = context.getImageData(0, 0, width, height), letters = [];
-  for (const byte of data) letters.push(String.fromCharCode(byte));
-  return [height, width, btoa(letters.join(""))];
-}"""
 
 NOTEBOOK = """\
 data = glyphs.images[:40]
@@ -76,8 +69,7 @@ def test_a_page_of_its_own_shows_what_was_made_and_does_not_paint(browser, tmp_p
     page.locator(".tx[data-frames]").wait_for()
     page.get_by_role("combobox", name="redraw").select_option("middle")
     painted(page)
-    height, width, data = page.locator("canvas").nth(1).evaluate(PIXELS)
-    shown = torch.tensor(list(base64.b64decode(data))).view(height, width, 4)
+    shown = pixels(page, 1)
     ready = torch.from_numpy(to_bytes(made._ready[0, 2])).int()
     for k in range(2):
         got = shown[:, k * 10 : k * 10 + 8, :1]

@@ -1,6 +1,5 @@
 """What the explorers of lessons 4 and 6 show in their own pages, pixel by pixel, against torch."""
 
-import base64
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -9,6 +8,7 @@ from jupyter_lab import painted
 from playwright.sync_api import Browser, Page
 from torch import Tensor
 
+from tests.browser.canvas import pixels
 from tutorial_lib import schedules
 from tutorial_lib.explorers import (
     EmbeddingExplorer,
@@ -22,13 +22,6 @@ from tutorial_lib.networks.unet import TwoLevelUNet, timestep_embedding
 from tutorial_lib.oracles import DatasetOracle
 from tutorial_lib.samplers import ddim, ddpm, evenly_spaced
 
-# As text: a list with a number for each byte would take Playwright seconds.
-PIXELS = """(canvas) => {
-  const { width, height } = canvas, context = canvas.getContext("2d");
-  const { data } = context.getImageData(0, 0, width, height), letters = [];
-  for (const byte of data) letters.push(String.fromCharCode(byte));
-  return [height, width, btoa(letters.join(""))];
-}"""
 SET = """([node, value]) => {
   node.value = value;
   node.dispatchEvent(new Event("input", { bubbles: true }));
@@ -54,12 +47,6 @@ def open_page(browser: Browser, tmp_path) -> Iterator[Callable[[Explorer], Page]
     for page in opened:
         page.close()
     assert errors == []
-
-
-def pixels(page: Page, number: int) -> Tensor:
-    """Canvas `number` of the page, (H, W, 4), 0 to 255."""
-    height, width, data = page.locator("canvas").nth(number).evaluate(PIXELS)
-    return torch.tensor(list(base64.b64decode(data))).reshape(height, width, 4)
 
 
 def label(page: Page, number: int) -> str:

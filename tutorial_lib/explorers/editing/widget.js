@@ -138,15 +138,11 @@ export function render({ model, el }) {
   const box = stage.panels();
 
   const scale = Math.max(2, Math.floor(252 / Math.max(h, w)));
-  const canvas = stage.chart({
-    width: w * scale + 2,
-    height: h * scale + 2,
+  const canvas = stage.pictureChart({
+    columns: w,
+    rows: h,
+    scale,
     place: box,
-    x: [0, w],
-    y: [h, 0],
-    xTicks: [],
-    yTicks: [],
-    margins: [1, 1, 1, 1],
     caption: alone ? "colored: to be redrawn" : "colored: to be redrawn; paint here",
   });
   const columns = answers > 4 ? Math.ceil(answers / 2) : Math.min(2, answers);

@@ -184,18 +184,9 @@ export function render({ model, el }) {
   const columns = Math.min(3, names.length + 1); // side by side in a notebook's column
   const across = Math.min(280, Math.floor((810 - 18 * (columns - 1)) / columns) - 2);
   const scale = Math.max(2, Math.floor(across / Math.max(h, w)));
-  const flat = {
-    width: w * scale + 2,
-    height: h * scale + 2,
-    place: box,
-    x: [0, w],
-    y: [h, 0],
-    xTicks: [],
-    yTicks: [],
-    margins: [1, 1, 1, 1],
-  };
-  const input = stage.chart({ ...flat, caption: "the input, and what pixel + sees" });
-  const charts = names.map((name) => stage.chart({ ...flat, caption: name }));
+  const size = { columns: w, rows: h, scale, place: box };
+  const input = stage.pictureChart({ ...size, caption: "the input, and what pixel + sees" });
+  const charts = names.map((name) => stage.pictureChart({ ...size, caption: name }));
   const inputPicture = offscreen(w, h);
   const pictures = charts.map(() => offscreen(w, h));
   paintImage(inputPicture.data, w, 0, 0, shape, 0, (p) => fromByte(x_t[p]));

@@ -430,6 +430,24 @@ export class Stage {
   }
 
   /**
+   * A chart with room for a picture of `columns` x `rows` pixels, and nothing around it.
+   * @param {{columns: number, rows: number, scale: number, place: HTMLElement, caption: string}} about
+   */
+  pictureChart({ columns, rows, scale, place, caption }) {
+    return this.chart({
+      width: columns * scale + 2,
+      height: rows * scale + 2,
+      place,
+      x: [0, columns],
+      y: [rows, 0],
+      xTicks: [],
+      yTicks: [],
+      margins: [1, 1, 1, 1],
+      caption,
+    });
+  }
+
+  /**
    * @param {HTMLCanvasElement} canvas
    * @param {string} caption
    * @param {HTMLElement} place

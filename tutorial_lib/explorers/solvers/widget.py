@@ -15,6 +15,7 @@ from tutorial_lib._random import normal_like
 from tutorial_lib.explorers.shared import base, wire
 from tutorial_lib.oracles import GaussianMixtureOracle
 from tutorial_lib.samplers import SAMPLERS, heun, karras_spaced
+from tutorial_lib.samplers.timesteps import noise_to_signal
 from tutorial_lib.schedules import NoiseSchedule
 
 Points = Float[Tensor, "points 2"]
@@ -55,7 +56,7 @@ def exact_path(
     states = [starts]
     states += [step.x_t for step in heun(oracle, oracle.schedule, starts, range(first, -1, -1))]
     schedule = oracle.schedule
-    sigma = (schedule.noise_rate / schedule.signal_rate)[1 : first + 1].log().cpu()
+    sigma = noise_to_signal(schedule)[1 : first + 1].log().cpu()
     wanted = torch.linspace(float(sigma[-1]), float(sigma[0]), kept - 1, dtype=sigma.dtype)
     steps = torch.searchsorted(sigma, wanted).clamp(0, first - 1) + 1
     steps[0] = first
@@ -110,10 +111,8 @@ class SolverExplorer(base.Explorer, folder="solvers"):
     ) -> None:
         self._oracle = _check_oracle(oracle)
         schedule = oracle.schedule
-        _validate.whole_number("evaluations", evaluations, at_least=wire.EVALUATIONS_MIN)
-        _validate.number(
-            "evaluations", evaluations, low=wire.EVALUATIONS_MIN, high=wire.EVALUATIONS_MAX
-        )
+        least, most = wire.EVALUATIONS_MIN, wire.EVALUATIONS_MAX
+        _validate.whole_number("evaluations", evaluations, at_least=least, at_most=most)
         _validate.one_of("spacing", spacing, SPACED)
         self._starts = _check_points(points, _validate.seed("seed", seed))
         first = karras_spaced(schedule, 1, sigma_max=sigma_max)[0]
@@ -134,7 +133,7 @@ class SolverExplorer(base.Explorer, folder="solvers"):
             means=_double_bytes(oracle.means),
             variances=_double_bytes(oracle.variances),
             weights=_double_bytes(oracle.weights),
-            sigma=_double_bytes(schedule.noise_rate / schedule.signal_rate),
+            sigma=_double_bytes(noise_to_signal(schedule)),
             starts=_double_bytes(self._starts),
             ends=_double_bytes(self._path[-1]),
             paths=base.float_bytes(self._path),
