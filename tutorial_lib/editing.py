@@ -139,15 +139,18 @@ def inpaint(
     def constrain(step: SampleStep) -> Tensor:
         return put_back(step.x_t, step.t)
 
+    def one_step(x_t: Tensor, t: int, s: int) -> SampleStep:
+        step = next(iter(sampler(model, schedule, x_t, [t, s], generator=generator)))
+        return step._replace(x_t=constrain(step))
+
     def resampled() -> Iterator[SampleStep]:
         x = put_back(x_T, walk[0])
         for t, s in zip(walk[:-1], walk[1:], strict=True):
-            for again in range(repeats if s > 0 else 1):
-                if again:
-                    x = _back_up(schedule, x, s, t, generator)
-                step = next(iter(sampler(model, schedule, x, [t, s], generator=generator)))
-                x = constrain(step)
-            yield step._replace(x_t=x)  # pyright: ignore[reportPossiblyUnboundVariable]
+            step = one_step(x, t, s)
+            for _ in range(repeats - 1 if s > 0 else 0):
+                step = one_step(_back_up(schedule, step.x_t, s, t, generator), t, s)
+            yield step
+            x = step.x_t
 
     if repeats > 1:
         return resampled()
