@@ -161,8 +161,8 @@ def check_walk(
     return check_timesteps(timesteps, schedule.num_steps)
 
 
-def check_start(x_T: object, name: str = "x_T") -> None:
-    """Raises TypeError or ValueError if ``x_T`` is not a finite batch in float32 or float64."""
+def check_start(x_T: object, name: str = "x_T") -> Tensor:
+    """``x_T`` if it is a finite batch in float32 or float64; else a TypeError or ValueError."""
     start = _validate.floating(name, x_T)
     if start.dtype not in (torch.float32, torch.float64):
         # half precision rounds most of a small step away; a model may still compute in it
@@ -171,3 +171,4 @@ def check_start(x_T: object, name: str = "x_T") -> None:
         raise InvalidValueError(f"{name} must have shape (B, ...), got {tuple(start.shape)}")
     if not start.isfinite().all():
         raise InvalidValueError(f"{name} must be finite, got NaN or infinity")
+    return start

@@ -1,4 +1,4 @@
-"""Flows: straight paths, conversions from and to denoisers, Euler's walk, wrong arguments."""
+"""Flows: straight paths, conversions from and to denoisers, wrong arguments."""
 
 # pyright: reportArgumentType=false
 # (part of this file passes what the annotations forbid)
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from tests.draws import normal, seeded
+from tests.flows.exact import F64, LINEAR, exact_velocity, oracle, parts, shaped
 from tutorial_lib import flows
 from tutorial_lib._typing import EpsModel, VelocityModel
 from tutorial_lib.flows import (
@@ -28,8 +29,7 @@ from tutorial_lib.flows import (
 )
 from tutorial_lib.forward import diffuse
 from tutorial_lib.guidance import LabeledMixture, guide
-from tutorial_lib.oracles import DatasetOracle, GaussianMixtureOracle
-from tutorial_lib.samplers import ddim, evenly_spaced
+from tutorial_lib.oracles import DatasetOracle
 from tutorial_lib.schedules import (
     NoiseSchedule,
     cosine_schedule,
@@ -37,8 +37,6 @@ from tutorial_lib.schedules import (
     quadratic_schedule,
 )
 
-F64 = torch.float64
-LINEAR = linear_schedule()
 SCHEDULES = {
     "linear": LINEAR,
     "cosine": cosine_schedule(),
@@ -46,43 +44,6 @@ SCHEDULES = {
     "short": linear_schedule(10, 0.01, 0.5),
 }
 SHAPES = [(2,), (1, 3, 2)]
-
-
-def shaped(factors: Tensor, like: Tensor) -> Tensor:
-    return factors.reshape(-1, *[1] * (like.ndim - 1))
-
-
-def parts(shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    """Means, variances and weights of a mixture of three, one of them a point."""
-    variances = torch.tensor([0.04, 0.16, 0.0], dtype=F64)
-    return 2 * normal(3, *shape, seed=9), variances, torch.tensor([0.5, 0.3, 0.2], dtype=F64)
-
-
-def oracle(schedule: NoiseSchedule, shape: tuple[int, ...] = (2,)) -> GaussianMixtureOracle:
-    return GaussianMixtureOracle(schedule, *parts(shape))
-
-
-def exact_velocity(shape: tuple[int, ...] = (2,)) -> VelocityModel:
-    """E[eps - x_0 given x] for the mixture, from the formula for straight paths, no schedule.
-
-    At a fixed time component k has mean (1 - time) m_k and variance V_k = (1 - time)^2 v_k +
-    time^2; given k, x_0 and eps are linear in x.
-    """
-    means, variances, weights = parts(shape)
-    means = means.flatten(1)
-
-    def velocity(x: Tensor, time: Tensor, /) -> Tensor:
-        flat, s = x.flatten(1), time[:, None]
-        away = flat[:, None] - (1 - s)[:, None] * means  # (B, K, D)
-        variance = (1 - s) ** 2 * variances + s**2  # (B, K)
-        log_joint = weights.log() - away.square().sum(2) / (2 * variance)
-        log_joint = log_joint - flat.shape[1] / 2 * variance.log()
-        share = log_joint.softmax(1)
-        x0 = means + ((1 - s) * variances / variance)[:, :, None] * away
-        eps = (s / variance)[:, :, None] * away
-        return (share[:, :, None] * (eps - x0)).sum(1).reshape(x.shape)
-
-    return velocity
 
 
 def all_steps(schedule: NoiseSchedule) -> Tensor:
@@ -299,126 +260,6 @@ def test_a_conditional_flow_is_guided_as_a_denoiser():
     assert not torch.allclose(conditional, unconditional, atol=0.1)
 
 
-# --- Euler's walk
-
-
-def test_euler_along_the_flow_of_a_denoiser_is_ddim():
-    timesteps = evenly_spaced(1000, 20)
-    x_T = normal(8, 2)
-    scale = LINEAR.signal_rate + LINEAR.noise_rate
-    walk = euler(
-        flow_from_denoiser(oracle(LINEAR), LINEAR), x_T / scale[-1], times_of(LINEAR)[timesteps]
-    )
-    reference = ddim(oracle(LINEAR), LINEAR, x_T, timesteps)
-    for step, expected in zip(walk, reference, strict=True):
-        assert step.time == float(times_of(LINEAR)[expected.t])
-        assert_close(step.x * scale[expected.t], expected.x_t, atol=1e-10, rtol=0)
-        assert_close(step.x0_hat, expected.x0_hat, atol=1e-10, rtol=0)
-        assert_close(step.velocity, expected.eps_hat - expected.x0_hat, atol=1e-10, rtol=0)
-
-
-def test_any_sampler_walks_a_flow():
-    times = torch.linspace(0.99, 0, 12, dtype=F64)
-    schedule, x = schedule_through(times), normal(5, 2)
-    scale = schedule.signal_rate + schedule.noise_rate
-    denoiser = denoiser_from_flow(exact_velocity(), schedule)
-    *_, end = ddim(denoiser, schedule, x * scale[-1], range(11, -1, -1))
-    *_, expected = euler(exact_velocity(), x, times)
-    assert_close(end.x_t, expected.x, atol=1e-10, rtol=0)
-
-
-def test_one_step_from_pure_noise_ends_on_the_mean_of_the_data():
-    """At time 1 nothing is known about x_0 but its mean."""
-    means, _, weights = parts((2,))
-    (step,) = euler(exact_velocity(), normal(4, 2), [1, 0])
-    expected = (weights[:, None] * means).sum(0).expand(4, 2)
-    assert_close(step.x, expected, atol=1e-12, rtol=0)
-    assert torch.equal(step.x, step.x0_hat)
-
-
-def test_a_single_gaussian_is_walked_to_its_own_samples():
-    """The flow of one Gaussian in closed form: noise z ends at mean + deviation z."""
-    mean, deviation = 1.5, 0.3
-
-    def velocity(x: Tensor, time: Tensor) -> Tensor:
-        s = shaped(time, x)
-        variance = (1 - s) ** 2 * deviation**2 + s**2
-        away = x - (1 - s) * mean
-        return s / variance * away - mean - (1 - s) * deviation**2 / variance * away
-
-    z = normal(50, 1)
-    *_, end = euler(velocity, z, torch.linspace(1, 0, 2001, dtype=F64))
-    assert_close(end.x, mean + deviation * z, atol=2e-3, rtol=0)
-
-
-def runge_kutta(model: VelocityModel, x: Tensor, times: list[float]) -> Tensor:
-    """The classical method of order 4, which makes the reference for Euler's."""
-    for s, r in zip(times[:-1], times[1:], strict=True):
-        h = r - s
-        now, middle, then = (torch.full((len(x),), time, dtype=F64) for time in (s, s + h / 2, r))
-        a = model(x, now)
-        b = model(x + h / 2 * a, middle)
-        c = model(x + h / 2 * b, middle)
-        d = model(x + h * c, then)
-        x = x + h / 6 * (a + 2 * b + 2 * c + d)
-    return x
-
-
-def smooth_mixture() -> VelocityModel:
-    """Two wide components, so that the velocity stays smooth down to time 0."""
-    means = torch.tensor([[1.0, 0.5], [-1.0, -0.2]], dtype=F64)
-
-    def velocity(x: Tensor, time: Tensor, /) -> Tensor:
-        s = time[:, None]
-        variance = 0.3 * (1 - s) ** 2 + s**2  # (B, 1), the same for both
-        away = x[:, None] - (1 - s)[:, None] * means
-        share = (-away.square().sum(2) / (2 * variance)).softmax(1)[:, :, None]
-        slopes = ((s - 0.3 * (1 - s)) / variance)[:, :, None] * away - means
-        return (share * slopes).sum(1)
-
-    return velocity
-
-
-def test_the_error_of_euler_shrinks_with_order_one():
-    model, x = smooth_mixture(), normal(200, 2)
-    exact = runge_kutta(model, x, torch.linspace(1, 0, 1001, dtype=F64).tolist())
-    counts, errors = [20, 40, 80, 160, 320], []
-    for count in counts:
-        *_, end = euler(model, x, torch.linspace(1, 0, count + 1, dtype=F64))
-        errors.append(float((end.x - exact).square().mean().sqrt()))
-    logs = torch.tensor([counts, errors], dtype=F64).log()
-    slope = float(torch.cov(logs)[0, 1] / logs[0].var())
-    assert slope == pytest.approx(-1, abs=0.15)
-
-
-def test_a_walk_reaches_the_given_times_and_leaves_gradients_to_the_caller():
-    x = normal(2, 1, 4, 4, dtype=torch.float32)
-    asked = []
-
-    def model(x: Tensor, time: Tensor) -> Tensor:
-        asked.append(time)
-        assert not torch.is_grad_enabled()
-        return x
-
-    times = torch.linspace(1, 0, 5)
-    reached = []
-    for step in euler(model, x, times):
-        assert torch.is_grad_enabled()
-        assert step.x.dtype == step.velocity.dtype == step.x0_hat.dtype == torch.float32
-        assert step.x.shape == x.shape
-        reached.append(step.time)
-    assert reached == times[1:].tolist()
-    assert [time.tolist() for time in asked] == [[time] * 2 for time in times[:-1].tolist()]
-    assert all(time.dtype == torch.float32 for time in asked)
-
-
-def test_a_start_stays_as_it_was():
-    x = normal(2, 3)
-    before = x.clone()
-    list(euler(lambda x, time: x, x, [1.0, 0.5, 0.0]))
-    assert torch.equal(x, before)
-
-
 # --- wrong arguments
 
 GOOD = torch.zeros(2, 3)
@@ -469,26 +310,6 @@ STEPS = torch.tensor([1, 2])
 def test_wrong_arguments_are_named(call: Callable, error: type, message: str):
     with pytest.raises(error, match=message):
         call()
-
-
-@pytest.mark.plain_errors
-@pytest.mark.parametrize(
-    ("x", "times", "error", "message"),
-    [
-        (GOOD, [1.0, 1.0], ValueError, "times must fall strictly, got 1 then 1"),
-        (GOOD, [0.0, 1.0], ValueError, "times must fall strictly, got 0 then 1"),
-        (GOOD, [2.0, 1.0], ValueError, r"an entry of times must be in \[0, 1\], got 2.0"),
-        (GOOD.half(), [1.0, 0.0], TypeError, "x must be float32 or float64, got torch.float16"),
-        (GOOD / 0, [1.0, 0.0], ValueError, "x must be finite, got NaN or infinity"),
-        (GOOD[0], [1.0, 0.0], ValueError, r"x must have shape \(B, ...\), got \(3,\)"),
-        ([1.0], [1.0, 0.0], TypeError, "x must be a tensor"),
-    ],
-)
-def test_a_walk_names_wrong_arguments_before_its_first_step(
-    x: object, times: list[float], error: type, message: str
-):
-    with pytest.raises(error, match=message):
-        euler(lambda x, time: x, x, times)
 
 
 @pytest.mark.plain_errors
