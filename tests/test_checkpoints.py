@@ -19,7 +19,6 @@ from tests.damage import Code, edit_card, flip_a_bit
 from tutorial_lib import checkpoints, predictions, samplers, schedules
 from tutorial_lib.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from tutorial_lib.networks.unet import TinyUNet, TwoLevelUNet
-from tutorial_lib.predictions import eps_from_v, eps_from_x0
 
 pytestmark = pytest.mark.plain_errors
 SCHEDULE = schedules.linear_schedule(20)
@@ -51,7 +50,7 @@ def noisy(seed: int = 1) -> tuple[Tensor, Tensor]:
 # --- saving and loading ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("target", ["eps", "v", "x0"])
+@pytest.mark.parametrize("target", predictions.TARGETS)
 def test_what_is_loaded_is_what_was_saved(tmp_path: Path, target: str) -> None:
     net = network().eval()
     path = save(tmp_path / "net", net, target=target)
@@ -61,7 +60,7 @@ def test_what_is_loaded_is_what_was_saved(tmp_path: Path, target: str) -> None:
     for name, value in net.state_dict().items():
         assert torch.equal(loaded.network.state_dict()[name], value)
     assert torch.equal(loaded.schedule.alpha_bar, SCHEDULE.alpha_bar)
-    wrapped = {"eps": net, "v": eps_from_v(net, SCHEDULE), "x0": eps_from_x0(net, SCHEDULE)}[target]
+    wrapped = predictions.TARGETS[target](net, SCHEDULE)
     x_t, t = noisy()
     with torch.no_grad():
         assert torch.equal(loaded.model(x_t, t), wrapped(x_t, t))
@@ -240,7 +239,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "card of the future": (edit_card(lambda c: c.update(format=9)), r"net.json has format 9"),
     "unknown target": (
         edit_card(lambda c: c.update(target="w")),
-        r"net.json .* target must be one of eps, v, x0, got str 'w'",
+        r"net.json .* target must be one of eps, v, x0, velocity, got str 'w'",
     ),
     "unknown class": (
         edit_card(lambda c: c["network"].update({"class": "os.system"})),
@@ -264,7 +263,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "target a list": (
         edit_card(lambda c: c.update(target=["eps"])),
-        r"net.json .* target must be one of eps, v, x0, got list \['eps'\]",
+        r"net.json .* target must be one of eps, v, x0, velocity, got list \['eps'\]",
     ),
     "too many classes": (
         edit_card(lambda c: c["network"]["config"].update(num_classes=10**18)),
@@ -449,6 +448,6 @@ def test_a_full_disk_keeps_the_checkpoint_before(small_disk: Path) -> None:
 def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"cannot write .*net.safetensors: No such file"):
         save(tmp_path / "nowhere" / "net", network())
-    with pytest.raises(ValueError, match="target must be one of eps, v, x0; got 'noise'"):
+    with pytest.raises(ValueError, match="target must be one of eps, v, x0, velocity; got 'noise'"):
         save(tmp_path / "net", network(), target="noise")
     assert not list(tmp_path.iterdir())

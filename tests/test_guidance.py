@@ -208,7 +208,7 @@ def test_dropping_none_dropping_all_and_the_seed():
 # --- networks
 
 
-@pytest.mark.parametrize("target", ["eps", "v", "x0"])
+@pytest.mark.parametrize("target", ["eps", "v", "x0", "velocity"])
 def test_a_network_becomes_a_labeled_model(target: str):
     """Whatever the network says, the answer is the eps that follows by the definitions."""
     schedule = cosine_schedule(20)
@@ -219,12 +219,14 @@ def test_a_network_becomes_a_labeled_model(target: str):
     x_t = torch.randn(4, 1, 8, 8, generator=seeded())
     t, labels = torch.tensor([1, 5, 12, 20]), torch.tensor([0, 1, 2, 3])
     with torch.no_grad():
-        said, eps_hat = network(x_t, t, labels), labeled(network, schedule, target)(x_t, t, labels)
-    abar = schedule.alpha_bar[t].float()[:, None, None, None]
+        abar = schedule.alpha_bar[t].float()[:, None, None, None]
+        x = x_t / (abar.sqrt() + (1 - abar).sqrt()) if target == "velocity" else x_t
+        said, eps_hat = network(x, t, labels), labeled(network, schedule, target)(x_t, t, labels)
     expected = {
         "eps": said,
         "v": abar.sqrt() * said + (1 - abar).sqrt() * x_t,
         "x0": (x_t - abar.sqrt() * said) / (1 - abar).sqrt(),
+        "velocity": x + abar.sqrt() / (abar.sqrt() + (1 - abar).sqrt()) * said,
     }
     assert_close(eps_hat, expected[target], rtol=1e-4, atol=1e-4)
 
@@ -337,7 +339,10 @@ def test_whole_sentences_are_dropped():
         (lambda: guide(constant, WORDS, 2.0, NO_WORDS[:2]), r"of shape \(3,\); got \(2,\)"),
         (lambda: guide(constant, WORDS, 2.0, NO_WORDS.int()), "no_condition must be int64"),
         (lambda: drop_condition(WORDS, 2.0, NO_WORDS), r"p must be in \[0, 1\]"),
-        (lambda: labeled(TinyUNet(1, (8,)), SCHEDULE, "w"), "target must be one of eps, v, x0"),
+        (
+            lambda: labeled(TinyUNet(1, (8,)), SCHEDULE, "w"),
+            "target must be one of eps, v, x0, velocity",
+        ),
         (
             lambda: LabeledMixture(SCHEDULE, MEANS, VARIANCES, WEIGHTS, LABELS[:3]),
             "labels must be 4, one a mean; got 3",

@@ -11,16 +11,25 @@ import torch
 from torch.testing import assert_close
 
 from tests.draws import normal, seeded
+from tutorial_lib.flows import (
+    denoiser_from_flow,
+    flow_losses,
+    logit_normal_times,
+    times_of,
+    uniform_times,
+)
 from tutorial_lib.forward import diffuse, predict_x0
 from tutorial_lib.losses import (
     ImportanceSteps,
     StratifiedSteps,
+    TimeSteps,
     UniformSteps,
     epsilon_loss,
     epsilon_losses,
     min_snr_weight,
     p2_weight,
     v_weight,
+    velocity_weight,
     x0_weight,
 )
 from tutorial_lib.oracles import GaussianMixtureOracle
@@ -199,6 +208,19 @@ def test_x0_weight_turns_the_eps_loss_into_the_loss_of_x0():
     assert_close(x0_weight(LINEAR, T_MANY) * losses, x0_losses, rtol=1e-8, atol=1e-10)
 
 
+def test_velocity_weight_turns_the_eps_loss_into_the_loss_of_the_velocity():
+    """Of a flow: eps - x_0, with the same model in other words."""
+    x0, eps = normal(len(T_MANY), 5), normal(len(T_MANY), 5, seed=1)
+
+    def flow(x, time):
+        return (2 * x + time[:, None]).sin()
+
+    eps_losses = epsilon_losses(denoiser_from_flow(flow, LINEAR), LINEAR, x0, T_MANY, eps)
+    time = times_of(LINEAR)[T_MANY]
+    expected = flow_losses(flow, x0, time, eps)
+    assert_close(velocity_weight(LINEAR, T_MANY) * eps_losses, expected, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("gamma", [1.0, 5.0, 20])
 def test_min_snr_weight_is_the_formula_of_hang_et_al(gamma):
     weight = min_snr_weight(LINEAR, T_MANY, gamma=gamma)
@@ -226,7 +248,9 @@ def test_p2_weight_with_k_1_and_gamma_1_is_one_minus_alpha_bar():
     assert_close(p2_weight(LINEAR, T_MANY), torch.tensor(expected, dtype=F64), rtol=1e-9, atol=0)
 
 
-@pytest.mark.parametrize("weight", [v_weight, x0_weight, min_snr_weight, p2_weight])
+@pytest.mark.parametrize(
+    "weight", [v_weight, x0_weight, velocity_weight, min_snr_weight, p2_weight]
+)
 @pytest.mark.parametrize("schedule", [LINEAR, COSINE, linear_schedule(2000, 0.01, 0.02)])
 def test_weights_are_positive_and_finite_at_every_step(weight, schedule):
     w = weight(schedule, torch.arange(1, schedule.num_steps + 1))
@@ -306,6 +330,37 @@ def test_stratified_steps_are_uniform_over_many_batches(T, count):
     middle = t.reshape(4000, count)[:, count // 2].double()
     piece = (count // 2 + 0.5) / count * T + 0.5
     assert abs(middle.mean() - piece) < 0.5
+
+
+@pytest.mark.parametrize("schedule", [LINEAR, COSINE, linear_schedule(1)], ids=str)
+def test_time_steps_are_the_nearest_to_the_times_drawn(schedule):
+    times = times_of(schedule)
+    sampler = TimeSteps(schedule, logit_normal_times)
+    t, factor = sampler.draw(500, generator=seeded(5))
+    drawn = logit_normal_times(500, generator=seeded(5)).double()
+    nearest = (drawn[:, None] - times[1:]).abs().argmin(1) + 1
+    assert t.dtype == torch.int64
+    assert torch.equal(t, nearest)
+    assert torch.equal(factor, torch.ones(500))
+    assert not sampler.learns
+
+
+def test_time_steps_have_the_density_of_the_times():
+    """P_t is what uniform times put between the borders halfway to the neighbors of step t."""
+    schedule = cosine_schedule(20)
+    t, _ = TimeSteps(schedule, uniform_times).draw(20_000, generator=seeded(6))
+    times = times_of(schedule)
+    halfway = [float(times[k] + times[k + 1]) / 2 for k in range(1, 20)]
+    p = torch.tensor([0.0, *halfway, 1.0], dtype=F64).diff()
+    assert abs(chi_square(t, p)) < 4.5
+
+
+def test_the_ends_of_time_are_steps_too():
+    def ends(count, *, generator, device):
+        return torch.tensor([0.0, 1.0])
+
+    t, _ = TimeSteps(LINEAR, ends).draw(2)
+    assert t.tolist() == [1, 1000]
 
 
 def test_stratified_losses_jump_about_less():

@@ -1,4 +1,4 @@
-"""Prediction targets: the identities between eps, v and x_0, in float64."""
+"""Prediction targets: the identities between eps, v, x_0 and the velocity, in float64."""
 
 # pyright: reportArgumentType=false
 # (part of this file passes what the annotations forbid)
@@ -13,12 +13,14 @@ from hypothesis import given
 from torch.testing import assert_close
 
 from tests.draws import normal
+from tutorial_lib.flows import denoiser_from_flow, times_of
 from tutorial_lib.forward import diffuse
 from tutorial_lib.oracles import GaussianMixtureOracle
 from tutorial_lib.predictions import (
     TARGETS,
     as_eps_model,
     clip_x0,
+    eps_from_flow,
     eps_from_v,
     eps_from_x0,
     velocity,
@@ -81,6 +83,41 @@ def test_eps_follows_from_v(schedule, shape, share, seed):
 
 
 @given(schedules, shapes, st.floats(0, 1), st.integers(0, 2**31))
+def test_eps_follows_from_the_velocity_of_a_flow(schedule, shape, share, seed):
+    x0, eps, t, x_t = a_batch(schedule, shape, share, seed)
+    model = eps_from_flow(lambda x, t: eps - x0, schedule)
+    assert_close(model(x_t, t), eps, rtol=0, atol=1e-13)
+
+
+def test_a_flow_s_network_is_asked_on_the_straight_line_and_told_the_step():
+    """At x = x_t / (signal + noise), which is (1 - time) x_0 + time eps, number by number."""
+    t = torch.tensor([1, 400, 1000])
+    x0, eps, asked = normal(3, 2), normal(3, 2, seed=1), []
+    model = eps_from_flow(lambda x, t: asked.append((x, t)) or torch.zeros_like(x), LINEAR)
+    model(diffuse(LINEAR, x0, t, eps), t)
+    ((x, told),) = asked
+    assert told is t
+    for b in range(3):
+        bar = math.prod((1 - LINEAR.beta[: int(t[b])]).tolist())
+        time = math.sqrt(1 - bar) / (math.sqrt(bar) + math.sqrt(1 - bar))
+        expected = [(1 - time) * a + time * e for a, e in zip(x0[b], eps[b], strict=True)]
+        assert x[b].tolist() == pytest.approx([float(e) for e in expected], abs=1e-12)
+
+
+@pytest.mark.parametrize("schedule", [LINEAR, COSINE], ids=["linear", "cosine"])
+def test_a_network_that_looks_up_the_time_of_its_step_is_a_flow(schedule):
+    """The wrapper for networks against the wrapper for flows, the same to the last digits."""
+
+    def flow(x, time):
+        return (3 * x + time[:, None]).cos()
+
+    t = torch.arange(1, schedule.num_steps + 1)
+    network = eps_from_flow(lambda x, t: flow(x, times_of(schedule)[t]), schedule)
+    x_t = normal(len(t), 3)
+    assert_close(network(x_t, t), denoiser_from_flow(flow, schedule)(x_t, t), rtol=0, atol=1e-12)
+
+
+@given(schedules, shapes, st.floats(0, 1), st.integers(0, 2**31))
 def test_eps_follows_from_x0(schedule, shape, share, seed):
     x0, eps, t, x_t = a_batch(schedule, shape, share, seed)
     model = eps_from_x0(lambda x, t: x0, schedule)
@@ -108,7 +145,7 @@ def test_an_error_in_v_is_scaled_by_signal_rate_in_eps(t):
 
 @pytest.mark.parametrize("schedule", [LINEAR, COSINE], ids=["linear", "cosine"])
 def test_a_walk_with_a_wrapped_oracle_equals_the_oracle_s_own(schedule):
-    """The oracle converted to v and to x_0 and back: the same 20 steps."""
+    """The oracle converted to v, to x_0 and to a velocity, and back: the same 20 steps."""
     oracle = GaussianMixtureOracle(
         schedule,
         torch.tensor([[1.0, 0.0], [-1.0, 0.5]], dtype=F64),
@@ -126,7 +163,13 @@ def test_a_walk_with_a_wrapped_oracle_equals_the_oracle_s_own(schedule):
 
     x_T, timesteps = normal(8, 2), evenly_spaced(schedule.num_steps, 20)
     expected = last(ddim(oracle, schedule, x_T, timesteps))
-    for model in (eps_from_v(v_model, schedule), eps_from_x0(x0_model, schedule)):
+
+    def flow_model(x, t):
+        total = (schedule.signal_rate + schedule.noise_rate)[t][:, None]
+        return oracle(x * total, t) - x0_model(x * total, t)
+
+    wrapped = [eps_from_v(v_model, schedule), eps_from_x0(x0_model, schedule)]
+    for model in (*wrapped, eps_from_flow(flow_model, schedule)):
         assert_close(last(ddim(model, schedule, x_T, timesteps)), expected, rtol=0, atol=1e-8)
 
 
@@ -136,7 +179,8 @@ def test_a_walk_with_a_wrapped_oracle_equals_the_oracle_s_own(schedule):
 def true_predictions(x0, eps, schedule, t):
     """What a perfect network predicts for each target, from the definitions."""
     bar = schedule.alpha_bar[t].reshape(-1, *[1] * (x0.ndim - 1))
-    return {"eps": eps, "x0": x0, "v": bar.sqrt() * eps - (1 - bar).sqrt() * x0}
+    v = bar.sqrt() * eps - (1 - bar).sqrt() * x0
+    return {"eps": eps, "x0": x0, "v": v, "velocity": eps - x0}
 
 
 def test_each_target_has_a_true_prediction():
@@ -186,7 +230,7 @@ def test_without_a_condition_the_network_gets_two_arguments():
 @pytest.mark.plain_errors
 @pytest.mark.parametrize("target", ["noise", "", None, ["eps"]])
 def test_an_unknown_target_is_named(target):
-    with pytest.raises(ValueError, match=r"^target must be one of eps, v, x0; got "):
+    with pytest.raises(ValueError, match=r"^target must be one of eps, v, x0, velocity; got "):
         as_eps_model(zero, LINEAR, target)
 
 
@@ -243,7 +287,7 @@ def test_a_walk_with_clipping_equals_that_of_diffusers_with_clip_sample():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_the_answer_is_in_the_dtype_of_x_t(dtype):
     x_t, t = normal(2, 3).to(dtype), torch.tensor([1, 900])
-    for wrap in (eps_from_v, eps_from_x0, clip_x0):
+    for wrap in (eps_from_v, eps_from_x0, eps_from_flow, clip_x0):
         answer = wrap(lambda x, t: torch.zeros(2, 3), LINEAR)(x_t, t)
         assert answer.dtype == dtype, wrap.__name__
         assert answer.isfinite().all(), wrap.__name__
@@ -251,7 +295,7 @@ def test_the_answer_is_in_the_dtype_of_x_t(dtype):
 
 
 def test_gradients_reach_the_wrapped_model():
-    for wrap in (eps_from_v, eps_from_x0, clip_x0):
+    for wrap in (eps_from_v, eps_from_x0, eps_from_flow, clip_x0):
         w = torch.tensor(0.3, dtype=F64, requires_grad=True)
         x_t = 0.1 * normal(2, 3)
         wrap(lambda x, t, w=w: w * x, LINEAR)(x_t, torch.tensor([1, 50])).sum().backward()
@@ -300,7 +344,11 @@ def test_wrong_arguments_are_named(call, error, message):
 
 @pytest.mark.plain_errors
 @pytest.mark.parametrize(
-    ("wrap", "name"), [(eps_from_v, "v_model"), (eps_from_x0, "x0_model"), (clip_x0, "model")]
+    ("wrap", "name"),
+    [
+        *[(eps_from_v, "v_model"), (eps_from_x0, "x0_model"), (clip_x0, "model")],
+        (eps_from_flow, "flow_model"),
+    ],
 )
 def test_a_wrong_answer_of_a_model_is_named(wrap, name):
     shape = f"^{name} must answer with the shape of x_t"
@@ -315,7 +363,7 @@ def test_a_wrong_answer_of_a_model_is_named(wrap, name):
 
 
 @pytest.mark.plain_errors
-@pytest.mark.parametrize("wrap", [eps_from_v, eps_from_x0, clip_x0])
+@pytest.mark.parametrize("wrap", [eps_from_v, eps_from_x0, eps_from_flow, clip_x0])
 def test_a_wrapped_model_refuses_wrong_arguments(wrap):
     for t in (torch.tensor([-1, 1]), torch.tensor([1, 1001])):
         with pytest.raises(ValueError, match=r"t must be in [01]\.\.1000"):

@@ -89,7 +89,7 @@ def labeled(network: nn.Module, schedule: NoiseSchedule, target: str) -> Labeled
     Args:
         network: called as ``network(x_t, t, condition)``.
         schedule: the schedule it was trained for.
-        target: "eps", "v" or "x0".
+        target: "eps", "v", "x0" or "velocity".
 
     Raises:
         ValueError: ``target`` is none of these.

@@ -10,6 +10,7 @@ from tutorial_lib import _memory, _validate
 from tutorial_lib._random import normal_like, uniform
 from tutorial_lib._typing import EpsModel, PerSample, States, Steps
 from tutorial_lib._validate import InvalidValueError
+from tutorial_lib.flows import times_of
 from tutorial_lib.forward import diffuse
 from tutorial_lib.schedules import NoiseSchedule, check_num_steps, on_device
 
@@ -289,6 +290,38 @@ class ImportanceSteps:
         self._losses, self._seen = self._losses.to(device, dtype), self._seen.to(device)
 
 
+class TimeSteps(_FixedSteps):
+    """Draws the time of a flow, and takes the step of the schedule whose time is the nearest.
+
+    The factors are all 1: here the way of drawing is a choice of what counts, as in flow matching,
+    and nothing takes it back (``ImportanceSteps`` only makes the same mean less noisy).
+
+    Args:
+        schedule: says which time each step has, see ``flows.times_of``.
+        times: draws them, called as ``times(count, generator=..., device=...)``;
+            ``flows.uniform_times`` or ``flows.logit_normal_times``.
+    """
+
+    def __init__(self, schedule: NoiseSchedule, times: Callable[..., PerSample]) -> None:
+        _validate.function("times", times)
+        grid = times_of(schedule)
+        super().__init__(schedule.num_steps)
+        self.times = times
+        self._borders = (grid[1:-1] + grid[2:]) / 2  # (T - 1,) between the times of steps 1..T
+
+    def draw(
+        self,
+        count: int,
+        *,
+        generator: torch.Generator | None = None,
+        device: torch.device | str = "cpu",
+    ) -> tuple[Steps, PerSample]:
+        """Steps (count,) in 1..T and the factors (count,), all 1."""
+        time = self.times(count, generator=generator, device=device)
+        borders = on_device(self._borders, time.device)
+        return torch.bucketize(time.to(borders), borders) + 1, torch.ones(count, device=device)
+
+
 def v_weight(schedule: NoiseSchedule, t: Steps) -> PerSample:
     """1 / alpha_bar_t = (SNR + 1) / SNR: makes the eps loss the squared error of v.
 
@@ -300,6 +333,16 @@ def v_weight(schedule: NoiseSchedule, t: Steps) -> PerSample:
 def x0_weight(schedule: NoiseSchedule, t: Steps) -> PerSample:
     """1 / SNR: makes the eps loss the squared error of x_0, which follows from ``predict_x0``."""
     return 1 / _look_up(schedule, "snr", t)
+
+
+def velocity_weight(schedule: NoiseSchedule, t: Steps) -> PerSample:
+    """((signal + noise) / signal)^2: makes the eps loss the squared error of a flow's velocity.
+
+    An error of d in the velocity eps - x_0 is an error of (1 - time) d in eps, and 1 - time is
+    signal / (signal + noise) (``flows``). This is the plain loss of flow matching.
+    """
+    signal, noise = (_look_up(schedule, name, t) for name in ("signal_rate", "noise_rate"))
+    return ((signal + noise) / signal).square()
 
 
 def min_snr_weight(schedule: NoiseSchedule, t: Steps, *, gamma: float = 5.0) -> PerSample:

@@ -1,8 +1,12 @@
-"""Prediction targets: wrappers that turn predictions of v or x_0 into predictions of eps.
+"""Prediction targets: wrappers that turn predictions of other things into predictions of eps.
 
-A network may be trained to predict v or x_0; a sampler needs eps. Each function here takes a model
-and returns another callable ``model(x_t, t) -> eps_hat``, so samplers and losses need not know what
-the network was trained to predict.
+A network may be trained to predict v, x_0 or the velocity of a flow; a sampler needs eps. Each
+function here takes a model and returns another callable ``model(x_t, t) -> eps_hat``, so samplers
+and losses need not know what the network was trained to predict.
+
+Two of the targets are easily confused. "v" is v-prediction, signal_rate eps - noise_rate x_0: how
+x_t moves along a circle. "velocity" is eps - x_0: how the state of a flow moves along a straight
+line (``flows``).
 """
 
 from collections.abc import Callable
@@ -18,6 +22,9 @@ from tutorial_lib.schedules import NoiseSchedule
 
 def velocity(schedule: NoiseSchedule, x0: States, t: Steps, eps: States) -> States:
     """v = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) x_0 (Salimans & Ho 2022, sec. 4).
+
+    This is what the target "v" predicts. What the target "velocity" predicts, the velocity of a
+    flow, is ``flows.straight_velocity``.
 
     Args:
         schedule: the noise schedule.
@@ -74,6 +81,30 @@ def eps_from_x0(x0_model: EpsModel, schedule: NoiseSchedule) -> EpsModel:
     return model
 
 
+def eps_from_flow(flow_model: EpsModel, schedule: NoiseSchedule) -> EpsModel:
+    """An eps model from a network that predicts the velocity of a flow, eps - x_0, at step t.
+
+    The network is asked at x = x_t / (signal + noise), which lies on the straight line from x_0 to
+    eps at time = noise / (signal + noise); then eps = x + (1 - time) velocity (Gao et al. 2024,
+    "Diffusion meets flow matching"). Its error in eps is 1 - time times the error in the velocity.
+    The network is told the step; ``flows.denoiser_from_flow`` is for a flow that is told the time.
+
+    Raises:
+        TypeError: ``flow_model`` cannot be called, ``schedule`` is none.
+    """
+    _validate.function("flow_model", flow_model)
+    _validate.instance("schedule", schedule, NoiseSchedule)
+    signal, total = schedule.signal_rate, schedule.signal_rate + schedule.noise_rate
+
+    def model(x_t: States, t: Steps, /) -> States:
+        _validate.steps("t", t, batch=len(x_t), low=0, high=schedule.num_steps)
+        x = (x_t / at_steps(total, t, x_t)).to(x_t.dtype)
+        velocity_hat = _validate.answer("flow_model", flow_model(x, t), x_t)
+        return (x + at_steps(signal / total, t, x_t) * velocity_hat).to(x_t.dtype)
+
+    return model
+
+
 def clip_x0(
     model: EpsModel, schedule: NoiseSchedule, low: float = -1.0, high: float = 1.0
 ) -> EpsModel:
@@ -110,8 +141,11 @@ TARGETS: dict[str, Callable[[EpsModel, NoiseSchedule], EpsModel]] = {
     "eps": _already_eps,
     "v": eps_from_v,
     "x0": eps_from_x0,
+    "velocity": eps_from_flow,
 }
-"""What a network may be trained to predict, and what turns each prediction into eps."""
+"""What a network may be trained to predict, and what turns each prediction into eps.
+
+"v" is v-prediction; "velocity" is eps - x_0, of flow matching."""
 
 
 def as_eps_model(
@@ -125,7 +159,7 @@ def as_eps_model(
     Args:
         network: called as ``network(x_t, t)``, or ``network(x_t, t, condition)`` with one.
         schedule: the schedule it was trained for.
-        target: a name in ``TARGETS``: "eps", "v" or "x0".
+        target: a name in ``TARGETS``: "eps", "v" (v-prediction), "x0", or "velocity" (of a flow).
         condition: int64 with one row per sample: labels (B,) or words (B, L); None for none.
 
     Raises:
@@ -135,10 +169,14 @@ def as_eps_model(
     _validate.function("network", network)
     _validate.instance("schedule", schedule, NoiseSchedule)
     _validate.one_of("target", target, TARGETS)
-    return TARGETS[target](network if condition is None else _told(network, condition), schedule)
+    return TARGETS[target](told(network, condition), schedule)
 
 
-def _told(network: Callable[..., Tensor], condition: Condition) -> EpsModel:
+def told(network: Callable[..., Tensor], condition: Condition | None) -> EpsModel:
+    """``network`` as a function of two arguments, which is told ``condition`` each time."""
+    if condition is None:
+        return network
+
     def model(x_t: Tensor, t: Tensor, /) -> Tensor:
         return network(x_t, t, condition)
 

@@ -19,7 +19,7 @@ from tutorial_lib.training.config import weight_of
     ("settings", "message"),
     [
         ({"schedule": "cosin"}, "schedule .* did you mean 'cosine'"),
-        ({"target": "epsilon"}, "target must be one of eps, v, x0; got 'epsilon'"),
+        ({"target": "epsilon"}, "target must be one of eps, v, x0, velocity; got 'epsilon'"),
         ({"weight": "min-snr"}, "weight .* did you mean 'min_snr'"),
         ({"step_sampler": "stratifed"}, "step_sampler .* did you mean 'stratified'"),
         ({"optimizer": "adam"}, "optimizer must be one of muon, adamw; got 'adam'"),

@@ -84,7 +84,11 @@ def plain() -> Dataset:
 
 
 @pytest.mark.parametrize(
-    ("target", "weight"), [("eps", "none"), ("v", "v"), ("v", "min_snr"), ("x0", "x0")]
+    ("target", "weight"),
+    [
+        *[("eps", "none"), ("v", "v"), ("v", "min_snr"), ("x0", "x0")],
+        *[("velocity", "velocity"), ("velocity", "min_snr")],
+    ],
 )
 def test_loss_falls(tmp_path: Path, plain: Dataset, target: str, weight: str) -> None:
     run = train(tiny(tmp_path / "run", steps=100, target=target, weight=weight), data=plain)
@@ -146,7 +150,12 @@ class Breaks(Answer):
 
 @pytest.mark.plain_errors
 @pytest.mark.parametrize(
-    "settings", [{}, {"target": "x0"}, {"step_sampler": "importance", "num_steps": 10}]
+    "settings",
+    [
+        *[{}, {"target": "x0"}, {"target": "velocity"}],
+        {"target": "velocity", "weight": "velocity"},
+        {"step_sampler": "importance", "num_steps": 10},
+    ],
 )
 def test_a_loss_that_is_not_finite_stops_the_run_naming_the_step(
     tmp_path: Path, discs: Dataset, settings: dict

@@ -111,7 +111,7 @@ NETWORKS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("target", ["eps", "v", "x0"])
+@pytest.mark.parametrize("target", ["eps", "v", "x0", "velocity"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_that_cannot_be_trained_is_named(
     tmp_path: Path, name: str, target: str, precision: str

@@ -65,6 +65,8 @@ def stop_at(step: int, monkeypatch: pytest.MonkeyPatch, number: int = signal.SIG
 
 # --- bit for bit ----------------------------------------------------------------------------------
 
+FLOW = {"target": "velocity", "weight": "velocity", "step_sampler": "logit_normal"}
+
 
 @pytest.mark.parametrize(
     "settings",
@@ -73,7 +75,7 @@ def stop_at(step: int, monkeypatch: pytest.MonkeyPatch, number: int = signal.SIG
         {"conditional": True, "step_sampler": "importance"},
         {"optimizer": "adamw", "step_sampler": "uniform", "decay": "constant"},
         {"precision": "bf16", "weight_decay": 0.1},
-        {"precision": "fp16"},
+        {"precision": "fp16"} | FLOW,
         {"accumulate": 4, "steps": None, "max_seconds": 1e6, "decay": "cosine"},
         {"pinned": True, "conditional": True},
     ],

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tutorial_lib import _validate, hardware, losses, schedules
+from tutorial_lib import _validate, flows, hardware, losses, schedules
 from tutorial_lib._validate import InvalidTypeError, InvalidValueError
 from tutorial_lib.predictions import TARGETS
 from tutorial_lib.schedules import NoiseSchedule
@@ -22,10 +22,12 @@ SCHEDULES: dict[str, Callable[[int], NoiseSchedule]] = {
     "quadratic": schedules.quadratic_schedule,
     "cosine": schedules.cosine_schedule,
 }
-STEP_SAMPLERS: dict[str, Callable[[int], losses.StepSampler]] = {
-    "uniform": losses.UniformSteps,
-    "stratified": losses.StratifiedSteps,
-    "importance": losses.ImportanceSteps,
+STEP_SAMPLERS: dict[str, Callable[[NoiseSchedule], losses.StepSampler]] = {
+    "uniform": lambda schedule: losses.UniformSteps(schedule.num_steps),
+    "stratified": lambda schedule: losses.StratifiedSteps(schedule.num_steps),
+    "importance": lambda schedule: losses.ImportanceSteps(schedule.num_steps),
+    "uniform_time": lambda schedule: losses.TimeSteps(schedule, flows.uniform_times),
+    "logit_normal": lambda schedule: losses.TimeSteps(schedule, flows.logit_normal_times),
 }
 Weigh = Callable[["TrainConfig"], losses.Weight | None]
 WEIGHTS: dict[str, Weigh] = {
@@ -34,6 +36,7 @@ WEIGHTS: dict[str, Weigh] = {
     "min_snr": lambda config: functools.partial(losses.min_snr_weight, gamma=config.min_snr_gamma),
     "v": lambda config: losses.v_weight,
     "x0": lambda config: losses.x0_weight,
+    "velocity": lambda config: losses.velocity_weight,
 }
 DECAYS: dict[str, Callable[[float], float]] = {
     "constant": lambda fraction: 1.0,
@@ -75,13 +78,16 @@ class TrainConfig:
     num_steps: int = 1000
     """T, how often an image is noised (noise steps)."""
     target: str = "v"
-    """What the network is trained to predict: eps, v or x0; samplers get eps in any case."""
+    """What the network is trained to predict: eps, v (v-prediction), x0, or velocity (of a flow);
+    samplers get eps in any case."""
     weight: str = "min_snr"
-    """How much each t counts in the eps loss: none, p2, min_snr, v or x0."""
+    """How much each t counts in the eps loss: none, p2, min_snr, or v, x0, velocity, which make it
+    the loss of that target; flow matching is target velocity with weight velocity."""
     min_snr_gamma: float = 5.0
     """Where the weight min_snr stops growing, as a signal-to-noise ratio; unused by the others."""
     step_sampler: str = "stratified"
-    """How t is drawn in a batch: uniform, stratified or importance."""
+    """How t is drawn in a batch: uniform, stratified, importance, or by its time in a flow:
+    uniform_time, logit_normal."""
 
     steps: int | None = 2000
     """Length of the run (training steps); None leaves it to max_seconds."""

@@ -9,17 +9,18 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from tutorial_lib import _memory, _validate, hardware, losses
+from tutorial_lib import _memory, _validate, flows, hardware, losses
 from tutorial_lib._random import uniform
 from tutorial_lib._typing import Condition, EpsModel, PerSample, States, Steps
 from tutorial_lib._validate import InvalidTypeError, InvalidValueError
 from tutorial_lib.cards import class_count
+from tutorial_lib.forward import at_steps
 from tutorial_lib.guidance import replace_rows
 from tutorial_lib.hardware import parallel
 from tutorial_lib.hardware.parallel import ONE_PROCESS, Ranks
 from tutorial_lib.networks.unet import TinyUNet
 from tutorial_lib.networks.wrappers import is_compiled, unwrapped
-from tutorial_lib.predictions import as_eps_model
+from tutorial_lib.predictions import as_eps_model, told
 from tutorial_lib.training import state as states
 from tutorial_lib.training.batches import DataStore, Examples, Shuffled, check_batch_size
 from tutorial_lib.training.config import DECAYS, SCHEDULES, STEP_SAMPLERS, TrainConfig, weight_of
@@ -95,7 +96,7 @@ class Trainer:
         _check_classes(plain, examples)
         self.network = hardware.laid_out(plain, device)
         self.schedule = SCHEDULES[config.schedule](config.num_steps).to(device)
-        self.step_sampler = STEP_SAMPLERS[config.step_sampler](config.num_steps)
+        self.step_sampler = STEP_SAMPLERS[config.step_sampler](self.schedule)
         kept_on = data_device(examples.x.nbytes, device, ranks)
         self.no_condition = _no_condition(config, self.network, examples, device)
         condition = examples.condition if config.conditional else None
@@ -191,16 +192,28 @@ class Trainer:
 
     def _losses(self, batch: Batch) -> PerSample:
         """The weighted loss of each sample, (B,)."""
-        model = self._eps_model(self._forward, batch.condition)
-        weight = weight_of(self.config)
         try:
+            if self.config.target == self.config.weight == "velocity":
+                return self._flow_losses(batch)
+            model = self._eps_model(self._forward, batch.condition)
             each = losses.epsilon_losses(model, self.schedule, batch.x0, batch.t, batch.eps)
         except ValueError as error:  # an answer that is not finite, met on the way to the loss
             raise TrainingError(f"at step {self.steps_done + 1}: {error}") from error
+        weight = weight_of(self.config)
         return each if weight is None else weight(self.schedule, batch.t).to(each) * each
+
+    def _flow_losses(self, batch: Batch) -> PerSample:
+        """The eps losses with the weight velocity, (B,), not by way of eps: near time 1 the error
+        of eps is a small difference, the weight is up to 4e8, and the digits would be lost."""
+        network = self._in_precision(told(self._forward, batch.condition))
+        time = at_steps(flows.times_of(self.schedule), batch.t, batch.x0).flatten()
+        return flows.flow_losses(lambda x, time: network(x, batch.t), batch.x0, time, batch.eps)
 
     def _eps_model(self, network: Callable[..., Tensor], condition: Condition | None) -> EpsModel:
         model = as_eps_model(network, self.schedule, self.config.target, condition)
+        return self._in_precision(model)
+
+    def _in_precision(self, model: EpsModel) -> EpsModel:
         few = self._calls_attention
         return hardware.in_precision(model, self.device, self.precision, few_token_attention=few)
 
