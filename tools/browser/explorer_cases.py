@@ -37,6 +37,11 @@ explorers.ScheduleExplorer(glyphs.images[3], {"mine": mine}, t=250)""",
 both = {"linear": linear, "cosine": cosine}
 explorers.ForwardExplorer(glyphs.images[:12], both)""",
     "embedding": "explorers.EmbeddingExplorer()",
+    "flows": """\
+angles = torch.arange(8, dtype=torch.float64) * torch.pi / 4
+ring = 2 * torch.stack([angles.cos(), angles.sin()], dim=1)
+mixture = oracles.GaussianMixtureOracle(linear, ring, torch.full((8,), 0.02), torch.ones(8))
+explorers.FlowExplorer(mixture, pairs=200)""",
     "receptive": """\
 from tutorial_lib.networks import unet
 nets = {"two levels": unet.TwoLevelUNet(1, width=8), "TinyUNet": unet.TinyUNet(1, (8, 16))}
@@ -64,6 +69,7 @@ DRAGGED = {
     "schedule": "timestep t",
     "forward": "timestep t",
     "embedding": "timestep t",
+    "flows": "time",
     "receptive": "output pixel",
     "playground": "timestep t",
     "solvers": "evaluations",
@@ -78,6 +84,7 @@ ALONE = (
     "schedule",
     "forward",
     "embedding",
+    "flows",
     "receptive",
     "solvers",
     "trajectory",

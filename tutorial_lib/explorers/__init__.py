@@ -13,6 +13,7 @@ with brought_by("notebook", to="show explorers"):
     from tutorial_lib.explorers.denoiser.widget import DenoiserExplorer
     from tutorial_lib.explorers.editing.widget import EditingExplorer
     from tutorial_lib.explorers.embedding.widget import EmbeddingExplorer
+    from tutorial_lib.explorers.flows.widget import FlowExplorer
     from tutorial_lib.explorers.forward.widget import ForwardExplorer
     from tutorial_lib.explorers.guidance.widget import GuidanceExplorer
     from tutorial_lib.explorers.playground.widget import Playground
@@ -25,6 +26,7 @@ __all__ = [
     "DenoiserExplorer",
     "EditingExplorer",
     "EmbeddingExplorer",
+    "FlowExplorer",
     "ForwardExplorer",
     "GuidanceExplorer",
     "Playground",

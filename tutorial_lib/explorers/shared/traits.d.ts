@@ -46,6 +46,24 @@ export interface EmbeddingExplorerTraits {
   t: number;
 }
 
+export interface FlowExplorerTraits {
+  blurs: number[];
+  edge: number;
+  errors: number[];
+  lines: DataView;
+  means: DataView;
+  moment: number;
+  pairs: DataView;
+  paths: string;
+  real_share: number;
+  shares: number[];
+  starts: DataView;
+  steps: number;
+  straightness: number[];
+  variances: DataView;
+  weights: DataView;
+}
+
 export interface ForwardExplorerTraits {
   alpha_bar: DataView;
   eps: DataView;

@@ -10,6 +10,7 @@ export const TITLES = Object.freeze({
   denoiser: "Denoiser explorer",
   editing: "Editing explorer",
   embedding: "Embedding explorer",
+  flows: "Flow explorer",
   forward: "Forward explorer",
   guidance: "Guidance explorer",
   playground: "Playground",
@@ -34,6 +35,14 @@ export const DIM_MIN = 4;
 export const DIM_MAX = 128;
 export const PERIOD_MIN = 10;
 export const PERIOD_MAX = 100000;
+export const FLOW_PATHS = Object.freeze({
+  straight: "straight lines",
+  learned: "learned paths",
+  reflowed: "reflowed paths",
+});
+export const FLOW_STEPS = Object.freeze([1, 2, 4, 8, 32]);
+export const MANY_STEPS = 64;
+export const MOMENTS = 200;
 export const INFLUENCE_DECADES = 3;
 export const INFLUENCE_LEVELS = 254;
 export const FAMILIES = Object.freeze(["linear", "quadratic", "cosine"]);

@@ -29,6 +29,7 @@ TITLES = MappingProxyType(
         "denoiser": "Denoiser explorer",
         "editing": "Editing explorer",
         "embedding": "Embedding explorer",
+        "flows": "Flow explorer",
         "forward": "Forward explorer",
         "guidance": "Guidance explorer",
         "playground": "Playground",
@@ -75,6 +76,22 @@ LEAST_STRENGTH = 5
 
 DIM_MIN, DIM_MAX = 4, 128
 PERIOD_MIN, PERIOD_MAX = 10, 100_000
+
+# The flow explorer.
+
+FLOW_PATHS = MappingProxyType(
+    {"straight": "straight lines", "learned": "learned paths", "reflowed": "reflowed paths"}
+)
+"""What is shown, and what it is called; all but the first are walks along a flow."""
+
+FLOW_STEPS = (1, 2, 4, 8, 32)
+"""Steps of Euler's method, to choose from."""
+
+MANY_STEPS = 64
+"""With so many, Euler's method draws the path itself."""
+
+MOMENTS = 200
+"""Places of the time slider: time is moment / 200."""
 
 # The receptive-field explorer.
 

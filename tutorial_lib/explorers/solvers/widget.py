@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from tutorial_lib import _validate, plots
-from tutorial_lib._random import normal_like
-from tutorial_lib.explorers.shared import base, wire
+from tutorial_lib.explorers.shared import base, plane, wire
 from tutorial_lib.oracles import GaussianMixtureOracle
 from tutorial_lib.samplers import SAMPLERS, heun, karras_spaced
 from tutorial_lib.samplers.timesteps import noise_to_signal
@@ -22,7 +21,6 @@ Points = Float[Tensor, "points 2"]
 
 COUNTS = range(1, wire.EVALUATIONS_MAX + 1)
 """All numbers of steps whose walks can be looked at."""
-MOST_POINTS, MOST_CLUSTERS = 40, 40
 
 
 def _even(schedule: NoiseSchedule, count: int, first: int, _sigma_max: float) -> list[int]:
@@ -109,12 +107,13 @@ class SolverExplorer(base.Explorer, folder="solvers"):
         sigma_max: float = 20.0,
         seed: int = 0,
     ) -> None:
-        self._oracle = _check_oracle(oracle)
+        self._oracle = plane.check_mixture(oracle)
         schedule = oracle.schedule
         least, most = wire.EVALUATIONS_MIN, wire.EVALUATIONS_MAX
         _validate.whole_number("evaluations", evaluations, at_least=least, at_most=most)
         _validate.one_of("spacing", spacing, SPACED)
-        self._starts = _check_points(points, _validate.seed("seed", seed))
+        generator = torch.Generator().manual_seed(_validate.seed("seed", seed))
+        self._starts = plane.check_points(points, generator)
         first = karras_spaced(schedule, 1, sigma_max=sigma_max)[0]
         if first < wire.EVALUATIONS_MAX:
             raise ValueError(
@@ -130,12 +129,12 @@ class SolverExplorer(base.Explorer, folder="solvers"):
         wide = max(float(self._path.abs().max()), float(oracle.means.abs().max()))
         listed = [t for steps in self._steps.values() for t in steps]
         super().__init__(
-            means=_double_bytes(oracle.means),
-            variances=_double_bytes(oracle.variances),
-            weights=_double_bytes(oracle.weights),
-            sigma=_double_bytes(noise_to_signal(schedule)),
-            starts=_double_bytes(self._starts),
-            ends=_double_bytes(self._path[-1]),
+            means=plane.double_bytes(oracle.means),
+            variances=plane.double_bytes(oracle.variances),
+            weights=plane.double_bytes(oracle.weights),
+            sigma=plane.double_bytes(noise_to_signal(schedule)),
+            starts=plane.double_bytes(self._starts),
+            ends=plane.double_bytes(self._path[-1]),
             paths=base.float_bytes(self._path),
             timesteps=np.array(listed, dtype=np.int32).tobytes(),
             spacings=list(SPACED),
@@ -184,36 +183,3 @@ class SolverExplorer(base.Explorer, folder="solvers"):
             axis.set_axis_off()
             axis.set_title(wire.SOLVERS[name], color=color)
         return figure
-
-
-def _double_bytes(values: Tensor) -> bytes:
-    return np.ascontiguousarray(values.detach().cpu().double().numpy()).tobytes()
-
-
-def _check_oracle(oracle: object) -> GaussianMixtureOracle:
-    if not isinstance(oracle, GaussianMixtureOracle):
-        came = _validate.describe(oracle)
-        raise TypeError(f"oracle must be a GaussianMixtureOracle, got {came}")
-    if oracle.means.shape[1:] != (2,):
-        shape = tuple(oracle.means.shape)
-        raise ValueError(f"oracle must be of points in the plane, means (K, 2); got {shape}")
-    if len(oracle.means) > MOST_CLUSTERS:
-        raise ValueError(
-            f"oracle must have at most {MOST_CLUSTERS} clusters, got {len(oracle.means)}"
-        )
-    return oracle
-
-
-def _check_points(points: object, seed: int) -> Tensor:
-    """Where walks begin, (P, 2) float64."""
-    if not isinstance(points, Tensor):
-        count = _validate.whole_number("points", points, at_least=1, at_most=MOST_POINTS)
-        generator = torch.Generator().manual_seed(seed)
-        return normal_like(torch.empty(count, 2, dtype=torch.float64), generator)
-    found = _validate.batch("points", points)
-    if found.ndim != 2 or found.shape[1] != 2 or not 1 <= len(found) <= MOST_POINTS:
-        shape = tuple(found.shape)
-        raise ValueError(f"points must have shape (1 to {MOST_POINTS}, 2), got {shape}")
-    if not found.isfinite().all():
-        raise ValueError("points must be finite, got NaN or infinity")
-    return found.detach().cpu().double()
