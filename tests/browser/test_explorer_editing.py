@@ -102,7 +102,7 @@ def test_painting_by_mouse_finger_and_keyboard_is_completed(open_cells):
     page, root = notebook.page, notebook.page.locator(".tx")
     completed(page, "lower half")
     root.get_by_role("button", name="Clear").click()
-    completed(page, "0 % of it")
+    completed(page, ", 0 % of it")
     canvas = root.locator("canvas").first
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
@@ -112,7 +112,7 @@ def test_painting_by_mouse_finger_and_keyboard_is_completed(open_cells):
     page.mouse.down()
     page.mouse.move(box["x"] + 180, box["y"] + 60, steps=3)
     page.mouse.up()
-    completed(page, "what is painted redrawn, 1")  # 11 %
+    completed(page, "redraw the masked part, 1")  # 11 %
     by_mouse = label(root, 0)
 
     # The keyboard: two sliders and a button.

@@ -183,13 +183,14 @@ export function render({ model, el }) {
   }
   function sentence() {
     const area = stage.get("area");
-    const what = area === PAINTED ? "what is painted" : AREAS[area];
+    const part = area === PAINTED ? "masked part" : AREAS[area];
+    const what = area === AREAS.length - 1 ? part : `the ${part}`; // the last is "everything"
     const label = stage.get("label");
     const as = names.length && label !== ALL ? ` as ${names[label]}` : "";
     const pixels = mask().reduce((sum, one) => sum + one, 0);
     const share = Math.round((100 * pixels) / (h * w));
     const how = `strength ${strength().toFixed(2)}`;
-    return `picture ${chosen() + 1} of ${count}: ${what} redrawn${as}, ${share} % of it, ${how}`;
+    return `picture ${chosen() + 1} of ${count}: redraw ${what}${as}, ${share} % of it, ${how}`;
   }
 
   /**

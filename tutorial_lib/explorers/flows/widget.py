@@ -74,7 +74,8 @@ def reflowed(flow: PairedMixture, noise: Points, blur: float) -> PairedMixture:
     The pairs are blurred at the noise end by a standard deviation of ``blur``, and at the data end
     by ``blur`` times that of the data's clusters.
     """
-    ends = walk(flow, noise, wire.MANY_STEPS)[-1]
+    times = torch.linspace(1, 0, wire.MANY_STEPS + 1, dtype=torch.float64)
+    ends, noise = flows.reflow_pairs(flow, noise, times)
     same = torch.ones(len(noise), dtype=torch.float64)
     spread = float(flow.data_variance.mean())
     return PairedMixture(ends, noise, same * blur**2 * spread, same * blur**2, same / len(noise))
@@ -113,7 +114,7 @@ def measure(oracle: GaussianMixtureOracle, flow: PairedMixture, noise: Points) -
     few = [walk(flow, noise, steps)[-1] for steps in wire.FLOW_STEPS]
     errors = [float((end - ends).norm(dim=1).mean()) for end in few]
     times = torch.linspace(1, 0, wire.MANY_STEPS + 1, dtype=torch.float64)
-    straightness = _straightness(flow, noise, times)
+    straightness = flows.straightness(flow, noise, times)
     return Measured(errors, [on_a_cluster(oracle, end) for end in few], straightness)
 
 
@@ -257,10 +258,3 @@ class FlowExplorer(base.Explorer, folder="flows"):
             axis.set_axis_off()
             axis.set_title(title, color=color)
         return figure
-
-
-def _straightness(flow: PairedMixture, noise: Points, times: Tensor) -> float:
-    states = torch.stack([noise, *(step.x for step in flows.euler(flow, noise, times))])
-    chord = states[0] - states[-1]
-    velocity = (states[:-1] - states[1:]) / (times[:-1] - times[1:])[:, None, None]
-    return float((velocity - chord).square().sum(2).mean() / chord.square().sum(1).mean())
