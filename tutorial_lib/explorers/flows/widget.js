@@ -302,6 +302,14 @@ export function render({ model, el }) {
       c.fillStyle = stage.theme.faint;
       c.fill();
     }
+    c.strokeStyle = stage.theme.ink;
+    c.globalAlpha = 0.45;
+    for (const states of exact()) {
+      c.beginPath();
+      trace(c, states, states.length / 2);
+      c.stroke();
+    }
+    c.globalAlpha = 1;
   };
   /**
    * @param {Context} c
@@ -321,10 +329,11 @@ export function render({ model, el }) {
   function trace(c, states, until) {
     for (let i = 0; i < until; i++) c.lineTo(plane.px(states[2 * i]), plane.py(states[2 * i + 1]));
   }
-  for (const [panel, list] of /** @type {const} */ ([
+  const lists = /** @type {const} */ ([
     [errorChart, heights],
     [shareChart, shares],
-  ])) {
+  ]);
+  for (const [panel, list] of lists) {
     panel.background = (c) => {
       if (panel === shareChart) {
         c.strokeStyle = stage.theme.ink;
@@ -343,22 +352,18 @@ export function render({ model, el }) {
     };
   }
 
+  let drawn = ""; // what the charts and the picture's background belong to
   stage.paints(["moment", "paths", "steps"], (full) => {
     const now = time();
-    const color = stage.theme.curves[NAMES.indexOf(kind())];
     const found = shown();
+    const wanted = `${kind()} ${steps()}`;
+    if (full || wanted !== drawn) {
+      drawn = wanted;
+      plane.invalidate();
+      paintCharts(full);
+    }
     plane.frame(full, (c) => {
-      c.lineWidth = 1;
-      c.strokeStyle = stage.theme.ink;
-      c.globalAlpha = 0.45;
-      for (const states of exact()) {
-        c.beginPath();
-        trace(c, states, states.length / 2);
-        c.stroke();
-      }
-      c.globalAlpha = 1;
-      c.strokeStyle = color;
-      c.fillStyle = color;
+      c.strokeStyle = c.fillStyle = stage.theme.curves[NAMES.indexOf(kind())];
       for (const states of found) {
         const passed = Math.floor((1 - now) * (states.length / 2 - 1) + 1e-9) + 1;
         const [x, y] = at(states, now);
@@ -367,22 +372,26 @@ export function render({ model, el }) {
         trace(c, states, passed);
         c.lineTo(plane.px(x), plane.py(y));
         c.stroke();
-        c.lineWidth = 1;
-        disc(c, states[0], states[1], 3);
-        c.stroke();
         for (let i = 1; i < passed && kind() !== NAMES[0]; i++) {
           disc(c, states[2 * i], states[2 * i + 1], 1.7);
           c.fill();
         }
         disc(c, x, y, 4);
         c.fill();
+        c.lineWidth = 1;
+        disc(c, states[0], states[1], 3);
+        c.stroke();
       }
     });
+    say(sentence());
+    add(numbers());
+    plane.describe(`${sentence()}. ${numbers()}.`);
+  });
+
+  /** @param {boolean} full */
+  function paintCharts(full) {
     const which = FLOWS.indexOf(kind());
-    for (const [panel, list] of /** @type {const} */ ([
-      [errorChart, heights],
-      [shareChart, shares],
-    ])) {
+    for (const [panel, list] of lists) {
       panel.frame(full, (c) => {
         panel.marker(c, Math.log2(steps()));
         for (const [k] of FLOWS.entries()) {
@@ -391,9 +400,6 @@ export function render({ model, el }) {
         }
       });
     }
-    say(sentence());
-    add(numbers());
-    plane.describe(`${sentence()}. ${numbers()}.`);
     const listing = (/** @type {(which: number) => string} */ one) =>
       FLOWS.map((name, k) => `${name} ${one(k)}`).join(", ");
     errorChart.describe(
@@ -404,7 +410,7 @@ export function render({ model, el }) {
       "Share of walks that end on a cluster, over the number of Euler steps. With " +
         `${steps()}: ${listing((k) => percent(ofFlow(shares, k)[place()]))}; data ${percent(real)}.`,
     );
-  });
+  }
   return () => stage.end();
 }
 
