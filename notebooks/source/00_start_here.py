@@ -54,7 +54,7 @@ print(f"a network of {checkpoint.card['network']['parameters']:,} numbers")
 
 # %% [markdown]
 # We give it 64 pictures of pure noise and let it take some of the noise away, 50 times over. With each
-# picture goes a wish, which digit it should become: 0, 1, 2, and so on to 9, then 0 again. Later lessons
+# picture goes a request: the digit it should become: 0, 1, 2, and so on to 9, then 0 again. Later lessons
 # take this cell apart. For now, run it and watch.
 
 # %%
@@ -150,7 +150,7 @@ drowning = diffuse(schedule, digit.expand(len(steps), -1, -1, -1), steps, eps)
 # %% tags=["plumbing"]
 show(
     filmstrip([drowning], labels=[f"t = {t}" for t in steps.tolist()]),
-    alt="One digit at eleven steps: clean on the left, hardly to be made out in the middle, "
+    alt="One digit at eleven steps: clean on the left, grainy but readable in the middle, "
     "and only noise on the right",
 )
 
@@ -159,7 +159,7 @@ show(
 # longest. At $t = 500$ you can still guess the digit; at $t = 1000$ no eye finds it.
 #
 # Drown some yourself: drag $t$ with the mouse, or click on the slider and hold an arrow key. Up to
-# which step can you read all twelve? *New noise* throws the dice again. (The curve and the two
+# which step can you read all twelve? *New noise* rolls the dice again. (The curve and the two
 # bars wait for lesson 2.)
 
 # %%
@@ -242,7 +242,7 @@ lesson00.to_range.check(to_range)
 # Try what a wrong answer gets you: forget the `- 1`, or divide by 128, and run the check again.
 #
 # And the way back, from numbers to a picture file? Noise goes beyond $-1$ and $1$, and a byte has no room for
-# that: 256 becomes 0 again. So what is shown is **clamped** first: all below $-1$ becomes $-1$, all above $1$
+# that: 256 becomes 0 again. So what is shown is **clamped** first: anything below $-1$ becomes $-1$, anything above $1$
 # becomes $1$. Here is a digit at $t = 100$ as bytes, with and without.
 
 # %%

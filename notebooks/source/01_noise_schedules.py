@@ -456,7 +456,7 @@ show(
 # Look down the column $t = 600$: same picture, same noise, same step, three different tasks. So "step 600" means nothing without its
 # schedule; the SNR does.
 #
-# Now take it into your own hands. Drag $t$ (or press the arrow keys), then:
+# Now try it yourself. Drag $t$ (or press the arrow keys), then:
 #
 # 1. Stay at $t = 600$ and change the schedule. Watch the SNR in the line below the controls.
 # 2. Go back to *linear* and pull $T$ down to 100. How much signal is left at the end, $\bar\alpha_T$? Repair it with the *last β*.
@@ -624,7 +624,7 @@ def my_rescaled(alpha_bar, num_steps):
 lesson01.rescaled.check(my_rescaled)
 
 # %% [markdown]
-# How good is the rule of thumb? Where $T/S$ is a whole number, following the curve is easy: take every so many-th entry of
+# How good is the rule of thumb? Where $T/S$ is a whole number, following the curve is easy: take every $(T/S)$-th entry of
 # `alpha_bar`. (`NoiseSchedule` makes a schedule from its $\bar\alpha$.)
 
 # %%
@@ -663,7 +663,7 @@ show(
 
 # %% [markdown]
 # With 100 steps and unchanged betas more than a third of the picture's variance survives, while 20 steps *along
-# the curve* end where the thousand do. The rule of thumb is fine down to some hundred steps, drifts away below, and breaks at 20.
+# the curve* end where the thousand do. The rule of thumb holds roughly down to a few hundred steps (at 100 only half as much is left as should be), drifts away below, and breaks at 20.
 #
 # ## Then why so many steps?
 #
@@ -771,8 +771,8 @@ why_thousand = "b"
 lesson01.why_thousand.check(why_thousand)
 
 # %% [markdown]
-# Many, then; but why 1000? Nothing singles that number out. Ho et al. took it to spend as many passes through the network
-# as the work that they compared with, and it stayed. Lesson 6 shows a way back that draws no random numbers and gets by
+# Many, then; but why 1000? Nothing singles that number out. Ho et al. chose it to match the number of network passes
+# in the work they compared with, and it stuck. Lesson 6 shows a way back that draws no random numbers and gets by
 # with 50 stations on the same road.
 #
 # ## Claims, measured

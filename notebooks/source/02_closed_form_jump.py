@@ -97,7 +97,7 @@ show(
 )
 
 # %% [markdown]
-# Readable at $t = 250$, lost to the eye at $t = 500$. It took a thousand steps, and training
+# Readable at $t = 250$, lost to the eye at $t = 500$. (Lesson 0's digits lasted longer: its model has the cosine schedule. A step means nothing without its schedule.) It took a thousand steps, and training
 # needs millions of such pictures. That must go faster.
 #
 # ## Why the chain folds
@@ -421,7 +421,7 @@ assert max(p_values["alpha_t for alpha_bar_t"]) < 0.01
 
 # %% [markdown]
 # The jump to the right step passes, and its p-values scatter between 0 and 1, as chance alone makes them. A jump 10 steps too far is missed by
-# most of the seeds; at 25 steps, where the signal rate is 6.5 % too small, all five notice. So the
+# most of the seeds; at 25 steps, where the signal rate is 6.5 % too small, all five notice (p below 0.05). So the
 # experiment says: **chain and jump are the same, or their rates differ by less than about 6.5 %.** The derivation says the rest.
 #
 # ## How Gaussian is $x_{1000}$?
@@ -586,7 +586,7 @@ print(
 
 # %% [markdown]
 # Before $t = 260$, where signal and noise are equal, errors shrink; after it they grow. That is why nobody
-# draws a picture by *one* big jump back from $t = 1000$, and why a network for large $t$ may better predict something else than $\epsilon$ (lesson 3).
+# draws a picture by *one* big jump back from $t = 1000$, and why a network for large $t$ may do better to predict something other than $\epsilon$ (lesson 3).
 #
 # It is also why samplers **clamp** $\hat x_0$ to $[-1, 1]$ at every step: no pixel lies outside, so what does is error, and clamping can only bring it
 # nearer to the truth. (Do not confuse this with the *final* clamp of lesson 0, before a picture is shown. That one changes no step.) What does it do here?
@@ -673,7 +673,7 @@ lesson02.posterior.check(my_posterior)
 #
 # </details>
 #
-# Here are the two witnesses and their product, for one pixel with $x_0 = 1$ and $x_3 = -0.5$. So that one sees something, the schedule has ten large steps along the same curve (lesson 1).
+# Here are the two witnesses and their product, for one pixel with $x_0 = 1$ and $x_3 = -0.5$. To make the effect visible, the schedule has ten large steps along the same curve (lesson 1).
 # And does it hold in reality? We let a million such pixels really jump to $t = 2$, take one real step to $t = 3$, and keep those that arrived near $-0.5$. Where had
 # *they* been at $t = 2$? No formula for the posterior goes into this.
 
@@ -762,7 +762,7 @@ print("share of beta:", ", ".join(f"t = {s}: {ratio[s - 1]:.3f}" for s in (1, 2,
 assert ratio[0] == 0
 
 # %% [markdown]
-# Except in the first dozens of steps, $x_{t-1}$ is nearly $x_t$, and knowing $x_0$ makes the step hardly more certain. Keep the right picture in mind: in lesson 6 you
+# Except in the first few dozen steps, $x_{t-1}$ is nearly $x_t$, and knowing $x_0$ makes the step hardly more certain. Keep the right picture in mind: in lesson 6 you
 # choose between $\beta_t$ and the posterior variance, and this curve says when it matters.
 #
 # ## Claims, measured

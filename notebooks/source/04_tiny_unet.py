@@ -147,9 +147,9 @@ EmbeddingExplorer(T, dim=DIM)
 # With two hands $t + 44$ looks more like $t$ (0.95) than its neighbor $t + 1$ does (0.77): like a clock without an hour hand, they repeat. With the small base the curve
 # wiggles around 0 everywhere but close to $t$: neighbors are told apart, early and late are not. The many speeds from 1 to 1/10000 serve both.
 #
-# ### Would t/1000 not do?
+# ### Wouldn't t/1000 do?
 #
-# Let us try instead of believing. A small network (two hidden layers) gets $t$ in one of three forms and learns three functions of $t$ at once: the noise rate,
+# Let us test it rather than take it on faith. A small network (two hidden layers) gets $t$ in one of three forms and learns three functions of $t$ at once: the noise rate,
 # which is smooth; the logarithm of the SNR, which drops steeply at small $t$; and a wave of period 100 steps, to see what fast changes do to it. Each is
 # scaled to mean 0 and standard deviation 1, so an RMS error of 1 means "nothing learned". All have about the same number of weights (the ones
 # with a single input get a wider hidden layer), the same 500 training steps, and three seeds each.
@@ -268,7 +268,7 @@ assert not torch.equal(early, late)
 # %% [markdown]
 # ## The two-level net, and what it can see
 #
-# The least that one can call a U-Net has two resolutions: a convolution, one of stride 2 that halves the picture, one more, back up, joined
+# The simplest net that deserves the name U-Net has two resolutions: a convolution, one of stride 2 that halves the picture, one more, back up, joined
 # with what was there before, and out. It runs, its loss falls, and tutorials end there. The library has it as `TwoLevelUNet`. Let us ask what it *can* do.
 #
 # An output pixel depends on a window of the input only, its **receptive field**. To find its width, walk through the layers and keep two numbers: the width $r$
@@ -375,8 +375,8 @@ show(
 )
 
 # %% [markdown]
-# Empty is *no influence at all*. The two-level net sees 15 x 15 pixels, 22 % of the picture. (Check it by your rule: the way
-# down, the bottom, the way up.) What lies outside might as well not exist: the pixel in the middle cannot know whether there is a disc in a corner already.
+# Empty is *no influence at all*. The two-level net sees 15 x 15 pixels, 22 % of the picture. (Check it by your rule: `stem`, `down` with
+# stride 2, `middle`; enlarging by 2 halves the jump again; then `up`, `merge`, `head`: 3, 5, 9, 11, 13, 15.) What lies outside might as well not exist: the pixel in the middle cannot know whether there is a disc in a corner already.
 #
 # Now choose the pixel: click, drag, or move *row* and *column* (on a picture of 20 x 20 pixels, so that all 400 maps of both nets travel quickly). What happens to the
 # window in the corners? And in the middle of the picture move *one* column at a time: why does the window jump by two columns, and only at every second step?
@@ -815,7 +815,7 @@ show(
 # </details>
 #
 # So the sentence holds: without time it works, only less well. How much less depends on how many numbers show the noise, and on what you
-# count: the *loss* in pictures hardly changes, the samples do. (Sun et al. 2025 ask this question for large models.)
+# count: the *loss* in pictures grows by only a few thousandths, and yet the samples are visibly worse. (Sun et al. 2025 ask this question for large models.)
 #
 # ## Key terms
 #

@@ -119,7 +119,7 @@ lesson05.train_step.check(train_step)
 # %% [markdown]
 # Here is the whole program written out: data, loss, three calls, again and again. It has more arguments than a loop needs, because
 # we will change one thing at a time further down: the learning rate at each step, a largest norm for the
-# gradients, something to do after each step. With the values that stand there, all that does nothing.
+# gradients, something to do after each step. With the defaults shown, none of this has any effect.
 
 
 # %%
@@ -212,7 +212,7 @@ plot.set(xlabel="training step", ylabel="loss", ylim=(0, 5))
 show(
     figure,
     alt="Two loss curves over 150 steps. The right loop falls from 1 to about a quarter. With "
-    "zero_grad forgotten the loss falls at first, then climbs above 1 and keeps climbing.",
+    "zero_grad forgotten the loss falls at first, then climbs far above 1.",
 )
 print(f"loss at the first step: {right[0]:.4f}")
 print(
@@ -238,7 +238,7 @@ assert statistics.mean(piled_up[-50:]) > 1
 # $$\hat m = \frac{m}{1-\beta_1^n}, \qquad \hat v = \frac{v}{1-\beta_2^n}, \qquad
 # w \leftarrow w - \mathrm{lr}\,\frac{\hat m}{\sqrt{\hat v}} .$$
 #
-# (There is a tiny number below the fraction, so that nobody divides by 0; and the W in AdamW stands for weight decay, a pull towards 0, which we
+# (A tiny number in the denominator prevents division by 0; and the W in AdamW stands for weight decay, a pull towards 0, which we
 # leave out.) The fraction has no unit any more: a weight whose gradients are a thousand times smaller moves just as far.
 #
 # ### Question 5.A: Adam's first step
@@ -256,7 +256,7 @@ first_move = 0.01
 lesson05.first_step.check(first_move)
 
 # %% [markdown]
-# So Adam strides out *fully* at the first step, in a direction that one batch has suggested. A **warm-up** lets the rate grow from
+# So Adam's very first step is *full length*, in a direction that one batch has suggested. A **warm-up** lets the rate grow from
 # (nearly) 0 over the first steps, until the means know something. At the other end a **decay** brings the rate down to 0: close
 # to the valley's floor long steps only jump from side to side.
 #
@@ -285,7 +285,7 @@ def lr_at(step, steps, warmup, peak):
 lesson05.lr_at.check(lr_at)
 
 # %% [markdown]
-# Does it matter? We ask for ten times the rate from above, 0.03, once from the first step on and once with a warm-up over the first 20 % of
+# Does it matter? We take ten times the earlier rate, 0.03, once from the first step on and once with a warm-up over the first 20 % of
 # the run. The library's `lr_factor` is your rule without the peak.
 
 # %%
@@ -409,7 +409,7 @@ print(
 assert statistics.mean(belted[-50:]) < 0.75 * statistics.mean(unbelted[-50:])
 
 # %% [markdown]
-# Look at the solid curve. First it **jumps**. The spike enters $m$ with a share of 0.1 and $v$ with a share of 0.01, so
+# Look at the solid curve. First it **jumps**. The spike enters $m$ with a share of 0.1 and $v$ with a share of 0.01 (`fit` has $\beta_2 = 0.99$), so
 # $m = 0.1 \cdot 1000$ and $\sqrt v = \sqrt{0.01 \cdot 1000^2}$ ordinary gradients: both 100, and their fraction is 1. That is a full step. The next one goes nine tenths as far in
 # the same direction, the one after that 0.81, and so on: ten steps' worth, all the way that one bad batch has pointed out.
 #

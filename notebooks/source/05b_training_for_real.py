@@ -254,7 +254,7 @@ assert scales[-1] == scales[-4] < 29
 assert all(p.isfinite().all() for p in cpu_network.parameters())
 
 # %% [markdown]
-# Each skipped step halves the scale, until it fits; from then on none is lost, and those that were did no harm. The library does the same by itself where it trains in fp16.
+# Each skipped step halves the scale. At $2^{22}$ one step fits, but later batches overflow again; once the scale has settled, hardly a step is lost, and those that were did no harm. The library does the same by itself where it trains in fp16.
 #
 # ### Is it faster?
 #
@@ -288,7 +288,7 @@ print(f"bf16 is {throughput['bf16'] / throughput['fp32']:.2f} times as fast here
 assert abs(end["bf16"] / end["fp32"] - 1) < 0.05
 
 # %% [markdown]
-# The losses agree within a few percent, and the seconds are your machine's business. A CPU or GPU with units for bf16 can gain, and the more so the larger the network is. One without is *slower*, since each product is emulated.
+# The losses agree within a few percent, and the speed depends on your machine. A CPU or GPU with units for bf16 can gain, and the more so the larger the network is. One without is *slower*, since each product is emulated.
 #
 # ## What a run leaves
 #
@@ -301,7 +301,7 @@ for path in sorted(path for path in run.path.rglob("*") if path.is_file()):
 # %% [markdown]
 # ### What a checkpoint holds
 #
-# Two files. The `.safetensors` holds the averaged weights and $\bar\alpha$, as plain numbers. The `.json` beside it is the **card**: which network, trained to say what, on which data, for how long, by which command, and a checksum of the weights.
+# A checkpoint is two of these files. The `.safetensors` holds the averaged weights and $\bar\alpha$, as plain numbers. The `.json` beside it is the **card**: which network, trained to say what, on which data, for how long, by which command, and a checksum of the weights.
 
 # %%
 card = json.loads(run.checkpoint.with_suffix(".json").read_text())

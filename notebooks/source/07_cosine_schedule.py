@@ -74,7 +74,7 @@ def mean_and_error(values):
 # *2 minutes.*
 #
 # At which share of the steps $t = 1, \dots, 1000$ of `linear_schedule(1000)` is less than 1 % of the picture's variance left,
-# $\bar\alpha_t < 0.01$? Give a number in 0..1, or an expression. (`schedule.alpha_bar[1:]` holds these steps.)
+# $\bar\alpha_t < 0.01$? Give a number in 0..1, or an expression. (`linear_schedule(1000).alpha_bar[1:]` holds these steps.)
 
 # %%
 # BEGIN SOLUTION
@@ -283,8 +283,8 @@ else:
     print(f"largest difference of a pixel:   {(theirs - ours).abs().max():.1e}")
 
 # %% [markdown]
-# The schedules agree to rounding (theirs is float32), and no pixel of eight digits differs by as much as a gray level, 0.0078. What you have built is
-# what the world uses. [docs/diffusers.md](../docs/diffusers.md) goes further: their networks in our training, and back.
+# The schedules agree to rounding (theirs is float32), and no pixel of eight digits differs by as much as a gray level, 0.0078. You have built
+# the schedule that everyone uses. [docs/diffusers.md](../docs/diffusers.md) goes further: their networks in our training, and back.
 #
 # ## Where the steps are spent
 #
@@ -560,7 +560,7 @@ print(f"slope of log floor against log N: {slope:.2f}")
 assert -1.2 < slope < -0.75
 
 # %% [markdown]
-# Eight times the pictures, and about an eighth of the floor. So **a Fréchet distance means nothing without the number of pictures
+# From 200 to 1600 pictures, eight times as many, the floor falls to about an eighth. So **a Fréchet distance means nothing without the number of pictures
 # behind it**, and a floor holds for that number only.
 #
 # ### Question 7.B: which model is better?
@@ -702,7 +702,7 @@ print(
 print(f"three networks, each with its own noise: standard deviation {over_seeds:.2f}")
 
 # %% [markdown]
-# The pictures of one network are good to ± 0.4, and the three networks differ by about as much. The smallest gap that we found is 1.2, and paired by seed its error is 0.1.
+# The pictures of one network pin the distance down to ± 0.4, and the three networks differ by about as much. The smallest gap that we found is 1.2, and paired by seed its error is 0.1.
 #
 # ## Training or sampling?
 #

@@ -98,7 +98,7 @@ def my_add_class(table, step_vector, labels):
 lesson08.add_class.check(my_add_class)
 
 # %% [markdown]
-# What it gives: a network that listens. `TinyUNet` asks its method `embedding` for the vector that all blocks see, so this
+# Now use it: a network that listens. `TinyUNet` asks its method `embedding` for the vector that all blocks see, so this
 # method is all we have to change. (`own` takes your function once its check passes, and the model answer until then.)
 
 # %%
@@ -148,7 +148,7 @@ def my_drop_labels(labels, p, num_classes, generator):
 lesson08.drop_labels.check(my_drop_labels)
 
 # %% [markdown]
-# What it gives: the labels of a training batch, and some of them are 10 now.
+# Now use it: the labels of a training batch, and some of them are 10 now.
 
 # %%
 NUM_CLASSES = 10
@@ -180,7 +180,7 @@ lesson08.class_loss.check(my_class_loss)
 
 # %% [markdown]
 # What the three give: a model of your own that takes orders. The data are handwritten digits (MNIST) if the files are on this
-# computer, else the printed ones of `glyphs`, in 16 x 16 pixels. Compared with lesson 5's loop, **one line is new**.
+# computer, else the printed ones of `glyphs`, in 16 x 16 pixels. For the classes, **one line of the loop is new**.
 
 # %%
 data = load("mnist" if is_here("mnist") else "glyphs", size=16)
@@ -404,7 +404,7 @@ def my_two_in_one(model, labels, scale, num_classes):
 lesson08.two_in_one.check(my_two_in_one)
 
 # %% [markdown]
-# What it gives: **your network, guided by your code**. Each column starts from one noise, and only the scale changes.
+# Now use it: **your network, guided by your code**. Each column starts from one noise, and only the scale changes.
 
 # %%
 two_in_one = own(lesson08.two_in_one, my_two_in_one)
@@ -528,7 +528,7 @@ show(
 )
 
 # %% [markdown]
-# At $s = 1$ the two agree, so the method works. At $s = 2$ the walks end well beyond the density, and at 8 they have left it. The model is
+# At $s = 1$ the two agree, so the method works. At $s = 2$ the walks end clearly to the right of the density, and at 8 they have almost left it. The model is
 # exact, and smaller steps change nothing: it is the promise that is wrong. **At each single step** $t$ the guided answer does point
 # along the score of $p(x_t)\,p(c \mid x_t)^s$. But these densities belong to no common data set. Noise $p(x)\,p(c \mid x)^s$ to step $t$, and
 # you get another density. In strong noise the classes overlap almost completely. No classifier is sure there, so the power $s$ keeps pushing
@@ -605,7 +605,7 @@ def my_spread(features, labels):
 lesson08.spread.check(my_spread)
 
 # %% [markdown]
-# What it gives: the price of guidance, beside that of 5,000 real test images. A hundred digits are not many, so both numbers come
+# Now use it: the spread at each scale, beside that of 5,000 real test images. A hundred digits are not many, so both numbers come
 # with an error: two standard errors for the spread, a 95 % interval for the accuracy.
 
 # %%
@@ -705,7 +705,7 @@ GuidanceExplorer(dial, asked, judge=judge, reference=reference)
 # - a) The samples are better than the data.
 # - b) The judge has memorized the samples.
 # - c) Doubtful handwriting, which real people do write, is missing from the samples.
-# - d) It is chance.
+# - d) The judge guesses.
 
 # %%
 # BEGIN SOLUTION

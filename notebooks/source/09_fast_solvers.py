@@ -103,7 +103,7 @@ def my_euler_step(schedule, x_t, t, s, eps_hat):
 lesson09.euler_step.check(my_euler_step)
 
 # %% [markdown]
-# What it gives: your step, fifty times, beside the library's DDIM.
+# Now use it: your step, fifty times, beside the library's DDIM.
 
 # %%
 euler_step = own(lesson09.euler_step, my_euler_step)
@@ -179,7 +179,7 @@ def my_order(counts, errors):
 lesson09.order.check(my_order)
 
 # %% [markdown]
-# What it gives: the order of Euler's method, measured. We begin at $\sigma = 20$, where the ring drowns in noise, and compare with a walk
+# Now use it: the order of Euler's method, measured. We begin at $\sigma = 20$, where the ring drowns in noise, and compare with a walk
 # so fine that its error does not count. (`spaced(n)` are n strides that get shorter toward the data; more on them in "Where to put
 # the steps".)
 
@@ -264,7 +264,7 @@ def my_heun_step(model, schedule, x_t, t, s):
 lesson09.heun_step.check(my_heun_step)
 
 # %% [markdown]
-# What it gives: half as many steps, since each one asks twice, and still less error, once the strides are short enough.
+# Now use it: half as many steps, since each one asks twice, and still less error, once the strides are short enough.
 
 # %%
 heun_step = own(lesson09.heun_step, my_heun_step)
@@ -343,7 +343,7 @@ def my_dpm_step(schedule, x_t, t, s, x0_hat, t_last, x0_hat_last):
 lesson09.dpm_step.check(my_dpm_step)
 
 # %% [markdown]
-# What it gives: all three in one picture. The walks on the left have 16 evaluations each.
+# Now use it: all three in one picture. The walks on the left have 16 evaluations each.
 
 # %%
 dpm_step = own(lesson09.dpm_step, my_dpm_step)
@@ -447,7 +447,7 @@ def my_karras_sigmas(sigma_max, sigma_min, count, rho):
 lesson09.karras_sigmas.check(my_karras_sigmas)
 
 # %% [markdown]
-# What it gives: ten steps in three spacings. The library's `karras_spaced` takes, for each of your sigmas, the step t whose own is nearest.
+# Now use it: ten steps in three spacings. The library's `karras_spaced` takes, for each of your sigmas, the step t whose own is nearest.
 # Below: the error at the end, for each solver, spacing and number of evaluations.
 
 # %%
@@ -698,7 +698,7 @@ def my_log_density(slope, divergence, y, sigmas):
 lesson09.log_density.check(my_log_density)
 
 # %% [markdown]
-# What it gives: the density of points of our world, beside the exact one. (The walk begins at t = 1, so this is the density of the data with a
+# Now use it: the density of points of our world, beside the exact one. (The walk begins at t = 1, so this is the density of the data with a
 # hint of noise, $\sigma = 0.01$.)
 
 # %%

@@ -135,11 +135,13 @@ class Exercise(Task):
         """The names of mistakes, what to say about wrong numbers, and whether it says where."""
         if spoke := outcomes[number].wrong:  # the exercise itself has said what is wrong
             return spoke.mistake, problem.message, problem.is_located
-        grid = [self._paired(o, e) for o, e in zip(outcomes, self._expected, strict=True)]
+        usable = [i for i, outcome in enumerate(outcomes) if outcome.ran.failure is None]
+        grid = [self._paired(outcomes[i], self._expected[i]) for i in usable]
         names = list(grid[0])
-        if any(list(parts) != names for parts in grid) or any(o.wrong for o in outcomes):
+        if any(list(parts) != names for parts in grid):
             return None, problem.message, problem.is_located
-        cases = [self._named(case) for case in self.all_cases()]
+        every = self.all_cases()
+        cases = [self._named(every[i]) for i in usable]
         is_right = {name: not any(parts[name].is_wrong for parts in grid) for name in names}
         first = next(name for name in names if not is_right[name])
         right = [f"`{name}`" for name in names if is_right[name]]
@@ -149,7 +151,7 @@ class Exercise(Task):
         together = combined.explained(
             [{name: pair.yours for name, pair in parts.items()} for parts in grid],
             [{name: pair.target for name, pair in parts.items()} for parts in grid],
-            self._known_numbers(names),
+            self._known_numbers(names, usable),
             self._are_near,
         )
         if together and self.atol < WIDE:
@@ -178,12 +180,13 @@ class Exercise(Task):
         value = outcome.ran.value
         return compare.paired(value, expected, self.parts, self.rtol, self.atol, self.scale)
 
-    def _known_numbers(self, names: list[str]) -> list[combined.Known]:
-        """The known mistakes that give numbers of the right shapes in every case."""
+    def _known_numbers(self, names: list[str], cases: list[int]) -> list[combined.Known]:
+        """The known mistakes that give numbers of the right shapes in all of these cases."""
         found = []
         for number, mistake in enumerate(self.mistakes):
             gives = []
-            for case, expected in enumerate(self._expected):
+            for case in cases:
+                expected = self._expected[case]
                 outcome = self._of_mistake(number, case)
                 problem = self._problem(outcome, expected)
                 if outcome.wrong or (problem and problem.stage != "values"):
