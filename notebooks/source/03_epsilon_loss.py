@@ -938,8 +938,8 @@ show(
 # - **Importance sampling** helps with the loss that it was proposed for, the bound: 20 % fewer steps get further, 40 % fewer do not get as
 #   far. With the plain loss it harms: by 3 % with 12 seeds and 1000 steps, by more in your shorter runs. A likely reason: there, large losses sit at small $t$, where nearly all of the loss is floor.
 # - **Dropping $w_t$** was no loss: with uniform $t$, plain training does better *even by the bound*. Only importance sampling turns that around.
-# - **P2** takes weight from small $t$, and on these points both the loss and the *samples* get worse. It was proposed for how pictures look,
-#   which is not measured here.
+# - **P2 and min-SNR** take weight from small $t$. On these points both losses get worse, P2's far more. The table says what becomes of the *samples*.
+#   Both were proposed for pictures, which are not measured here.
 #
 # A weight moves error from some steps to others. Whether that is better depends on what you count, so say what you count.
 #

@@ -689,8 +689,8 @@ show(
 #
 # - a) In the pictures.
 # - b) In the plane.
-# - c) In both it loses a lot.
-# - d) In neither it loses anything: $x_t$ holds all information about $t$.
+# - c) It loses a lot in both.
+# - d) It loses nothing in either: $x_t$ holds all information about $t$.
 
 # %%
 # BEGIN SOLUTION

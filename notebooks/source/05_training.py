@@ -546,7 +546,7 @@ assert abs(falling_averaged[-1] / falling[-1] - 1) < 0.08
 
 # %% [markdown]
 # Look at the last third: the average is smooth, and lower than the weights that it is made of, at no cost in training. In the first steps it lags behind. The falling rate also quiets the pushes, and averaging on top of
-# it gains nothing here, it even costs a little (second line). This is one seed; the table at the end has five. The library does both, with a short average ($d = 0.95$); with a constant rate, as in most papers, take 0.999 or more for long runs.
+# it gains nothing here. It even costs a little (second line), because the average still holds older, worse weights. This is one seed; the table at the end has five. The library does both, with a short average ($d = 0.95$); with a constant rate, as in most papers, take 0.999 or more for long runs.
 #
 # ## Watch it learn
 #

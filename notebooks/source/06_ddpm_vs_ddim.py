@@ -718,7 +718,7 @@ assert (
 # straight where the path bends. From 100 steps on all three are at the floor.
 #
 # On the right is a detail that the distance hardly sees. At 20 to 100 steps the posterior variance makes the villages too narrow, by up
-# to a third, while with $\beta$ they come out nearly right. At 1000 steps the two differ by a few hundredths. "It does not matter" is
+# to two fifths, while with $\beta$ they come out nearly right. At 1000 steps the two differ by a few hundredths. "It does not matter" is
 # nearly true of many steps, and false of few.
 #
 # ## Your model: DDPM in 1000 steps against DDIM in 50
@@ -1049,7 +1049,8 @@ show(
 
 # %% [markdown]
 # But see the lengths: the noises that inversion finds are *shorter* than those that the network was trained with. They lead
-# back to their pictures. They are not typical draws from $\mathcal N(0, I)$.
+# back to their pictures with all their ink. A weak *random* noise does not do that (see above); each of these is made for its picture.
+# They are not typical draws from $\mathcal N(0, I)$.
 
 # %% [markdown]
 # ## Key terms

@@ -100,7 +100,7 @@ lesson07.wasted.check(share_in_the_dark)
 # the point (signal rate, noise rate) moves **at constant speed**.
 #
 # **Why the offset $s$?** A cosine is flat at its top: $1-\cos^2 x \approx x^2$. Without $s$, the first step would add noise of
-# standard deviation $\pi/2T = 0.0016$. Two neighboring gray levels out of 256 are $2/255 = 0.0078$ apart. So if you rounded
+# standard deviation $\pi/2T = 0.0016$ (for $T = 1000$). Two neighboring gray levels out of 256 are $2/255 = 0.0078$ apart. So if you rounded
 # the noisy picture to gray levels again, noise that small would change 1.2 % of the pixels; the network would practice
 # finding noise that is hardly there. With the offset we start a little further down the slope. The first step adds 0.0064,
 # which changes 54 % of the pixels. In the authors' words, it is slightly smaller than the gap between two gray levels. (This one step is four times as

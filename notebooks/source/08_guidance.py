@@ -566,7 +566,7 @@ show(
         rows=[f"s = {s}" for s in ("0", "1", "3", "7.5", "12")],
     ),
     alt="Five rows of ten handwritten digits, 0 to 9 ordered, each column from one noise. At scale "
-    "0 they are not those that were asked for. At scale 1 they are, in ordinary handwriting. "
+    "0 most are not those that were asked for. At scale 1 they are, in ordinary handwriting. "
     "Farther down the strokes grow bolder and the shapes plainer; at 12 they are swollen and hard.",
 )
 
@@ -816,7 +816,8 @@ assert ink(dial[12.0]).mean() > ink(clipped[12.0]).mean()
 
 # %% [markdown]
 # The two go separate ways. **The strokes thicken from the start. Pixels leave the range from about 3 on**, and then quickly; nothing special
-# happens at 8. Clipping cures the second and not the first: no pixel is outside any more, and the strokes stay thick.
+# happens at 8. Clipping cures the second and not the first: no pixel is outside any more, and the strokes stay thick. It has a price, too: below, look at
+# the clipped 6 and 7, whose strokes break.
 
 # %% tags=["plumbing"]
 show(

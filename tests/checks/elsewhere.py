@@ -92,6 +92,10 @@ def _models(generator: torch.Generator):
     yield Model(), torch.rand(3, generator=generator)
 
 
+def _lists(generator: torch.Generator):
+    yield ([int(torch.randint(9, (), generator=generator)), 10],)
+
+
 DOUBLE = _exercise("double", _double, mistakes=(Mistake("tripled", lambda x: 3 * x, "Thrice."),))
 SHORT = _exercise("short", _double, seconds=0.5)
 UNTOUCHED = _exercise("untouched", _double, use=_untouched)
@@ -105,10 +109,24 @@ DRAWS = _exercise(
 )
 MAKER = _exercise("maker", lambda x: lambda y: x + y, use=lambda answer, x: answer(x)(x))
 HALVED = _exercise("halved", _halve, cases=_networks, use=_halved, together=True)
+DOUBLE_BESIDE = _exercise("double_beside", _double, together=True)
+TURNED = _exercise("turned", lambda x: x[::-1], cases=_lists)
 QUESTION = Choice("lesson99.q", "q", hints=("h",), right="b", options={"a": "no", "b": "y"})
 TASKS: dict[str, Task] = {
     task.id: task
-    for task in (DOUBLE, SHORT, UNTOUCHED, TRAINED, SLOPE, DRAWS, MAKER, HALVED, QUESTION)
+    for task in (
+        DOUBLE,
+        DOUBLE_BESIDE,
+        SHORT,
+        TURNED,
+        UNTOUCHED,
+        TRAINED,
+        SLOPE,
+        DRAWS,
+        MAKER,
+        HALVED,
+        QUESTION,
+    )
 }
 
 
@@ -131,6 +149,11 @@ def _swallows_everything(x):
 
 def _adds_in_place(x):
     return x.add_(x)
+
+
+def _turns_in_place(x):
+    x.reverse()
+    return list(x)
 
 
 def _stub(x): ...
@@ -163,6 +186,9 @@ ANSWERS: dict[str, tuple[Task, object]] = {
     "swallows": (SHORT, _swallows_everything),
     "copies": (UNTOUCHED, _double),
     "in place": (UNTOUCHED, _adds_in_place),
+    "overwrites": (DOUBLE, _adds_in_place),
+    "overwrites a list": (TURNED, _turns_in_place),
+    "overwrites beside": (DOUBLE_BESIDE, _adds_in_place),
     "a gradient": (TRAINED, _loss),
     "a gradient by pieces": (TRAINED, lambda model, x: sum(model(one) for one in x)),
     "no gradient": (TRAINED, lambda model, x: model(x).sum().detach()),

@@ -145,6 +145,25 @@ def test_garbage_is_rejected(exercise: Exercise):
         assert 0 < len(result.message) <= 300
 
 
+def _distorted(value: object, change) -> object:
+    """``value`` with its fractions changed."""
+    if isinstance(value, torch.Tensor) and value.is_floating_point():
+        return change(value)
+    if type(value) in (tuple, list):
+        return type(value)(_distorted(part, change) for part in value)
+    return float(change(torch.tensor(value))) if isinstance(value, float) else value
+
+
+@exercise_by_id
+def test_wrong_numbers_of_any_kind_get_a_verdict(exercise: Exercise):
+    """Some cases may come out right, others wrong, and others refused by the exercise itself."""
+    result = exercise.check(
+        lambda *case: _distorted(exercise.model_answer(*case), lambda x: x.clamp(-1, 1))
+    )
+    assert "cannot be looked at" not in result.message
+    assert "could not be judged" not in result.message
+
+
 def test_at_least_four_mistakes_per_exercise_on_average():
     assert statistics.mean(len(exercise.mistakes) for exercise in EXERCISES) >= 4
 

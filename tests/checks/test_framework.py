@@ -73,6 +73,86 @@ def failed(result: Result, stage: str, *words: str) -> None:
         assert word in result.message, result.message
 
 
+def _times(x: list, factor: float) -> list:
+    return [factor * entry for entry in x]
+
+
+def _lists(generator):
+    yield [1, 2], 3.0
+    yield [4.5], 2.0
+
+
+class TestOverwrittenArguments:
+    """A right answer passes, and its writer is warned: the caller's own numbers change."""
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            lambda x, factor: x.mul_(factor),
+            lambda x, factor: (x * factor, x.zero_())[0],
+            lambda x, factor: np.multiply(x.numpy(), factor, out=x.numpy()),
+            lambda x, factor: (x * factor, x.t_())[0],
+            lambda x, *, factor: x.mul_(factor),
+            lambda *everything: everything[0].mul_(everything[1]),
+        ],
+    )
+    def test_a_tensor(self, answer):
+        result = SCALE.check(answer)
+        assert result.passed
+        assert "overwrites its argument `x`" in result.message
+        assert "`x *= 2` changes the caller's" in result.message
+
+    def test_a_list(self):
+        def reverses(x, factor):
+            x.reverse()
+            return _times(x, factor)[::-1]
+
+        exercise = make(model_answer=_times, cases=_lists, mistakes=())
+        assert "Take care" not in exercise.check(_times).message
+        result = exercise.check(reverses)
+        assert result.passed
+        assert "`x.reverse()`" in result.message
+
+    def test_an_array(self):
+        def grows(x, factor):
+            x *= factor
+            return x
+
+        exercise = make(cases=lambda generator: [(np.ones((2, 3)), 3.0)], mistakes=())
+        assert "Take care" not in exercise.check(_scale).message
+        assert "makes a new array" in exercise.check(grows).message
+
+    def test_after_the_call_by_a_generator(self):
+        def walk(x, factor):
+            yield x * factor
+            x.zero_()
+
+        def last(answer, x, factor):
+            return list(answer(x, factor))[-1]
+
+        exercise = make(model_answer=lambda x, factor: iter([x * factor]), use=last, mistakes=())
+        assert "Take care" not in exercise.check(lambda x, factor: iter([factor * x])).message
+        assert "its argument `x`" in exercise.check(walk).message
+
+    def test_wrong_numbers_come_first(self):
+        result = SCALE.check(lambda x, factor: x.mul_(2 * factor))
+        failed(result, "values")
+        assert "Take care" not in result.message
+
+    def test_what_stays_the_same_is_no_matter(self):
+        assert "Take care" not in SCALE.check(lambda x, factor: x.mul_(1) * factor).message
+
+    def test_not_a_number_is_equal_to_itself(self):
+        exercise = make(
+            model_answer=lambda x, factor: x.nan_to_num() * factor,
+            cases=lambda generator: [(torch.tensor([[1.0, torch.nan]]), 2.0)],
+            mistakes=(),
+        )
+        result = exercise.check(lambda x, factor: factor * torch.nan_to_num(x))
+        assert result.passed
+        assert "Take care" not in result.message
+
+
 class TestRightAnswers:
     def test_the_model_answer(self):
         result = SCALE.check(_scale)
@@ -82,7 +162,6 @@ class TestRightAnswers:
     @pytest.mark.parametrize(
         "answer",
         [
-            lambda x, factor: x.mul_(factor),
             lambda x, factor: x.numpy() * factor,
             lambda x, factor: x.double() * factor,
             lambda x, factor: (x.numpy() * factor).tolist(),
@@ -1141,12 +1220,104 @@ def test_what_an_answer_changes_is_put_back(name: str):
         (lambda x, factor: x.double() @ x.mT, "`.double()` or `.float()`"),
         (lambda x, factor: x.reshape(100), "`reshape` keeps all numbers"),
         (lambda x, factor: x.flatten()[x.numel()], "Python counts from 0"),
+        (lambda x, factor: x @ torch.ones(x.shape[-1], 3) @ x, "`a * b` multiplies entry by"),
+        (lambda x, factor: torch.ones(9) @ torch.ones(8), "`a * b` multiplies entry by entry"),
+        (lambda x, factor: torch.where(x > 0 & x < 1, x, x), "`(a < x) & (x < b)`"),
+        (lambda x, factor: math.cos(torch.ones(2)), "`x.cos()`"),
+        (lambda x, factor: x.sum().item().backward(), "no longer knows its gradients"),
+        (lambda x, factor: factor.sqrt(), "plain Python number"),
+        (lambda x, factor: torch.sqrt(factor), "plain Python number"),
+        (lambda x, factor: list([1, 2].reverse()), "`items[::-1]` is a new list"),  # type: ignore
+        (lambda x, factor: [1, 2].reverse()[0], "`items[::-1]` is a new list"),  # type: ignore
+        (lambda x, factor: x.sum().backward(), "No gradient reaches this tensor"),
+        (lambda x, factor: x.clone().requires_grad_().numpy(), "NumPy cannot follow gradients"),
+        (lambda x, factor: x[torch.ones(1)], "An index must be a whole number"),
+        (lambda x, factor: x[1.0], "An index must be a whole number"),
+        (lambda x, factor: [x][len(x) / 1], "An index must be a whole number"),  # type: ignore
+        (lambda x, factor: range(4 / 2), "`/` always gives a float"),  # type: ignore
+        (lambda x, factor: torch.arange(3).mean(), "no mean of whole numbers"),
+        (lambda x, factor: torch.arange(3).mul_(0.5), "cannot hold fractions"),
+        (lambda x, factor: torch.nn.Linear(1, 1).weight.mul_(2), "inside `with torch.no_grad():`"),
+        (lambda x, factor: x.clone().requires_grad_().backward(), "starts from one number"),
+        (lambda x, factor: list(x.sum()), "single number without axes"),
+        (lambda x, factor: _backward_twice(x), "Each `backward` uses up its graph"),
     ],
 )
 def test_torchs_messages_about_shapes_are_explained(answer, told: str):
     result = make(mistakes=()).check(answer)
     failed(result, "raised", told)
     assert len(result.message) <= 300
+
+
+def _backward_twice(x):
+    total = x.clone().requires_grad_().exp().sum()
+    total.backward()
+    total.backward()
+
+
+class TestReturnInsideALoop:
+    def test_is_named_with_its_line(self):
+        def answer(x, factor):
+            total = torch.zeros_like(x)
+            for _ in range(3):
+                total = total + x
+                return total
+
+        result = SCALE.check(answer)
+        failed(result, "values", "inside the loop", "`return total`")
+        assert result.mistake == "return inside the loop"
+        number = re.findall(r"Line (\d+)", result.message)
+        assert number == [str(answer.__code__.co_firstlineno + 4)]
+
+    def test_behind_an_if_it_may_be_meant(self):
+        def answer(x, factor):
+            for limit in range(3):
+                if limit == 1:
+                    return x
+            return x
+
+        assert "inside the loop" not in SCALE.check(answer).message
+
+    def test_a_known_mistake_comes_first(self):
+        def answer(x, factor):
+            for _ in range(2):
+                return x + factor
+
+        assert SCALE.check(answer).mistake == "added"
+
+
+class TestRandomNumbersOfItsOwn:
+    @pytest.mark.parametrize(
+        "draw",
+        [
+            torch.randn_like,
+            lambda x: torch.rand(x.shape),
+            lambda x: torch.as_tensor(np.random.standard_normal(x.shape)),  # noqa: NPY002
+            lambda x: random.random(),
+        ],
+    )
+    def test_are_named(self, draw):
+        result = SCALE.check(lambda x, factor: x * factor + draw(x))
+        failed(result, "values", "two different results")
+        assert result.mistake == "own random numbers"
+
+    def test_the_same_wrong_numbers_each_time_are_none(self):
+        assert "two different" not in SCALE.check(lambda x, factor: x + 2 * factor).message
+
+    def test_numbers_from_the_generator_that_is_given_are_none(self):
+        exercise = make(
+            model_answer=lambda generator: torch.rand(3, generator=generator),
+            cases=lambda generator: [(torch.Generator().manual_seed(7),)],
+            mistakes=(),
+        )
+        wrong = exercise.check(lambda generator: torch.rand(3, generator=generator) + 1)
+        assert "two different" not in wrong.message
+        failed(exercise.check(lambda generator: torch.rand(3)), "values", "or the generator")
+
+
+def test_an_answer_that_the_check_itself_cannot_judge_is_not_called_the_learners_fault():
+    exercise = make(scale=torch.linalg.inv)  # of matrices that are not square
+    failed(exercise.check(lambda x, factor: x), "shape", "the check is at fault", "RuntimeError")
 
 
 def test_a_mistake_that_raises_is_recognized_with_shapes_in_either_order():

@@ -90,6 +90,12 @@ def test_a_right_answer_passes(heard, name: str):
     assert heard[name].passed, heard[name]
 
 
+@pytest.mark.parametrize("name", ["overwrites", "overwrites a list", "overwrites beside"])
+def test_a_right_answer_that_overwrites_its_argument_passes_with_a_warning(heard, name: str):
+    assert heard[name].passed, heard[name]
+    assert "overwrites its argument `x`" in heard[name].message
+
+
 @pytest.mark.parametrize(
     ("name", "stage", "message"),
     [

@@ -1110,6 +1110,11 @@ left_over = Number(
             lambda: 100 * float(linear_schedule(1000).signal_rate[-1]),
             "You answered in percent; write it as a fraction.",
         ),
+        Mistake(
+            "one digit",
+            0.006,
+            "That is rounded to one digit. Give three: with fewer, step 999 looks like step 1000.",
+        ),
         Mistake("nothing", 0.0, "Not zero: x_T is nearly pure noise, but not quite."),
         Mistake(
             "noise rate",
@@ -1123,7 +1128,7 @@ left_over = Number(
             "That is step 999. The last of T steps is T: `signal_rate[1000]`, or `[-1]`.",
         ),
     ),
-    why="Of x_0, 0.6 % is still in x_1000: little, and not nothing.",
+    why="Of x_0, 0.64 % is still in x_1000: little, and not nothing.",
 )
 
 # Someone keeps the betas from 1e-4 to 0.02 and makes only T = 512 steps. Signal rate of x_512?

@@ -1190,7 +1190,12 @@ def _spread_out(answer, schedule: NoiseSchedule, x0: Tensor, x_t: Tensor, t: Ten
     """Mean and variance, the variance in the shape of x_0, however it was given."""
     like, start = x0.clone(), x_t.clone()
     result = tidy(answer(schedule, x0, x_t, t), ("mean", "variance"))
-    if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], Tensor):
+    if result is None or result is ...:
+        return result
+    if not isinstance(result, tuple) or len(result) != 2:
+        text = "Return two things, the mean and the variance: `return mean, variance`."
+        raise Wrong("shape", text)
+    if not isinstance(result[1], Tensor):
         return result
     mean, variance = result
     _mean_named(mean, schedule, like, start, t)

@@ -589,7 +589,7 @@ floor_of_a_gaussian = Number(
     minutes=3,
     hints=(
         "The floor is the variance of eps that is left when x_t is known. eps alone has "
-        "variance 1; what the best guess explains goes off.",
+        "variance 1; subtract what the best guess explains.",
         "x_t has variance alpha_bar + (1 - alpha_bar) = 1. The best guess is noise_rate times x_t. "
         "What is its variance?",
     ),

@@ -82,7 +82,7 @@ MESSAGES = {
     "of squares is asked for.",
     "not squared": "You average the plain differences, so that errors of both signs cancel. Square "
     "them first.",
-    "square of the mean": "You average first and square then, so that errors of both signs "
+    "square of the mean": "You average first and square afterward, so that errors of both signs "
     "cancel. Square first.",
     "norm": "You return the length of the error, the root of the sum of its squares. Take the mean "
     "of the squares.",

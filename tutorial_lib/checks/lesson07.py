@@ -1459,7 +1459,7 @@ wasted = Number(
     difficulty=1,
     minutes=2,
     hints=(
-        "`schedule.alpha_bar[1:] < 0.01` is True at the steps asked for.",
+        "`linear_schedule(1000).alpha_bar[1:] < 0.01` is True at the steps asked for.",
         "A share is a number in 0..1: `.double().mean()` of True and False.",
     ),
     value=_wasted,

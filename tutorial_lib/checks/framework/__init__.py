@@ -33,9 +33,10 @@ The learner calls ``lesson01.rates.check(my_rates)``, ``.hint(1)``, ``.solution(
 
 The framework handles stubs, forgotten returns, exceptions (with the learner's line), shapes, kinds
 of numbers, NaN, endless loops and prints, and restores the random state. float32, float64, NumPy
-arrays and Python numbers all pass. Every call gets new arguments, so in-place answers pass. Results
-never change by chance, because all cases come from one seed, the field ``seed``. A grading replaces
-it: cases must differ by the generator they get, and right answers pass with any seed.
+arrays and Python numbers all pass. Every call gets new arguments, so in-place answers pass; the
+learner is warned that the caller's numbers change. Results never change by chance, because all
+cases come from one seed, the field ``seed``. A grading replaces it: cases must differ by the
+generator they get, and right answers pass with any seed.
 
 Rules, enforced by ``tests/checks/test_exercises.py``:
 

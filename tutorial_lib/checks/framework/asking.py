@@ -63,6 +63,8 @@ class Session:
         self._errors: list[BaseException] = []
         self._graphs: list[tuple[Tensor, list[Tensor]]] = []
         self._asked: list[Tensor] = []
+        self.touched: dict[str, str] = {}
+        """What the last ``use`` overwrote."""
         self.broken: BadMessageError | GoneError | None = None
         """Why the conversation cannot go on, if so."""
 
@@ -116,7 +118,11 @@ class Session:
 
     def use(self, number: int, seed: int) -> object:
         """What the exercise's ``use`` gives over there, in the case of this number."""
-        return self._value(self._request({"do": "use", "case": number, "seed": seed}))
+        reply = self._request({"do": "use", "case": number, "seed": seed})
+        told = reply.get("touched")
+        pairs = told.items() if isinstance(told, dict) else ()
+        self.touched = {str(name)[:60]: str(kind)[:20] for name, kind in pairs}
+        return self._value(reply)
 
     def backward(self, graph: int, gradient: Tensor) -> list[Tensor | None]:
         """The gradients at what our models answered, for one at what the answer returned."""
@@ -194,12 +200,14 @@ class Session:
             raise self.broken from None
 
     def _write_back(self, arguments: tuple, changed: object) -> None:
-        """What the answer wrote into its arguments: tensors and random states."""
+        """What the answer wrote into its arguments: tensors, lists and random states."""
         if not isinstance(changed, list) or len(changed) != len(arguments):
             return
         for argument, new in zip(arguments, changed, strict=True):
             state = new.get("state") if isinstance(new, dict) else None
             value = None if new is None else self._decoded(state or new)
+            if type(argument) is list and isinstance(value, list):
+                argument[:] = value
             if not isinstance(value, Tensor):
                 continue
             if isinstance(argument, torch.Generator) and state is not None:
@@ -323,6 +331,11 @@ class RemoteAnswer(run.Elsewhere):
     def use(self, number: int, seed: int) -> object:
         """What the exercise's ``use`` gives beside the answer."""
         return self._session.use(number, seed)
+
+    @property
+    def touched(self) -> dict[str, str]:
+        """Arguments that the answer overwrote there."""
+        return self._session.touched
 
     def __repr__(self) -> str:
         return "your answer"

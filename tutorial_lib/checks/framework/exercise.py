@@ -12,7 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tutorial_lib.checks.framework import combined, compare, patterns, run, show, weights
+from tutorial_lib.checks.framework import (
+    combined,
+    compare,
+    patterns,
+    run,
+    show,
+    touched,
+    weights,
+    written,
+)
 from tutorial_lib.checks.framework.messages import NO_RETURN, brief, failure_text, gist
 from tutorial_lib.checks.framework.origin import FirstNotFinite
 from tutorial_lib.checks.framework.task import (
@@ -32,6 +41,12 @@ WIDE = 1e-3
 
 NEARER = 0.05
 """How much nearer a wrong answer must be to a known mistake than that is to what is right."""
+
+_OWN_DRAWS = (
+    "Called twice with the same arguments, your function gives two different results. Does it draw "
+    "random numbers of its own, as `torch.randn_like` does? Use the noise (or the generator) that "
+    "it is given."
+)
 
 
 @dataclass(frozen=True)
@@ -101,19 +116,24 @@ class Exercise(Task):
             text = "Pass the function itself, without calling it"
             text = f"{text}: `check(my_function)`. This is {compare.describe(answer)}."
             return self._result("failed", "shape", text)
-        outcomes = self._outcomes(answer)
+        watch = touched.Watch(_parameters(self.model_answer))
+        outcomes = self._outcomes(answer, watch)
         if any(_left_open(outcome) for outcome in outcomes):
             return self._not_attempted()
         printed = "".join(outcome.ran.printed for outcome in outcomes)
         number, problem = self._first_problem(outcomes)
         if problem is None:
-            return self._judge_properties(answer, printed)
+            return self._judge_properties(answer, printed, watch.message())
+        spoke = outcomes[number].wrong
         if mistake := self._known_mistake(outcomes):
             name, message, is_located = mistake.name, mistake.message, True
+        elif not (spoke and spoke.mistake) and (text := written.return_in_loop(answer)):
+            name, message, is_located = "return inside the loop", text, True
+        elif not spoke and problem.stage == "values" and self._changes_its_mind(answer, number):
+            name, message, is_located = "own random numbers", _OWN_DRAWS, True
         elif problem.stage == "values":
             name, message, is_located = self._explained(outcomes, number, problem)
         else:
-            spoke = outcomes[number].wrong
             name, message = spoke.mistake if spoke else None, problem.message
             is_located = problem.is_located
             if problem.stage == "finite" and (origin := self._origin(answer, number)):
@@ -176,6 +196,17 @@ class Exercise(Task):
         text = " ".join(part for part in (weights.wrong_weights(factors), place) if part)
         return text or weights.no_sum(factors)
 
+    def _changes_its_mind(self, answer: Callable, number: int) -> bool:
+        """Whether two calls with the same arguments give different numbers."""
+        if self.atol >= WIDE or (self.together and isinstance(answer, run.Elsewhere)):
+            return False
+        cases = [self.all_cases()[number] for _ in range(2)]
+        ran = self._run(lambda: [kept(self.use(answer, *case)) for case in cases], answer).ran
+        if ran.failure or not isinstance(ran.value, list):
+            return False
+        first, second = ran.value
+        return not compare.same(first, second, self.rtol, self.atol, self.scale)
+
     def _paired(self, outcome: _Outcome, expected: object) -> dict[str, patterns.Pair]:
         value = outcome.ran.value
         return compare.paired(value, expected, self.parts, self.rtol, self.atol, self.scale)
@@ -222,7 +253,7 @@ class Exercise(Task):
             return f"NumPy says: {failure.text}.\nLine {failure.line_number}: `{failure.line}`"
         return watch.text()
 
-    def _judge_properties(self, answer: Callable, printed: str) -> Result:
+    def _judge_properties(self, answer: Callable, printed: str, warning: str) -> Result:
         @functools.wraps(answer)
         def tidied(*arguments: object) -> object:
             return tidy(answer(*arguments), self.parts)
@@ -245,6 +276,8 @@ class Exercise(Task):
             return self._result("failed", stage, message, mistake=mistake, printed=printed)
         count = len(self.all_cases())
         text = f"Right in all {count} cases. {self.passed}".rstrip()
+        if warning:
+            text = f"{text}\n{warning}"
         return self._result("passed", "passed", text, printed=printed)
 
     def all_cases(self) -> list[tuple]:
@@ -260,18 +293,25 @@ class Exercise(Task):
         ran = run.run(function, seconds=limit, own_file=run.file_of(answer))
         return _Outcome(ran, ran.error if isinstance(ran.error, Wrong) else None)
 
-    def _tries(self, answer: Callable) -> Iterator[_Outcome]:
+    def watched_use(self, answer: Callable, case: tuple, watch: touched.Watch) -> object:
+        """What ``use`` gives in a case, while ``watch`` looks at what becomes of arguments."""
+        value = kept(self.use(watch.watched(answer), *case))
+        watch.finish()
+        return value
+
+    def _tries(self, answer: Callable, watch: touched.Watch) -> Iterator[_Outcome]:
         """What ``answer`` gives, case by case; runs a case only when it is asked for."""
         for number, case in enumerate(self.all_cases()):
             if self.together and isinstance(answer, run.Elsewhere):
                 yield self._run(lambda n=number: kept(answer.use(n, self.seed)), answer)
+                watch.touched |= answer.touched
             else:
-                yield self._run(lambda case=case: kept(self.use(answer, *case)), answer)
+                yield self._run(lambda case=case: self.watched_use(answer, case, watch), answer)
 
-    def _outcomes(self, answer: Callable) -> list[_Outcome]:
+    def _outcomes(self, answer: Callable, watch: touched.Watch | None = None) -> list[_Outcome]:
         """What ``answer`` gives in each case, up to the first that takes too long."""
         outcomes: list[_Outcome] = []
-        for outcome in self._tries(answer):
+        for outcome in self._tries(answer, watch or touched.Watch([])):
             outcomes.append(outcome)
             if outcome.ran.failure and outcome.ran.failure.kind == "TimeUp":
                 break
@@ -360,7 +400,9 @@ class Exercise(Task):
     @functools.cached_property
     def _mistakes_so_far(self) -> list[tuple[list[_Outcome], Iterator[_Outcome]]]:
         answers = [mistake.answer for mistake in self.mistakes]
-        return [([], self._tries(answer)) for answer in answers if callable(answer)]
+        return [
+            ([], self._tries(answer, touched.Watch([]))) for answer in answers if callable(answer)
+        ]
 
     def _alike(self, a: _Outcome, b: _Outcome) -> bool:
         if a.ran.failure or b.ran.failure:

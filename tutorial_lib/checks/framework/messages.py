@@ -20,8 +20,71 @@ _TORCH_SAYS = (
         "`torch.cat` joins along one axis; along all others the lengths must agree.",
     ),
     (
-        r"shapes cannot be multiplied",
-        "In `a @ b` the last axis of a must be as long as the first one of b.",
+        r"shapes cannot be multiplied|inconsistent tensor size|size mismatch, got input",
+        "`a @ b` multiplies matrices: the last axis of a must be as long as the first one of b. "
+        "`a * b` multiplies entry by entry.",
+    ),
+    (
+        r"bitwise_\w+\" not implemented for '(Float|Double)'|unsupported operand type\(s\) for &",
+        "`&` and `|` bind tighter than `<`, so write `(a < x) & (x < b)`, with the parentheses.",
+    ),
+    (
+        r"only one element tensors can be converted|only length-1 arrays can be converted",
+        "`math.cos`, `math.sqrt` and `float` take one number. A tensor of many needs `x.cos()`, "
+        "`x.sqrt()`.",
+    ),
+    (
+        r"'float' object has no attribute 'backward'",
+        "`.item()` gives a plain number, which no longer knows its gradients. Call `backward` on "
+        "the tensor.",
+    ),
+    (
+        r"'float' object has no attribute '(sqrt|clamp|exp|log|square|pow|abs|cos|sin|sum|mean)'|"
+        r"must be Tensor, not float",
+        "This is a plain Python number. Use `math.sqrt` and its like, `min` and `max`, or make it "
+        "a tensor.",
+    ),
+    (
+        r"'NoneType' object is not (iterable|subscriptable)|NoneType.* is not reversible",
+        "Something is None here. `list.reverse()`, `.sort()` and `.append()` change a list and "
+        "return None; `items[::-1]` is a new list.",
+    ),
+    (
+        r"does not require grad and does not have a grad_fn",
+        "No gradient reaches this tensor: a `detach`, `.item()`, `no_grad` or a new "
+        "`torch.tensor(...)` cut it off from the parameters.",
+    ),
+    (
+        r"call numpy\(\) on Tensor that requires grad",
+        "NumPy cannot follow gradients. Stay in torch, or `detach` first where none is needed.",
+    ),
+    (
+        r"used as indices must be|indices must be integers|are valid indices \(got",
+        "An index must be a whole number: `.long()` for a tensor, `int(...)` or `//` for a number.",
+    ),
+    (
+        r"object cannot be interpreted as an integer|only integer tensors of a single element",
+        "A whole number is needed here. `/` always gives a float; `//` or `round(...)` does not.",
+    ),
+    (
+        r"in-place operation",
+        "Autograd watches parameters. Change them inside `with torch.no_grad():`.",
+    ),
+    (
+        r"backward through the graph a second time",
+        "Each `backward` uses up its graph. Compute the loss anew before the next one.",
+    ),
+    (
+        r"grad can be implicitly created only for scalar outputs",
+        "`backward` starts from one number: take the mean (or sum) first.",
+    ),
+    (
+        r"can't be cast to the desired output type",
+        "An integer tensor cannot hold fractions: convert it first, `.double()` or `.float()`.",
+    ),
+    (
+        r"(iteration over|len\(\) of) a 0-d tensor",
+        "This tensor is a single number without axes; there is nothing to loop over.",
     ),
     (
         r"same dtype|expected scalar type",
@@ -73,6 +136,11 @@ def failure_text(failure: run.Failure, seconds: float = 0.0) -> str:
                 "Python's `if`, `and`, `or`, `min`, `max` and a < x < b need one yes or no, but "
             )
             message += "a tensor holds many. Use `&`, `torch.minimum`, `.clamp` or `torch.where`."
+        case "RuntimeError" if re.search(r"mean\(\).*got: (long|int|short|byte|char)", low):
+            message = (
+                "torch takes no mean of whole numbers: turn them into fractions first, "
+                "`x.double().mean()`."
+            )
         case "RuntimeError" if "got: bool" in low:
             message = (
                 "True and False have no mean: turn them into numbers first, `mask.double().mean()`."

@@ -103,6 +103,11 @@ class Elsewhere(ABC):
     def use(self, number: int, seed: int) -> object:
         """What the exercise's ``use`` gives there, in the case of this number."""
 
+    @property
+    @abstractmethod
+    def touched(self) -> dict[str, str]:
+        """Arguments that the answer overwrote in the last ``use``, as ``Watch`` names them."""
+
 
 def run(
     function: Callable[[], object],

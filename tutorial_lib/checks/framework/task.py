@@ -1,5 +1,6 @@
 """Tasks: what exercises and questions have in common, and the results of their checks."""
 
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -7,6 +8,7 @@ from typing import Literal
 
 from tutorial_lib.checks.framework import compare, show
 from tutorial_lib.checks.framework.remote.answering import hand_over
+from tutorial_lib.checks.framework.run import is_learners
 from tutorial_lib.checks.framework.settings import unchanged_settings
 from tutorial_lib.checks.framework.time_limit import watched
 
@@ -104,6 +106,18 @@ class Note:
         return show.note(self.title, self.text, self.source)
 
 
+def _cannot_judge(error: BaseException) -> str:
+    """What to say if looking at an answer raised: whose code it was, as far as that is known."""
+    name = type(error).__name__
+    frames = traceback.walk_tb(error.__traceback__)
+    if any(is_learners(frame.f_code.co_filename, "") for frame, _ in frames):
+        return f"Your answer cannot be looked at: its own code raises {name}."
+    return (
+        f"This answer could not be judged: looking at it raised {name}. Return plain tensors or "
+        "numbers. If that is what you do, the check is at fault, not you: please report it."
+    )
+
+
 @dataclass(frozen=True)
 class Task(ABC):
     """An exercise or a question: a name, hints, a check and a solution."""
@@ -133,8 +147,7 @@ class Task(ABC):
         except (KeyboardInterrupt, BrokenExerciseError):
             raise
         except BaseException as error:  # the answer is an object with hostile methods
-            text = f"Your answer cannot be looked at: its own code raises {type(error).__name__}."
-            return self._result("failed", "shape", text)
+            return self._result("failed", "shape", _cannot_judge(error))
 
     def prepared(self, answer: object) -> object:
         """``answer`` in the form in which it is judged."""

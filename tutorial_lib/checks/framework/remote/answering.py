@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tutorial_lib.checks.framework import run
+from tutorial_lib.checks.framework import run, touched
 from tutorial_lib.checks.framework.remote import wire
 from tutorial_lib.checks.framework.remote.channel import (
     Channel,
@@ -97,7 +97,7 @@ class _Lender:
         function = self._lent[request["handle"]]
         arguments = [wire.decode(part, self._made) for part in request["arguments"]]
         keywords = {k: wire.decode(v, self._made) for k, v in request["keywords"].items()}
-        before = [a.clone() if isinstance(a, Tensor) else None for a in arguments]
+        before = [touched.copy_of(a) for a in arguments]
         self._asked.clear()
         given = self._run(lambda: function(*arguments, **keywords), function, request["seconds"])
         given["changed"] = [
@@ -109,8 +109,10 @@ class _Lender:
     def _use(self, request: dict) -> None:
         task = dataclasses.replace(self._task, seed=request["seed"])
         case = task.all_cases()[request["case"]]
-        used = functools.partial(task.use, self._answer, *case)
-        self._reply(self._run(used, self._answer, request["seconds"]))
+        watch = touched.Watch(list(inspect.signature(task.model_answer).parameters))
+        used = functools.partial(task.watched_use, self._answer, case, watch)
+        given = self._run(used, self._answer, request["seconds"])
+        self._reply(given | {"touched": watch.touched})
 
     def _reply(self, message: dict) -> None:
         try:
@@ -271,9 +273,9 @@ def _state(generator: torch.Generator) -> dict:
     return {"state": wire.encode(generator.get_state())}
 
 
-def _if_changed(value: object, before: Tensor | None) -> object:
+def _if_changed(value: object, before: object) -> object:
     """The new numbers of an argument that the answer wrote to; None if it did not."""
-    if before is None or not isinstance(value, Tensor) or value.device.type == "meta":
+    if before is None:
         return None
     new, old = wire.encode(value), wire.encode(before)
     return None if new == old else new
