@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from measured.claim import Claim, Numbers, mean_and_error, paired
 from tutorial_lib.forward import diffuse, predict_x0
 from tutorial_lib.lab import seeded
-from tutorial_lib.losses import ImportanceSteps, UniformSteps, p2_weight
+from tutorial_lib.losses import ImportanceSteps, UniformSteps, min_snr_weight, p2_weight
 from tutorial_lib.oracles import GaussianMixtureOracle
 from tutorial_lib.predictions import eps_from_v, eps_from_x0, velocity
 from tutorial_lib.samplers import ddim, evenly_spaced, last
@@ -252,29 +252,38 @@ def _importance_number(numbers: Numbers) -> str:
     )
 
 
-# P2
+# P2 and min-SNR
 
 
-def p2(quick: bool) -> Numbers:
-    """The excess, and the distance of samples from the data, with and without P2's weight."""
-    with_p2 = Recipe(weight=p2_weight)
+def _weighted(recipe: Recipe, quick: bool) -> Numbers:
+    """The excess, and the distance of samples from the data, with a weight and without one."""
     numbers: Numbers = {"seeds": _sizes(quick)[0], "steps": STEPS}
-    for name, recipe in (("plain", Recipe()), ("p2", with_p2)):
-        numbers[f"{name}_excess"] = _plain(recipe, quick)
-        numbers[f"{name}_distance"] = [1000 * value for value in distances(recipe, quick)]
+    for name, one in (("plain", Recipe()), ("weighted", recipe)):
+        numbers[f"{name}_excess"] = _plain(one, quick)
+        numbers[f"{name}_distance"] = [1000 * value for value in distances(one, quick)]
     return numbers
 
 
-def _p2_verdict(numbers: Numbers) -> str:
-    difference = paired(numbers["p2_distance"], numbers["plain_distance"])
+def p2(quick: bool) -> Numbers:
+    """With P2's weight."""
+    return _weighted(Recipe(weight=p2_weight), quick)
+
+
+def min_snr(quick: bool) -> Numbers:
+    """With the min-SNR weight, gamma = 5."""
+    return _weighted(Recipe(weight=min_snr_weight), quick)
+
+
+def _weighted_verdict(numbers: Numbers) -> str:
+    difference = paired(numbers["weighted_distance"], numbers["plain_distance"])
     if not difference.told_apart:
         return "not told apart on points"
     return "yes, on points" if difference.mean < 0 else "no, worse, on points"
 
 
-def _p2_number(numbers: Numbers) -> str:
-    distance = paired(numbers["p2_distance"], numbers["plain_distance"])
-    loss = paired(numbers["p2_excess"], numbers["plain_excess"])
+def _weighted_number(numbers: Numbers) -> str:
+    distance = paired(numbers["weighted_distance"], numbers["plain_distance"])
+    loss = paired(numbers["weighted_excess"], numbers["plain_excess"])
     return (
         f"samples' energy distance to the data x 1000: {distance} against plain "
         f"({mean_and_error(numbers['plain_distance'])}); excess x 1000: {loss} "
@@ -326,6 +335,13 @@ CLAIMS = [
         _importance_verdict,
         _importance_number,
     ),
-    Claim("p2", "P2 weighting improves quality", p2, _p2_verdict, _p2_number),
+    Claim("p2", "P2 weighting improves quality", p2, _weighted_verdict, _weighted_number),
+    Claim(
+        "min_snr",
+        "min-SNR weighting improves quality",
+        min_snr,
+        _weighted_verdict,
+        _weighted_number,
+    ),
     Claim("loss_to_zero", "The loss must go to zero", floor, _floor_verdict, _floor_number),
 ]

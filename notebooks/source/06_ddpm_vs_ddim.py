@@ -5,7 +5,7 @@
 #
 # A trained network says which noise is in a picture. How do we get from there to a new picture, out of nothing but noise?
 # There are two classic ways to walk back. **DDPM** takes a thousand small steps and rolls dice at each. **DDIM** needs no dice,
-# and twenty long strides may do. You will build both, and then find out which one is better.
+# and twenty long strides may do. You will build both and compare them.
 #
 # **After this lesson you will be able to**
 #
@@ -718,8 +718,7 @@ assert (
 # straight where the path bends. From 100 steps on all three are at the floor.
 #
 # On the right is a detail that the distance hardly sees. At 20 to 100 steps the posterior variance makes the villages too narrow, by up
-# to two fifths, while with $\beta$ they come out nearly right. At 1000 steps the two differ by a few hundredths. "It does not matter" is
-# nearly true of many steps, and false of few.
+# to two fifths, while with $\beta$ they come out nearly right. At 1000 steps the two differ by a few hundredths.
 #
 # ## Your model: DDPM in 1000 steps against DDIM in 50
 #
@@ -812,7 +811,7 @@ TrajectoryExplorer(
 # Both begin with the same blur, the mean of many pictures. Coarse things are settled first, fine things last. Without dice the guess
 # mostly sharpens. With dice it can still become another picture.
 #
-# **Are DDIM's pictures as good?** Sixteen pictures cannot say. (With the discs of lesson 5 one or two of DDPM's may come out black.) With 250 digits each, no label asked
+# **Are DDIM's pictures as good?** Sixteen pictures cannot say. With 250 digits each, no label asked
 # for, a distance of lesson 7's kind does not tell DDIM in 50 steps from DDPM in 1000 (numbers below). DDPM is slightly ahead on
 # average. Which is better depends on the network: measure it.
 
@@ -1048,9 +1047,8 @@ show(
 )
 
 # %% [markdown]
-# But see the lengths: the noises that inversion finds are *shorter* than those that the network was trained with. They lead
-# back to their pictures with all their ink. A weak *random* noise does not do that (see above); each of these is made for its picture.
-# They are not typical draws from $\mathcal N(0, I)$.
+# But see the lengths: the noises that inversion finds are *shorter* than typical draws from $\mathcal N(0, I)$. Unlike the weak random
+# noise above, each is made for its picture, so no ink is missing.
 
 # %% [markdown]
 # ## Key terms

@@ -14,7 +14,7 @@ from explorer_cases import ALONE, CASES, DRAGGED, SETUP, make
 from jupyter_lab import RUN_CELL, in_time, painted
 from playwright.sync_api import Browser, Locator, Page
 
-RERUNS = {"playground": 50}  # of the explorer with the most to leave behind; 10 of the others
+RERUNS = {"playground": 20}  # of the explorer with the most to leave behind; 6 of the others
 OTHERS = [name for name in CASES if name != "playground"]
 RERUN_TOGETHER = [["playground"], OTHERS[:4], OTHERS[4:]]  # in one notebook each
 LARGEST_NOTEBOOK = 2_000_000  # bytes, with the widget's saved state
@@ -247,7 +247,7 @@ def test_of_two_views_of_one_explorer_the_last_that_is_moved_leads(open_cells):
         assert [handle.input_value() for handle in handles] == [last, last]
 
 
-@pytest.mark.long("explorers are run again 50 or 40 times")
+@pytest.mark.long("explorers are run again some 20 times")
 @pytest.mark.parametrize("names", RERUN_TOGETHER, ids=" and ".join)
 def test_run_again_many_times_saved_and_reloaded(open_cells, lab, names):
     file = f"again-{names[0]}"
@@ -257,7 +257,7 @@ def test_run_again_many_times_saved_and_reloaded(open_cells, lab, names):
         view(notebook, number)
         counts = [
             listeners_after_a_rerun(notebook, number + 1, len(names))
-            for _ in range(RERUNS.get(name, 10))
+            for _ in range(RERUNS.get(name, 6))
         ]
         # The page itself adds some now and then. What a view leaves behind is there after each.
         added = [after - before for before, after in pairwise(counts)]

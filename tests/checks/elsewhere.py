@@ -214,12 +214,18 @@ def _by_backward(model, x):
     return x.grad
 
 
+def first_and_last(task: Task) -> list[tuple[str, object]]:
+    """The model answer, and the last of its alternatives: often NumPy's, or one by one."""
+    answers = list(task.right_answers().items())
+    return answers if len(answers) < 2 else [answers[0], answers[-1]]
+
+
 def main() -> None:
-    """Hands over the answers of this file, or with "course" all right ones of the course."""
+    """Hands over the answers of this file, or with "course" right ones of the whole course."""
     torch.set_num_threads(1)
     if sys.argv[1:] == ["course"]:
         for task in all_exercises():
-            for answer in task.right_answers().values():
+            for _, answer in first_and_last(task):
                 hand_over(task, answer)
     else:
         for task, answer in ANSWERS.values():

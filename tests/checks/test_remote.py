@@ -136,11 +136,11 @@ def test_a_mistake_is_named(heard):
     assert heard["asks for a negative"].mistake == "negative"
 
 
-@pytest.mark.long("asks another process for every right answer of the course")
-def test_every_right_answer_of_the_course_passes_from_another_process():
+@pytest.mark.long("asks another process for right answers to all exercises of the course")
+def test_right_answers_to_every_exercise_of_the_course_pass_from_another_process():
     with answers_elsewhere("course") as door:
         for task in all_exercises():
-            for name in task.right_answers():
+            for name, _ in elsewhere.first_and_last(task):
                 result = verdict(door, task)
                 assert result.passed, f"{task.id}, {name}: {result}"
 
