@@ -14,6 +14,8 @@ from tutorial_lib.datasets.files import (
     is_here,
     load,
 )
+from tutorial_lib.datasets.scene_set import scenes
+from tutorial_lib.datasets.vocabulary import Vocabulary
 
 __all__ = [
     "DATASETS",
@@ -27,9 +29,11 @@ __all__ = [
     "SUFFIXES",
     "Dataset",
     "Loader",
+    "Vocabulary",
     "circles",
     "data_root",
     "glyphs",
     "is_here",
     "load",
+    "scenes",
 ]

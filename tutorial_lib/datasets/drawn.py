@@ -36,7 +36,7 @@ def draw_circles(count: int, size: int, channels: int, seed: int, stream: int) -
     """``circles``; streams of one seed are independent (training and test images)."""
     if channels not in (1, 3):
         raise InvalidValueError(f"channels must be 1 or 3, got {_validate.describe(channels)}")
-    u = _draws(count, size, seed, stream, columns=6).unbind(1)
+    u = draws(count, size, seed, stream, columns=6).unbind(1)
     radius = (0.15 + 0.20 * u[0]) * size
     center_x, center_y = (radius + u[i] * (size - 2 * radius) for i in (1, 2))
     value = 0.7 + 0.3 * u[5]
@@ -54,22 +54,24 @@ def draw_circles(count: int, size: int, channels: int, seed: int, stream: int) -
     return Dataset(images.sub_(1), labels, names)
 
 
-def _draws(count: int, size: int, seed: int, stream: int, *, columns: int) -> Tensor:
+def draws(
+    count: int, size: int, seed: int, stream: int, *, columns: int, channels: int = 1
+) -> Tensor:
     """Uniform numbers, float64 (count, columns), one row for each image, after checking the
     arguments that all drawn sets have. A longer draw begins with the shorter one."""
     _validate.whole_number("count", count, at_least=1)
     _validate.whole_number("size", size, at_least=8)
     _validate.whole_number("seed", seed, at_least=0)
-    check_size(count, size)
+    check_size(count, size, channels)
     # NumPy's generator takes both seed and stream; torch's keeps 32 bits of one number.
     return torch.from_numpy(np.random.default_rng([seed, stream]).random((count, columns)))
 
 
-def check_size(count: int, size: int) -> None:
+def check_size(count: int, size: int, channels: int = 1) -> None:
     """Raises ValueError if ``count`` images of ``size`` pixels a side cannot fit in memory."""
     name, value = ("count", count) if count > size**2 else ("size", size)
     what = f"a set of {_validate.shown(count)} images"
-    _memory.check_fits(name, value, 4 * count * size**2, what)
+    _memory.check_fits(name, value, 4 * channels * count * size**2, what)
 
 
 def _disc_coverage(
@@ -117,8 +119,8 @@ def glyphs(count: int, *, size: int = 28, seed: int = 0) -> Dataset:
 
 def draw_glyphs(count: int, size: int, seed: int, stream: int) -> Dataset:
     """``glyphs``; streams of one seed are independent (training and test images)."""
-    draws = _draws(count, size, seed, stream, columns=8)
-    u = draws.unbind(1)
+    numbers = draws(count, size, seed, stream, columns=8)
+    u = numbers.unbind(1)
     digit, font = (u[0] * 10).long(), (u[1] * len(_glyphs.FONTS)).long()
     images = torch.empty(count, 1, size, size)
     for start in range(0, count, _CHUNK):
@@ -130,7 +132,7 @@ def draw_glyphs(count: int, size: int, seed: int, stream: int) -> Dataset:
             scale=0.56 + 0.12 * u[2][at],
             turn=torch.deg2rad(24 * u[3][at] - 12),
             slant=0.3 * u[4][at] - 0.1,
-            shift=0.1 * draws[at, 5:7] - 0.05,
+            shift=0.1 * numbers[at, 5:7] - 0.05,
             stroke=0.004 + 0.026 * u[7][at],
         )
     return Dataset(images.mul_(2).sub_(1), digit, DIGITS)

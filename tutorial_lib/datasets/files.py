@@ -17,11 +17,12 @@ from tutorial_lib._validate import InvalidValueError, MissingFileError
 from tutorial_lib.datasets.dataset import DIGITS, Dataset
 from tutorial_lib.datasets.downloads import Download, fetch
 from tutorial_lib.datasets.drawn import check_size, draw_circles, draw_glyphs
+from tutorial_lib.datasets.scene_set import NATIVE_SIZE, draw_scenes
 from tutorial_lib.images import from_bytes, read_square
 
 SPLITS = ("train", "test")
 DRAWN_COUNT = {"train": 10_000, "test": 2_000}
-"""How many images ``load`` draws; ``circles`` and ``glyphs`` themselves draw any number."""
+"""How many images ``load`` draws; ``circles``, ``glyphs`` and ``scenes`` draw any number."""
 FOLDER_SIZE = 32
 """Side of the images that ``load`` reads from a folder when no size is given."""
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -43,12 +44,13 @@ def load(
     |-----------------|---------------------------|-------------------|-----------------|
     | `circles`       | colored discs, RGB        | 10,000 / 2,000    | 32              |
     | `glyphs`        | printed digits, gray      | 10,000 / 2,000    | 28              |
+    | `scenes`        | captioned scenes, RGB     | 10,000 / 2,000    | 64              |
     | `mnist`         | handwritten digits, gray  | 60,000 / 10,000   | 28              |
     | `fashion_mnist` | clothes, gray             | 60,000 / 10,000   | 28              |
     | `cifar10`       | ten kinds of things, RGB  | 50,000 / 10,000   | 32              |
     | `folder:PATH`   | your own, gray or RGB     | 9 of 10 / 1 of 10 | 32              |
 
-    The first two are drawn at any size. The next three are downloaded once, verified by their
+    The first three are drawn at any size. The next three are downloaded once, verified by their
     checksums, and resized with anti-aliasing if ``size`` differs from their own. A folder is
     searched recursively for files that end in one of ``SUFFIXES``. The first folder below PATH that
     contains a file is its class; the middle square of each image is resized; every tenth file (by
@@ -120,6 +122,10 @@ def _glyphs(*, size: int | None, split: str, root: Path, seed: int) -> Dataset:
     return draw_glyphs(DRAWN_COUNT[split], size or 28, seed, SPLITS.index(split))
 
 
+def _scenes(*, size: int | None, split: str, root: Path, seed: int) -> Dataset:
+    return draw_scenes(DRAWN_COUNT[split], size or NATIVE_SIZE, seed, SPLITS.index(split))
+
+
 @dataclass(frozen=True)
 class _Downloaded:
     """The loader of a data set from torchvision.
@@ -175,7 +181,8 @@ class _Downloaded:
         return (
             f"{self.name}: not all of {', '.join(self.files)} are in {folder}, and the download "
             f"failed ({why}). Offline, put these files there, or set TUTORIAL_DATA to the folder "
-            f"that holds {self.folder}, or use glyphs or circles, which are drawn and need no files"
+            f"that holds {self.folder}, or use glyphs, circles or scenes, which are drawn and need "
+            "no files"
         )
 
 
@@ -210,6 +217,7 @@ _CIFAR_FILES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batche
 DATASETS: dict[str, Loader] = {
     "circles": _circles,
     "glyphs": _glyphs,
+    "scenes": _scenes,
     "mnist": _Downloaded("mnist", "MNIST", "MNIST/raw", _IDX_FILES, _idx_downloads, _idx_tensors),
     "fashion_mnist": _Downloaded(
         "fashion_mnist",

@@ -22,6 +22,7 @@ from tutorial_lib.metrics.distances import (
     real_floor,
     score,
 )
+from tutorial_lib.metrics.scenes import SceneObjects, SceneVerdict, find_objects, judge_scenes
 
 __all__ = [
     "MAX_DIRT",
@@ -32,11 +33,15 @@ __all__ = [
     "DiscQuality",
     "Neighbors",
     "PrecisionRecall",
+    "SceneObjects",
+    "SceneVerdict",
     "Score",
     "bootstrap_error",
     "copies",
     "disc_quality",
+    "find_objects",
     "frechet_distance",
+    "judge_scenes",
     "kernel_distance",
     "nearest_neighbors",
     "precision_recall",

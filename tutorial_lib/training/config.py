@@ -65,7 +65,8 @@ class TrainConfig:
     """Train a denoiser and leave a run folder with its checkpoints and its metrics."""
 
     dataset: str = "circles"
-    """Name of the data set: circles, glyphs, mnist, fashion_mnist, cifar10 or folder:PATH."""
+    """Name of the data set: circles, glyphs, scenes, mnist, fashion_mnist, cifar10 or
+    folder:PATH."""
     size: int | None = None
     """Side of the images (pixels); None keeps the data set's own."""
     root: Path | None = None
