@@ -22,7 +22,7 @@ from torch import nn
 from training_cases import CPU
 
 from tutorial_lib import hardware
-from tutorial_lib.networks import unet
+from tutorial_lib.networks import layers
 
 pytestmark = pytest.mark.plain_errors
 
@@ -97,11 +97,11 @@ def test_group_norm_of_small_groups_is_still_slow_in_channels_last() -> None:
 
 
 def test_group_norm_of_small_groups_is_still_slower_than_of_large() -> None:
-    ours = unet._group_norm(64)
+    ours = layers.group_norm(64)
     small, last = nn.GroupNorm(2 * ours.num_groups, 64), torch.channels_last
     slower = ratio(group_norm(small, last), group_norm(ours, last))
     assert slower > NEEDLESS, (
-        "_group_norm in networks/unet.py may have groups of any size: groups half as large take "
+        "group_norm in networks/layers.py may have groups of any size: groups half as large take "
         f"{slower:.2f} times as long"
     )
 

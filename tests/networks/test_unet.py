@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tutorial_lib.networks import unet
+from tutorial_lib.networks import layers
 from tutorial_lib.networks.unet import (
     ResBlock,
     TinyUNet,
@@ -521,7 +521,7 @@ def test_the_table_of_labels_starts_as_torch_would_start_it():
     torch.manual_seed(3)
     expected = torch.nn.Embedding(5, 64).weight
     torch.manual_seed(3)
-    assert torch.equal(unet._label_table(5, 64).weight, expected)
+    assert torch.equal(layers.embedding_table(5, 64).weight, expected)
 
 
 def loads_the_compiler(code: str) -> bool:
@@ -538,4 +538,4 @@ def test_a_network_is_built_without_memory_and_without_the_compiler():
     """It takes a second to load, each time that a checkpoint is read."""
     code = "from tutorial_lib.networks import unet; unet.TinyUNet(1, num_classes=10)"
     assert not loads_the_compiler(code)
-    assert loads_the_compiler("torch.nn.Embedding(11, 8)"), "_label_table in unet.py can go"
+    assert loads_the_compiler("torch.nn.Embedding(11, 8)"), "embedding_table in layers.py can go"

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tutorial_lib import _memory, _validate
 from tutorial_lib._typing import Images, Steps
 from tutorial_lib._validate import InvalidTypeError, InvalidValueError
+from tutorial_lib.networks.layers import embedding_table, group_norm, zeroed
 
 LARGEST_BLOCKS = 1024
 """Most residual blocks at one resolution: each takes its time to build, and deep networks of more
@@ -96,7 +97,7 @@ class TwoLevelUNet(nn.Module):
 
     def forward(self, x: Images, t: Steps) -> Images:
         """The answer for images x (B, C, H, W), any H and W, at the steps t (B,) int64."""
-        _check_inputs(x, t, self.config["in_channels"])
+        check_inputs(x, t, self.config["in_channels"])
         skip = F.relu(self.stem(x))  # (B, w, H, W)
         time = self.time(timestep_embedding(t, self.time.in_features))  # (B, 2w)
         h = F.relu(self.down(skip) + time[:, :, None, None])  # (B, 2w, H/2, W/2)
@@ -116,11 +117,11 @@ class ResBlock(nn.Module):
 
     def __init__(self, in_width: int, width: int, time_width: int) -> None:
         super().__init__()
-        self.norm1 = _group_norm(in_width)
+        self.norm1 = group_norm(in_width)
         self.conv1 = nn.Conv2d(in_width, width, 3, padding=1)
         self.time = nn.Linear(time_width, 2 * width)
-        self.norm2 = _group_norm(width)
-        self.conv2 = _zeroed(nn.Conv2d(width, width, 3, padding=1))
+        self.norm2 = group_norm(width)
+        self.conv2 = zeroed(nn.Conv2d(width, width, 3, padding=1))
         self.shortcut = nn.Identity() if in_width == width else nn.Conv2d(in_width, width, 1)
 
     def forward(self, x: Images, time: TimeEmbedding) -> Float[Tensor, "batch out height width"]:
@@ -141,9 +142,9 @@ class Attention(nn.Module):
             raise InvalidValueError(
                 f"the last of widths must be below 64 or a multiple of 32, got {width}"
             )
-        self.norm = _group_norm(width)
+        self.norm = group_norm(width)
         self.qkv = nn.Linear(width, 3 * width)
-        self.out = _zeroed(nn.Linear(width, width))
+        self.out = zeroed(nn.Linear(width, width))
 
     def forward(self, x: Images) -> Images:
         """x (B, width, H, W) to the same shape."""
@@ -245,18 +246,16 @@ class TinyUNet(nn.Module):
         bottom_blocks: int | None = None,
     ) -> None:
         super().__init__()
-        self.config = _checked_config(
-            in_channels, widths, blocks, patch, num_classes, bottom_blocks
-        )
+        self.config = checked_config(in_channels, widths, blocks, patch, num_classes, bottom_blocks)
         first, time_width = widths[0], 4 * widths[0]
         self.time_in = nn.Linear(time_width, time_width)
         self.time_out = nn.Linear(time_width, time_width)
-        self.label = _label_table(num_classes + 1, time_width) if num_classes else None
+        self.label = embedding_table(num_classes + 1, time_width) if num_classes else None
         self.stem = nn.Conv2d(in_channels * patch**2, first, 3, padding=1)
         bottom_blocks = blocks if bottom_blocks is None else bottom_blocks
         self.levels = _levels(widths, blocks, bottom_blocks, time_width)
-        self.norm = _group_norm(first)
-        self.head = _zeroed(nn.Conv2d(first, in_channels * patch**2, 3, padding=1))
+        self.norm = group_norm(first)
+        self.head = zeroed(nn.Conv2d(first, in_channels * patch**2, 3, padding=1))
 
     @classmethod
     def checked(cls, **config: Any) -> dict[str, Any]:
@@ -267,7 +266,7 @@ class TinyUNet(nn.Module):
         """
         given = inspect.signature(cls).bind(**config)
         given.apply_defaults()
-        return _checked_config(**given.arguments)
+        return checked_config(**given.arguments)
 
     @classmethod
     def fewest_tensors(cls, **config: Any) -> int:
@@ -278,11 +277,7 @@ class TinyUNet(nn.Module):
         Raises:
             TypeError, ValueError: as for the network.
         """
-        config = cls.checked(**config)
-        blocks, bottom_blocks = config["blocks"], config["bottom_blocks"]
-        levels = 2 * blocks * (len(config["widths"]) - 1)
-        at_bottom = 1 + (blocks if bottom_blocks is None else bottom_blocks)
-        return _TENSORS_A_BLOCK * (levels + at_bottom)
+        return fewest_tensors(cls.checked(**config))
 
     def forward(self, x: Images, t: Steps, labels: Steps | None = None) -> Images:
         """The answer for images x (B, C, H, W), any H and W, at the steps t (B,) int64.
@@ -293,7 +288,7 @@ class TinyUNet(nn.Module):
             TypeError, ValueError: wrong channel count, shape or dtype; t negative; labels out of
                 range, or given to a net without classes.
         """
-        _check_inputs(x, t, self.config["in_channels"])
+        check_inputs(x, t, self.config["in_channels"])
         patch, halvings = self.config["patch"], len(self.config["widths"]) - 1
         multiple = patch * 2**halvings  # so that every level has whole positions
         height, width = x.shape[2:]
@@ -328,42 +323,14 @@ class TinyUNet(nn.Module):
         return F.silu(h)
 
 
-def _group_norm(width: int) -> nn.GroupNorm:
-    """Group norm in groups of 16 channels, in one group where 16 does not divide ``width``.
-
-    Smaller groups are slow on a CPU: in bf16 and channels-last torch 2.11 needs 10 times longer for
-    groups of 8 channels than for groups of 16.
-    """
-    return nn.GroupNorm(width // 16 if width % 16 == 0 else 1, width)
-
-
-def _label_table(count: int, width: int) -> nn.Embedding:
-    """``nn.Embedding`` with its usual first weights, but quick to make without memory.
-
-    On the device "meta", where checkpoints are built, there is nothing to draw; torch 2.11 would
-    load its compiler and a computer algebra system for it, which takes half a second or more.
-    """
-    weight = torch.empty(count, width)
-    if weight.device.type != "meta":
-        nn.init.normal_(weight)
-    return nn.Embedding(count, width, _weight=weight)
-
-
-def _zeroed(layer: nn.Module) -> nn.Module:
-    """The layer with all its parameters at zero: a branch that starts by adding nothing."""
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
-    return layer
-
-
-def _checked_config(
+def checked_config(
     in_channels: int,
     widths: Sequence[int],
     blocks: int,
     patch: int,
     num_classes: int | None,
     bottom_blocks: int | None,
-) -> dict:
+) -> dict[str, Any]:
     """The arguments of a ``TinyUNet`` as a dict that JSON can hold; an error if one is wrong."""
     if not isinstance(widths, Sequence) or not len(widths):
         got = _validate.describe(widths)
@@ -419,6 +386,14 @@ def parameter_counts(config: Mapping[str, Any]) -> dict[str, int]:
     return counts
 
 
+def fewest_tensors(config: Mapping[str, Any]) -> int:
+    """How many tensors the weights of a ``TinyUNet`` of this config are at least."""
+    blocks, bottom_blocks = config["blocks"], config["bottom_blocks"]
+    levels = 2 * blocks * (len(config["widths"]) - 1)
+    at_bottom = 1 + (blocks if bottom_blocks is None else bottom_blocks)
+    return _TENSORS_A_BLOCK * (levels + at_bottom)
+
+
 def _in_block(in_width: int, width: int, time_width: int) -> int:
     """The weights of a ``ResBlock``."""
     convolutions = 9 * in_width * width + 9 * width * width + 2 * width
@@ -426,7 +401,7 @@ def _in_block(in_width: int, width: int, time_width: int) -> int:
     return 2 * in_width + convolutions + 2 * width * (time_width + 1) + 2 * width + shortcut
 
 
-def _check_inputs(x: Tensor, t: Tensor, in_channels: int) -> None:
+def check_inputs(x: Tensor, t: Tensor, in_channels: int) -> None:
     """Raises unless x is (B, C, H, W) with ``in_channels`` channels and t is int64 (B,)."""
     _validate.floating("x", x)
     if x.ndim != 4 or x.shape[1] != in_channels:
