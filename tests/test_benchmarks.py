@@ -15,6 +15,11 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
+from tutorial_lib.datasets.scene_captions import VOCABULARY
+from tutorial_lib.networks import Autoencoder, TextUNet
+from tutorial_lib.networks.autoencoder import autoencoder_parameters
+from tutorial_lib.networks.text_unet import text_unet_parameters
+
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 KNOWN = {
     "sampler_overhead": [2, 1],
@@ -35,6 +40,7 @@ KNOWN = {
         "Euler ancestral, EDM",
     ],
     "two_processes": [4],
+    "words": ["autoencoder", "guidance 2, seen", "guidance 2, held out"],
     "train_speed": [
         "example, fp32",
         "example, bf16",
@@ -88,6 +94,17 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
     """Loads a benchmark as a module."""
     monkeypatch.syspath_prepend(str(FOLDER))
     return importlib.import_module
+
+
+def test_the_models_of_words_are_small_enough_to_ship(scripts: Callable[[str], Any]):
+    network = TextUNet.checked(
+        in_channels=4,
+        vocabulary=len(VOCABULARY),
+        length=VOCABULARY.length,
+        widths=scripts("words").WIDTHS,
+    )
+    count = text_unet_parameters(network) + autoencoder_parameters(Autoencoder.checked())
+    assert 4 * count < 4.95e6, "bytes; names and the schedule take some, too"
 
 
 def test_quick_numbers_are_not_kept_in_the_results(scripts: Callable[[str], Any], tmp_path: Path):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from tests.damage import as_before_checksums, edit_card
 from tutorial_lib import cards, schedules
 from tutorial_lib.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
+from tutorial_lib.networks.text_unet import TextUNet
 from tutorial_lib.networks.unet import TinyUNet, TwoLevelUNet
 
 pytestmark = pytest.mark.plain_errors
@@ -43,6 +45,79 @@ def refused(path: Path) -> str:
     assert "net." in str(caught.value)
     assert str(caught.value).isprintable(), "more than one line"
     return str(caught.value)
+
+
+# --- words and latents ----------------------------------------------------------------------------
+
+
+def saved_reader(folder: Path) -> Path:
+    """A network that reads three words, of latents."""
+    card = full_card()
+    card["dataset"] |= {
+        "image_shape": [4, 4, 4],
+        "class_names": [],
+        "vocabulary": {"words": ["", "a", "red", "disc"], "length": 3},
+        "latents": {"autoencoder": "ae", "sha256": "0" * 64, "image_shape": [3, 16, 16]},
+    }
+    network = TextUNet(4, 4, 3, widths=(8, 8), text_width=8)
+    return save_checkpoint(folder / "net", network, SCHEDULE, card=card)
+
+
+def test_words_and_latents_come_back(tmp_path: Path):
+    found = load_checkpoint(saved_reader(tmp_path))
+    assert found.vocabulary is not None
+    assert found.vocabulary.words == ("", "a", "red", "disc")
+    assert found.latents is not None
+    assert (found.image_shape, found.picture_shape) == ((4, 4, 4), (3, 16, 16))
+    plain = load_checkpoint(saved(tmp_path))
+    assert (plain.vocabulary, plain.latents) == (None, None)
+    assert plain.picture_shape == plain.image_shape == (1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        ("vocabulary", {"words": ["", "a", "red"]}, "vocabulary must be of 4 words, at most 3 in"),
+        ("vocabulary", {"length": 4}, "vocabulary must be of 4 words, at most 3 in a sentence"),
+        ("vocabulary", {"words": ["", "a", "a", "b"]}, "words of vocabulary must differ"),
+        ("vocabulary", {"words": ["b", "a", "c", "d"]}, "words must begin with the empty word"),
+        ("vocabulary", {"words": [1, 2, 3, 4]}, "words of vocabulary must be a sequence of str"),
+        ("vocabulary", {"words": 4}, "words of vocabulary is int 4"),
+        ("vocabulary", {"length": 0}, "length of vocabulary must be at least 1, got 0"),
+        ("vocabulary", {"length": 10**12}, "length of vocabulary must be at most"),
+        ("vocabulary", {"length": "3"}, "length of vocabulary is str '3'"),
+        ("latents", {"sha256": "0" * 63}, "sha256 of latents must be 64 hex digits"),
+        ("latents", {"sha256": None}, "sha256 of latents is NoneType None"),
+        ("latents", {"autoencoder": 3}, "autoencoder of latents is int 3"),
+        ("latents", {"image_shape": [3, 16]}, r"image_shape of latents must be \(1 or 3, H, W\)"),
+        (
+            "latents",
+            {"image_shape": [3, 0, 16]},
+            "image_shape must hold whole numbers of 1 or more",
+        ),
+        ("latents", {"image_shape": [3, 10**6, 10**6]}, "image_shape must hold at most"),
+    ],
+)
+def test_words_and_latents_are_checked(tmp_path: Path, part: str, change: dict, message: str):
+    path = saved_reader(tmp_path)
+    edit_card(lambda card: card["dataset"][part].update(change))(path)
+    assert re.search(message, refused(path))
+
+
+def test_a_network_that_reads_needs_its_words(tmp_path: Path):
+    path = saved_reader(tmp_path)
+    edit_card(lambda card: card["dataset"].pop("vocabulary"))(path)
+    assert "vocabulary must be of 4 words" in refused(path)
+
+
+def test_a_network_that_reads_is_not_built_from_an_absurd_card(tmp_path: Path):
+    path = saved_reader(tmp_path)
+    before = path.with_suffix(".json").read_text()
+    for change in ({"text_layers": 10**9}, {"text_width": 10**9}, {"widths": [8] * 15}):
+        edit_card(lambda card, change=change: card["network"]["config"].update(change))(path)
+        refused(path)
+        path.with_suffix(".json").write_text(before)
+    load_checkpoint(path)
 
 
 # --- every entry ----------------------------------------------------------------------------------

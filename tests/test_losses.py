@@ -21,6 +21,7 @@ from tutorial_lib.flows import (
 from tutorial_lib.forward import diffuse, predict_x0
 from tutorial_lib.losses import (
     ImportanceSteps,
+    NoisySteps,
     StratifiedSteps,
     TimeSteps,
     UniformSteps,
@@ -361,6 +362,26 @@ def test_the_ends_of_time_are_steps_too():
 
     t, _ = TimeSteps(LINEAR, ends).draw(2)
     assert t.tolist() == [1, 1000]
+
+
+@pytest.mark.parametrize(("T", "count"), [(10, 4), (100, 7), (6, 6), (1000, 32)])
+def test_noisy_steps_come_in_proportion_to_their_noise(T, count):
+    """p_t = (t^2 - (t - 1)^2) / T^2, which is t = T sqrt(u); and u is spread within a batch."""
+    sampler, generator = NoisySteps(T), seeded(4)
+    drawn = [sampler.draw(count, generator=generator) for _ in range(4000)]
+    t = torch.cat([steps for steps, _ in drawn])
+    assert t.dtype == torch.int64
+    assert t.min() >= 1
+    assert t.max() == T
+    step = torch.arange(1, T + 1, dtype=F64)
+    assert chi_square(t, (2 * step - 1) / T**2) < 4.5
+    assert all(torch.equal(factor, torch.ones(count)) for _, factor in drawn)
+    for steps, _ in drawn[:50]:
+        for i, step in enumerate(steps.tolist()):
+            # sqrt(i / count) T <= x < sqrt((i + 1) / count) T for some x in [t - 1, t)
+            low, high = math.sqrt(i / count) * T, math.sqrt((i + 1) / count) * T
+            assert low - 1 < step <= high + 1
+    assert not sampler.learns
 
 
 def test_stratified_losses_jump_about_less():

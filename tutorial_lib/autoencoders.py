@@ -5,6 +5,7 @@ As with checkpoints, loading runs no code from the files, and both carry checksu
 latents says on its card which autoencoder made them, since no other can decode them.
 """
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from tutorial_lib import _sealed, _validate, hardware
 from tutorial_lib._validate import InvalidValueError
-from tutorial_lib.checkpoints import SHIPPED, CheckpointError, misfits, versions
+from tutorial_lib.checkpoints import SHIPPED, Checkpoint, CheckpointError, misfits, versions
 from tutorial_lib.latents import Codec
 from tutorial_lib.networks.autoencoder import Autoencoder, autoencoder_parameters
 
@@ -137,6 +138,74 @@ def find_autoencoder(path: Path | str) -> Path:
 def shipped_autoencoders() -> dict[str, Path]:
     """The autoencoders that ship with the course: short name to weights file."""
     return {path.stem: path for path in sorted(FOLDER.glob("*.safetensors"))}
+
+
+def with_autoencoder(checkpoint: Checkpoint, path: Path | str | None = None) -> Checkpoint:
+    """The checkpoint, ready to draw pictures: if it draws latents, with what decodes them.
+
+    Only the autoencoder that made the latents of the training can; it is known by its checksum.
+
+    Args:
+        checkpoint: from ``load_checkpoint``; its device is where the autoencoder goes.
+        path: of the autoencoder, see ``load_autoencoder``. None looks for it where the training
+            found it, and among those that ship with the course.
+
+    Raises:
+        CheckpointError: it is not there, broken, or another one.
+        ValueError: a ``path`` for a checkpoint that draws pictures.
+    """
+    latents = checkpoint.latents
+    if latents is None:
+        if path is not None:
+            name = checkpoint.path.name
+            raise InvalidValueError(f"autoencoder: {name} draws pictures and needs none")
+        return checkpoint
+    device = checkpoint.schedule.alpha_bar.device
+    trained = _recorded(checkpoint, latents, device) if path is None else None
+    if path is not None:
+        trained = load_autoencoder(path, device=device)
+        if trained.checksum != latents["sha256"]:
+            raise CheckpointError(
+                f"autoencoder must be {latents['autoencoder']} with the checksum "
+                f"{latents['sha256'][:12]}, which made the latents of {checkpoint.path.name}; "
+                f"{trained.path} has {trained.checksum[:12]}"
+            )
+    assert trained is not None, "found, or an error"
+    try:
+        shape = trained.codec.image_shape(checkpoint.image_shape)
+    except ValueError as error:
+        raise CheckpointError(f"{checkpoint.path} does not fit its autoencoder: {error}") from error
+    if shape != checkpoint.picture_shape:
+        stated = checkpoint.picture_shape
+        raise CheckpointError(f"{checkpoint.path} draws pictures {shape}, its card says {stated}")
+    return dataclasses.replace(checkpoint, codec=trained.codec)
+
+
+def _recorded(
+    checkpoint: Checkpoint, latents: Mapping[str, Any], device: torch.device
+) -> TrainedAutoencoder:
+    """The autoencoder with the checksum on the card, from where it may be.
+
+    Raises:
+        CheckpointError: it is at none of these places.
+    """
+    config = checkpoint.card.get("config")
+    used = config.get("latent") if isinstance(config, Mapping) else None
+    places: list[Path | str] = [*([used] if isinstance(used, str) and used else [])]
+    places += shipped_autoencoders().values()
+    for place in places:
+        try:
+            found = load_autoencoder(place, device=device)
+        except CheckpointError:  # not there, or broken: it may be at the next place
+            continue
+        if found.checksum == latents["sha256"]:
+            return found
+    name, digits = latents["autoencoder"], latents["sha256"][:12]
+    looked = ", ".join(map(str, places)) or "nowhere to look"
+    raise CheckpointError(
+        f"{checkpoint.path} draws latents of the autoencoder {name} with the checksum {digits}, "
+        f"which was not found ({looked}); say where it is with autoencoder"
+    )
 
 
 def _weights_file(path: Path) -> Path:

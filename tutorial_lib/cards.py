@@ -5,7 +5,8 @@ kind and a size, and what both the card and the weights say is compared.
 """
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,13 +14,16 @@ from torch import Tensor, nn
 
 from tutorial_lib import _validate
 from tutorial_lib._validate import InvalidValueError
+from tutorial_lib.datasets.vocabulary import Vocabulary
+from tutorial_lib.networks.text_unet import TextUNet
 from tutorial_lib.networks.unet import TinyUNet, TwoLevelUNet
 from tutorial_lib.networks.wrappers import unwrapped
 from tutorial_lib.predictions import TARGETS
 
-NETWORKS: dict[str, type[TinyUNet] | type[TwoLevelUNet]] = {
+NETWORKS: dict[str, type[TextUNet] | type[TinyUNet] | type[TwoLevelUNet]] = {
     "TinyUNet": TinyUNet,
     "TwoLevelUNet": TwoLevelUNet,
+    "TextUNet": TextUNet,
 }
 """The networks that a card can name: class name to class."""
 
@@ -37,14 +41,48 @@ def check_card(card: Mapping[str, Any]) -> None:
     _entry(card, "network", "class", str)
     _entry(card, "network", "config", (dict, type(None)))
     _entry(card, "dataset", "name", str)
-    shape = _entry(card, "dataset", "image_shape", (list, tuple))
+    _check_shape(_entry(card, "dataset", "image_shape", (list, tuple)))
+    _validate.names("class_names", _entry(card, "dataset", "class_names", (list, tuple)))
+    if "vocabulary" in card["dataset"]:
+        vocabulary_of(card)
+    if "latents" in card["dataset"]:
+        _check_latents(card["dataset"])
+
+
+def _check_shape(shape: Sequence[Any]) -> None:
     if not shape or not all(type(side) is int and side >= 1 for side in shape):
         got = _validate.describe(shape)
         raise InvalidValueError(f"image_shape must hold whole numbers of 1 or more, got {got}")
     if len(shape) > 8 or math.prod(shape) > LARGEST_EXAMPLE:
         got = _validate.describe(shape)
         raise InvalidValueError(f"image_shape must hold at most {LARGEST_EXAMPLE} numbers: {got}")
-    _validate.names("class_names", _entry(card, "dataset", "class_names", (list, tuple)))
+
+
+def vocabulary_of(card: Mapping[str, Any]) -> Vocabulary | None:
+    """The words that a network was trained with, as its card says; None where it knows none.
+
+    Raises:
+        TypeError, ValueError: the card describes no vocabulary.
+    """
+    if "vocabulary" not in card["dataset"]:
+        return None
+    words = _entry(card["dataset"], "vocabulary", "words", (list, tuple))
+    length = _entry(card["dataset"], "vocabulary", "length", int)
+    _validate.whole_number("length of vocabulary", length, at_least=1, at_most=LARGEST_EXAMPLE)
+    return Vocabulary(_validate.names("words of vocabulary", words), length)
+
+
+def _check_latents(dataset: Mapping[str, Any]) -> None:
+    """Raises ValueError unless the entry names an autoencoder, its checksum and its pictures."""
+    _entry(dataset, "latents", "autoencoder", str)
+    checksum = _entry(dataset, "latents", "sha256", str)
+    if not re.fullmatch("[0-9a-f]{64}", checksum):
+        raise InvalidValueError(f"sha256 of latents must be 64 hex digits, got {checksum!r:.70}")
+    shape = _entry(dataset, "latents", "image_shape", (list, tuple))
+    _check_shape(shape)
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        got = _validate.describe(shape)
+        raise InvalidValueError(f"image_shape of latents must be (1 or 3, H, W), got {got}")
 
 
 def check_fits(card: Mapping[str, Any], network: nn.Module, num_steps: int) -> None:
@@ -59,6 +97,13 @@ def check_fits(card: Mapping[str, Any], network: nn.Module, num_steps: int) -> N
     classes, names = class_count(network), card["dataset"]["class_names"]
     if classes and names and len(names) != classes:
         raise InvalidValueError(f"class_names has {len(names)} names for {classes} classes")
+    vocabulary = vocabulary_of(card)
+    if isinstance(network, TextUNet):
+        known = network.config["vocabulary"], network.config["length"]
+        stated = (len(vocabulary), vocabulary.length) if vocabulary is not None else None
+        if stated != known:
+            words = f"{known[0]} words, at most {known[1]} in a sentence"
+            raise InvalidValueError(f"vocabulary must be of {words}, as the network knows them")
     shape = card["dataset"]["image_shape"]
     if isinstance(network, tuple(NETWORKS.values())):
         channels = network.config["in_channels"]

@@ -24,6 +24,8 @@ from tutorial_lib import _sealed, _validate, cards, hardware
 from tutorial_lib._typing import Condition, EpsModel
 from tutorial_lib._validate import InvalidTypeError, InvalidValueError, UserError
 from tutorial_lib.cards import NETWORKS
+from tutorial_lib.datasets.vocabulary import Vocabulary
+from tutorial_lib.latents import Codec
 from tutorial_lib.networks.wrappers import plain_names, unwrapped, without_wrappers
 from tutorial_lib.predictions import TARGETS, as_eps_model
 from tutorial_lib.schedules import NoiseSchedule
@@ -56,6 +58,8 @@ class Checkpoint:
         network: the network with its averaged (EMA) weights, in eval mode.
         model: ``network`` as ``eps_hat = model(x_t, t)``, whatever it was trained to predict.
         schedule: the noise schedule it was trained for.
+        codec: for a network that draws latents, what turns them into pictures; see
+            ``autoencoders.with_autoencoder``. None until then, and for networks that draw pictures.
     """
 
     path: Path
@@ -63,6 +67,7 @@ class Checkpoint:
     network: nn.Module
     model: EpsModel
     schedule: NoiseSchedule
+    codec: Codec | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -78,6 +83,22 @@ class Checkpoint:
     def image_shape(self) -> tuple[int, ...]:
         """The shape of one of the examples it was trained on: (C, H, W) for images."""
         return tuple(self.card["dataset"]["image_shape"])
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The words that the network reads; None if it was trained without text."""
+        return cards.vocabulary_of(self.card)
+
+    @property
+    def latents(self) -> Mapping[str, Any] | None:
+        """For a network that draws latents, the name of the autoencoder that made them, its
+        ``sha256``, and the ``image_shape`` of the pictures; None for one that draws pictures."""
+        return self.card["dataset"].get("latents")
+
+    @property
+    def picture_shape(self) -> tuple[int, ...]:
+        """The shape of what it draws in the end: ``image_shape``, or that of decoded latents."""
+        return self.image_shape if self.latents is None else tuple(self.latents["image_shape"])
 
     def conditioned(self, condition: Condition) -> EpsModel:
         """``model`` with a condition for each sample: ``eps_hat = model(x_t, t)`` for batches of B.

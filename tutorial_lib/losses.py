@@ -197,6 +197,29 @@ class StratifiedSteps(_FixedSteps):
         return t, torch.ones(count, device=device)
 
 
+class NoisySteps(_FixedSteps):
+    """More of the noisy steps: t = T sqrt(u), so that p_t grows in proportion to t.
+
+    u is drawn once in each of as many equal intervals of [0, 1) as the batch has samples. The
+    factors are all 1: unlike importance sampling this is meant to change what the loss weighs. What
+    a picture shows, and where, is decided at high noise; details come later.
+    """
+
+    def draw(
+        self,
+        count: int,
+        *,
+        generator: torch.Generator | None = None,
+        device: torch.device | str = "cpu",
+    ) -> tuple[Steps, PerSample]:
+        """Steps (count,), their squares one in each interval, and the factors (count,), all 1."""
+        draws = uniform(count, generator, device)
+        wide = draws if draws.device.type == "mps" else draws.double()
+        position = ((torch.arange(count, device=device) + wide) / count).sqrt()  # in [0, 1)
+        t = (position * self.num_steps).long().clamp(max=self.num_steps - 1) + 1
+        return t, torch.ones(count, device=device)
+
+
 class ImportanceSteps:
     """Draws those t more often whose losses are large: p_t proportional to sqrt(E[L_t^2]).
 

@@ -74,14 +74,18 @@ class Recipe:
     variance: str = "posterior"
     """Variance of the noise in a ddpm step: posterior or beta."""
     clip: bool = True
-    """Whether to keep the predicted clean image in [-1, 1], where images live."""
+    """Whether to keep the predicted clean image in [-1, 1], where images live; unused for latents,
+    which have no bounds."""
     label: str | None = None
     """Class to draw: its name, or its number, counted from 0; "none" leaves it to chance. None
     lets the classes take turns. For conditional networks only."""
+    prompt: str | None = None
+    """What the pictures should show, in words that the network knows, as in "a small red disc above
+    a large blue square"; None leaves it to chance. For networks that read only."""
     guidance: float = 1.0
-    """Guidance scale, how strongly to insist on the class: 1 is the plain conditional network, 0
-    ignores the class, more than 1 exaggerates what the class changes. Scales other than 0 and 1
-    take twice the time."""
+    """Guidance scale, how strongly to insist on class or prompt: 1 is the plain conditional
+    network, 0 ignores what is asked for, more than 1 exaggerates what that changes. Scales other
+    than 0 and 1 take twice the time."""
     seed: int = 0
     """Seed of the noise: image i has the same noise whatever the count, the batch or the device."""
     batch: int = 64
@@ -102,6 +106,12 @@ class Recipe:
         _validate.boolean("clip", self.clip)
         if self.label is not None:
             _validate.text("label", self.label)
+        if self.prompt is not None and not _validate.text("prompt", self.prompt).split():
+            raise InvalidValueError(
+                "prompt must hold a word, got none; without prompt anything comes"
+            )
+        if self.prompt is not None and self.label is not None:
+            raise InvalidValueError("label and prompt must not both be given")
         if self.steps is not None:
             _validate.whole_number("steps", self.steps, at_least=1)
 
@@ -153,15 +163,17 @@ def draw(
             label: int64 with a row an image, labels (B,) or words (B, L).
 
     Returns:
-        (len(numbers), C, H, W) float32 in [-1, 1], on the CPU.
+        (len(numbers), C, H, W) float32 in [-1, 1], on the CPU; latents come back decoded.
 
     Raises:
-        ValueError: no numbers, more than fit in memory, or one out of range; a label the network
-            does not know, guidance without a class or a condition, more steps than T, a condition
-            beside a label or without a row per image.
+        ValueError: no numbers, more than fit in memory, or one out of range; a label or a word
+            the network does not know, guidance without a class or a condition, more steps than T, a
+            condition beside a label or a prompt or without a row per image; a checkpoint of latents
+            without its autoencoder, see ``autoencoders.with_autoencoder``.
         TypeError: ``condition`` is not an int64 tensor, a number is not an int.
     """
     numbers = _checked_numbers(checkpoint, recipe, numbers)
+    _check_codec(checkpoint)
     device = checkpoint.schedule.alpha_bar.device
     streams = Streams(recipe.seed, numbers)
     shape = (len(numbers), *checkpoint.image_shape)
@@ -173,7 +185,7 @@ def draw(
     _check_guidance(checkpoint, recipe, asked=condition is not None)
     model = _model(checkpoint, recipe, None if condition is None else condition.to(device))
     x0 = samplers.last(_walk(model, checkpoint, recipe, x_T, streams))
-    return x0.clamp(-1, 1).cpu()
+    return (x0.clamp(-1, 1) if checkpoint.codec is None else checkpoint.codec.decode(x0)).cpu()
 
 
 def _check_recipe(recipe: object) -> None:
@@ -203,23 +215,40 @@ def check_batch(name: str, count: int, checkpoint: Checkpoint) -> None:
 
     Counted are x_t, the network's answer, the noise and the clean image that it predicts.
     """
-    needed = 4 * 4 * count * math.prod(checkpoint.image_shape)
+    largest = max(math.prod(checkpoint.image_shape), math.prod(checkpoint.picture_shape))
+    needed = 4 * 4 * count * largest
     device = checkpoint.schedule.alpha_bar.device
     _memory.check_fits(name, count, needed, "a batch of so many images", device)
 
 
 def labels_of(checkpoint: Checkpoint, recipe: Recipe, numbers: Sequence[int]) -> Tensor | None:
-    """The class of each image, int64 (N,); None if the network is to choose.
+    """What each image should show: its class, int64 (N,), or the words of the prompt, (N, L); None
+    if the network is to choose.
 
     Raises:
-        ValueError: a label that the network does not know.
+        ValueError: a label or a word that the network does not know.
     """
+    if recipe.prompt is not None:
+        return _words(checkpoint, recipe.prompt).repeat(len(numbers), 1)
     names, label = checkpoint.class_names, _class_name(checkpoint, recipe)
     if label is None and names:
         return torch.tensor([number % len(names) for number in numbers])
     if label in (None, "none"):
         return None
     return torch.full((len(numbers),), names.index(label))
+
+
+def _words(checkpoint: Checkpoint, prompt: str) -> Tensor:
+    """The words of a prompt, int64 (1, L).
+
+    Raises:
+        ValueError: a network without text, a word that it does not know, too many words.
+    """
+    vocabulary = checkpoint.vocabulary
+    if vocabulary is None or _no_condition(checkpoint) is None:
+        other = "; it draws classes, ask with label" if checkpoint.class_names else ""
+        raise InvalidValueError(f"prompt: {checkpoint.path.name} was trained without text{other}")
+    return vocabulary.encode(prompt, name="prompt")
 
 
 def _class_name(checkpoint: Checkpoint, recipe: Recipe) -> str | None:
@@ -232,7 +261,8 @@ def _class_name(checkpoint: Checkpoint, recipe: Recipe) -> str | None:
     if label is None or (names and label == "none"):
         return label
     if not names:
-        raise InvalidValueError(f"label: {checkpoint.path.name} was trained without classes")
+        hint = "; it reads words, ask with prompt" if checkpoint.vocabulary else ""
+        raise InvalidValueError(f"label: {checkpoint.path.name} was trained without classes{hint}")
     if label not in names and label.isdecimal() and len(label) < 10 and int(label) < len(names):
         return names[int(label)]
     return _validate.one_of("label", label, [*names, "none"])
@@ -390,12 +420,16 @@ def _manifest(
         ValueError: what cannot be drawn: an unknown label, too many steps, guidance for nothing.
     """
     _check_guidance(checkpoint, recipe, asked=condition is not None)
+    _check_codec(checkpoint)
+    if recipe.prompt is not None:
+        _words(checkpoint, recipe.prompt)
     device = checkpoint.schedule.alpha_bar.device
     decides: dict[str, Any] = {
         "checkpoint": checkpoint.card["weights"]["sha256"],
         **{field.name: getattr(recipe, field.name) for field in dataclasses.fields(Recipe)},
         "steps": _steps(checkpoint, recipe),
         "label": _class_name(checkpoint, recipe),
+        "prompt": None if recipe.prompt is None else " ".join(recipe.prompt.lower().split()),
         "precision": hardware.pick_precision(recipe.precision, device).name,
         "condition": _digest(condition, count),
         "shard": shard,
@@ -409,7 +443,7 @@ def _manifest(
         "count": count,
         **decides,
         "checkpoint_file": checkpoint.path.name,
-        "image_shape": list(checkpoint.image_shape),
+        "image_shape": list(checkpoint.picture_shape),
         "class_names": list(checkpoint.class_names),
         "versions": versions(),
         "decides": list(decides),
@@ -511,7 +545,7 @@ def _check_disk(checkpoint: Checkpoint, folder: Path, count: int) -> None:
     there = folder.absolute()
     while not there.exists() and there != there.parent:
         there = there.parent
-    needed, size = count * math.prod(checkpoint.image_shape), shutil.disk_usage(there).total
+    needed, size = count * math.prod(checkpoint.picture_shape), shutil.disk_usage(there).total
     if needed > size:
         raise InvalidValueError(
             f"count must fit on the disk, got {count}: {_memory.words(needed)} of images, and the "
@@ -529,10 +563,11 @@ def _check_condition(condition: object, count: int, recipe: Recipe) -> None:
         raise InvalidValueError(
             f"condition must have shape {expected}; got {tuple(condition.shape)}"
         )
-    if recipe.label is not None:
-        raise InvalidValueError(
-            f"condition and label must not both be given, got label {recipe.label!r}"
-        )
+    for name in ("label", "prompt"):
+        if (given := getattr(recipe, name)) is not None:
+            raise InvalidValueError(
+                f"condition and {name} must not both be given, got {name} {given!r:.60}"
+            )
 
 
 def _check_guidance(checkpoint: Checkpoint, recipe: Recipe, *, asked: bool) -> None:
@@ -543,12 +578,22 @@ def _check_guidance(checkpoint: Checkpoint, recipe: Recipe, *, asked: bool) -> N
     if recipe.guidance == 1:
         return
     why = ""
+    asked = asked or recipe.prompt is not None
     if _no_condition(checkpoint) is None:
         why = f"{checkpoint.path.name} was trained without classes"
+    elif not asked and checkpoint.vocabulary is not None:
+        why = "nothing is asked for; say it with prompt"
     elif not asked and (not checkpoint.class_names or recipe.label == "none"):
         why = "no class is asked for; choose one with label"
     if why:
         raise InvalidValueError(f"guidance must be 1, got {recipe.guidance:g}: {why}")
+
+
+def _check_codec(checkpoint: Checkpoint) -> None:
+    """Raises ValueError if a checkpoint draws latents and lacks what decodes them."""
+    if checkpoint.latents is not None and checkpoint.codec is None:
+        advice = "load it with autoencoders.with_autoencoder(checkpoint)"
+        raise InvalidValueError(f"checkpoint must have its autoencoder: {advice}")
 
 
 def _no_condition(checkpoint: Checkpoint) -> Tensor | None:
@@ -567,7 +612,8 @@ def _model(checkpoint: Checkpoint, recipe: Recipe, condition: Condition | None) 
         model = guide(both, condition, recipe.guidance, nothing)
     device = checkpoint.schedule.alpha_bar.device
     model = hardware.in_precision(model, device, hardware.pick_precision(recipe.precision, device))
-    return clip_x0(model, checkpoint.schedule) if recipe.clip else model
+    clips = recipe.clip and checkpoint.codec is None
+    return clip_x0(model, checkpoint.schedule) if clips else model
 
 
 def _walk(

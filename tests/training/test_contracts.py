@@ -10,9 +10,9 @@ from training_cases import CPU, FP32, bits, tiny
 
 from tests.draws import seeded
 from tutorial_lib.checkpoints import load_checkpoint
-from tutorial_lib.datasets import Dataset
+from tutorial_lib.datasets import Dataset, scenes
 from tutorial_lib.guidance import guide, labeled
-from tutorial_lib.networks import TinyUNet
+from tutorial_lib.networks import TextUNet, TinyUNet
 from tutorial_lib.samplers import ddim, evenly_spaced, last
 from tutorial_lib.training import Trainer, new_network, resume, train
 
@@ -221,6 +221,48 @@ def test_a_network_that_reads_words_is_trained_guided_saved_and_resumed(
     other[200, 2] = other[200, 2] % 9 + 1
     with pytest.raises(ValueError, match=r"data must be .*: labels_crc32 was \d+, is \d+"):
         resume(tmp_path / "parts", data=(points, other), model=network(), steps=70)
+
+
+def test_captions_are_trained_on_guided_saved_and_resumed(tmp_path: Path) -> None:
+    """A data set with captions builds the network that reads them."""
+    data = scenes(40, size=8)
+    settings = {"text": True, "text_width": 16, "label_drop": 0.2, "patch": 1, "weight": "v"}
+    settings |= {"step_sampler": "noisy", "decay": "constant", "warmup": 0.0, "sample_every": 3}
+    whole = train(tiny(tmp_path / "whole", steps=6, **settings), data=data)
+    assert isinstance(whole.network, TextUNet)
+    assert whole.config.conditional
+    train(tiny(tmp_path / "parts", steps=2, **settings), data=data)
+    parts = resume(tmp_path / "parts", data=data, steps=6)
+    assert parts.losses == whole.losses
+    found = load_checkpoint(whole.path)
+    assert found.vocabulary == data.vocabulary
+    words = data.words[:4]
+    x, t = torch.randn(4, 3, 8, 8, generator=seeded()), torch.tensor([900, 500, 9, 1])
+    nothing = whole.network.no_condition
+    with torch.no_grad():
+        told = found.conditioned(words)(x, t)
+        untold = found.conditioned(nothing.expand(4, -1))(x, t)
+        model = labeled(found.network, found.schedule, found.card["target"])
+        guided = guide(model, words, 3.0, nothing)(x, t)
+        assert torch.equal(found.model(x, t), untold), "nothing said is the empty sentence"
+    torch.testing.assert_close(guided, untold + 3 * (told - untold), atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(told, untold), "the words matter"
+    with pytest.raises(ValueError, match=r"data must be .*: vocabulary was .*, is None"):
+        resume(
+            tmp_path / "parts", data=(data.images, data.words), model=TextUNet(3, 26, 12, (8, 16))
+        )
+
+
+@pytest.mark.plain_errors
+def test_a_network_of_captions_is_asked_for_as_text(tmp_path: Path) -> None:
+    labels = Dataset(torch.zeros(2, 3, 8, 8), torch.zeros(2, dtype=torch.int64), ("a",))
+    for data, settings, message in (
+        (labels, {"text": True}, "text needs a data set with captions, such as scenes"),
+        (scenes(2, size=8), {"conditional": True}, "conditional needs labels; for captions ask f"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(tiny(tmp_path / "run", **settings), data=data)
+    assert not (tmp_path / "run").exists()
 
 
 X, Y = torch.zeros(6, 4, 8, 8), torch.arange(6)

@@ -3,6 +3,7 @@
 import warnings
 
 from tutorial_lib import datasets
+from tutorial_lib.autoencoders import with_autoencoder
 from tutorial_lib.checkpoints import load_checkpoint
 from tutorial_lib.metrics import copies
 from tutorial_lib.sampling import Recipe, draw
@@ -20,6 +21,7 @@ def warn_of_copies(run: Run) -> None:
     Draws ``SAMPLES`` of them, and only where the run has trained on at most ``FEW`` images.
     """
     checkpoint = load_checkpoint(run.checkpoint, device=next(run.network.parameters()).device)
+    checkpoint = with_autoencoder(checkpoint)
     count = checkpoint.card["dataset"]["images"]
     if count > FEW:
         return

@@ -11,6 +11,7 @@ import torch
 
 from tutorial_lib import _files, _memory, _validate, hardware, sampling
 from tutorial_lib._validate import FileError, InvalidValueError
+from tutorial_lib.autoencoders import with_autoencoder
 from tutorial_lib.checkpoints import Checkpoint, load_checkpoint
 from tutorial_lib.cli.output import say
 from tutorial_lib.hardware import parallel
@@ -27,6 +28,9 @@ class SampleConfig(Recipe):
 
     checkpoint: str = field(default="mnist", metadata={"positional": True})
     """A checkpoint file, a run folder, or the name of a checkpoint that comes with the course."""
+    autoencoder: str | None = None
+    """The autoencoder that decodes what a network of latents draws, a file or the name of one that
+    comes with the course; None finds the one that it was trained with."""
     count: int = 64
     """How many images to draw (images)."""
     device: str = "auto"
@@ -50,6 +54,8 @@ class SampleConfig(Recipe):
         super().__post_init__()
         _validate.whole_number("count", self.count, at_least=1, at_most=sampling.MOST)
         _validate.whole_number("enlarge", self.enlarge, at_least=1)
+        if self.autoencoder is not None:
+            _validate.text("autoencoder", self.autoencoder)
         if self.columns is not None:
             _validate.whole_number("columns", self.columns, at_least=1)
         if self.out is not None and self.out.suffix.lower() != ".png":
@@ -83,10 +89,10 @@ def sample(config: SampleConfig) -> int:
         raise InvalidValueError("shards must name a folder if several processes draw")
     out = config.out or Path("samples.png")
     _files.check_outputs({"out": out, "tensors": config.tensors})
-    checkpoint = load_checkpoint(config.checkpoint, device=hardware.pick_device(config.device))
+    checkpoint = _loaded(config, hardware.pick_device(config.device))
     if config.tensors is not None and _files.is_same_file(config.tensors, checkpoint.path):
         raise InvalidValueError(f"tensors must not replace the checkpoint, {checkpoint.path}")
-    check_grid(config.count, checkpoint.image_shape, config.columns, config.enlarge)
+    check_grid(config.count, checkpoint.picture_shape, config.columns, config.enlarge)
     _memory.check_fits("count", config.count, _bytes_of_all(config, checkpoint), "all images")
     sampling.check_batch("batch", min(config.batch, config.count), checkpoint)
     start = time.perf_counter()
@@ -114,7 +120,7 @@ def _sample_shards(config: SampleConfig, folder: Path) -> int:
     if device.type == "cuda" and parallel.launched()[1] > 1:  # a GPU for each process
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     _files.check_output_folder("shards", folder)
-    checkpoint = load_checkpoint(config.checkpoint, device=device)
+    checkpoint = _loaded(config, device)
     try:
         done = sampling.write_shards(
             checkpoint, config, folder, config.count, progress=config.progress
@@ -131,4 +137,9 @@ def _sample_shards(config: SampleConfig, folder: Path) -> int:
 
 def _bytes_of_all(config: SampleConfig, checkpoint: Checkpoint) -> int:
     """What the images take as float32, in their batches and put together."""
-    return 2 * 4 * config.count * math.prod(checkpoint.image_shape)
+    return 2 * 4 * config.count * math.prod(checkpoint.picture_shape)
+
+
+def _loaded(config: SampleConfig, device: torch.device) -> Checkpoint:
+    checkpoint = load_checkpoint(config.checkpoint, device=device)
+    return with_autoencoder(checkpoint, config.autoencoder)

@@ -107,7 +107,7 @@ class Vocabulary:
         """The sentences of rows (B, L) of numbers, words separated by single spaces.
 
         Raises:
-            TypeError, ValueError: not int64 with two axes, or a number without a word.
+            TypeError, ValueError: not int64 with two axes, or a number that no word has.
         """
         if not isinstance(words, Tensor) or words.dtype != torch.int64:
             got = words.dtype if isinstance(words, Tensor) else _validate.describe(words)

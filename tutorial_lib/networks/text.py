@@ -88,7 +88,7 @@ class TextEncoder(nn.Module):
         The first vector is that of the word before the sentence, whose number is that of padding.
 
         Raises:
-            TypeError, ValueError: not int64, another length, or a number without a word (looked at
+            TypeError, ValueError: not int64, another length, or a number that no word has (looked at
                 on a CPU only).
         """
         self._check(words)

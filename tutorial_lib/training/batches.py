@@ -13,10 +13,28 @@ from torch import Tensor
 from tutorial_lib import _memory, _validate
 from tutorial_lib._typing import Condition, States
 from tutorial_lib._validate import InvalidTypeError, InvalidValueError
-from tutorial_lib.datasets import Dataset
+from tutorial_lib.datasets import Dataset, Vocabulary
+from tutorial_lib.latents import Codec
 
 MOST_REPEATS = 2**16
 """How often an example may be in a batch; each time takes a new order of all."""
+
+
+@dataclass(frozen=True, eq=False)
+class LatentsOf:
+    """Where latents come from: which pictures, and which autoencoder.
+
+    Attributes:
+        autoencoder: its name.
+        checksum: that of its file, see ``autoencoders``.
+        image_shape: (C, H, W) of the pictures.
+        fingerprint: of the pictures, see ``Examples.fingerprint``.
+    """
+
+    autoencoder: str
+    checksum: str
+    image_shape: tuple[int, ...]
+    fingerprint: dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +45,15 @@ class Examples:
         x: (N, ...) float32, N at least 1.
         condition: int64 with a row an example, labels (N,) or words (N, L); None for none.
         class_names: the names of the labels, where they have names.
+        vocabulary: what the words mean, where that is known.
+        latents: where ``x`` comes from, if it is the latents of pictures.
     """
 
     x: States
     condition: Condition | None
     class_names: tuple[str, ...] = ()
+    vocabulary: Vocabulary | None = None
+    latents: LatentsOf | None = None
 
     @classmethod
     def of(cls, data: object) -> "Examples":
@@ -46,7 +68,7 @@ class Examples:
         if isinstance(data, Examples):
             return data
         if isinstance(data, Dataset):
-            return cls(data.images.detach(), data.labels, data.class_names)
+            return cls(data.images.detach(), data.labels, data.class_names, data.vocabulary)
         x, condition = data if isinstance(data, tuple) and len(data) == 2 else (data, None)
         if not isinstance(x, Tensor):
             kinds = "a Dataset, a tensor (N, ...) or a pair of a tensor and its condition"
@@ -63,29 +85,63 @@ class Examples:
             _check_condition(condition, len(x))
         return cls(x, condition)
 
+    def encoded(self, codec: Codec, autoencoder: str, checksum: str) -> "Examples":
+        """The latents of these pictures, with the same conditions.
+
+        Args:
+            codec: makes them.
+            autoencoder, checksum: the name of its file, and what tells it from others.
+
+        Raises:
+            ValueError: pictures that the autoencoder cannot take.
+        """
+        if self.x.ndim != 4:
+            shape = tuple(self.x.shape)
+            raise InvalidValueError(f"latent needs pictures (N, C, H, W) as data, got {shape}")
+        shape = tuple(self.x.shape[1:])
+        codec.latent_shape(shape)
+        origin = LatentsOf(autoencoder, checksum, shape, self.fingerprint)
+        latents = codec.encode(self.x)
+        return Examples(latents, self.condition, self.class_names, self.vocabulary, origin)
+
     def described(self, name: str) -> dict[str, Any]:
         """The entry ``dataset`` of a card, for data called ``name``."""
-        return {
+        entry: dict[str, Any] = {
             "name": name,
             "image_shape": list(self.x.shape[1:]),
             "images": len(self.x),
             "class_names": list(self.class_names),
         }
+        if self.vocabulary is not None:
+            words = {"words": list(self.vocabulary.words), "length": self.vocabulary.length}
+            entry["vocabulary"] = words
+        if self.latents is not None:
+            entry["latents"] = {
+                "autoencoder": self.latents.autoencoder,
+                "sha256": self.latents.checksum,
+                "image_shape": list(self.latents.image_shape),
+            }
+        return entry
 
     @functools.cached_property
     def fingerprint(self) -> dict[str, Any]:
         """What tells these data from others: shapes, class names, checksums of all values.
 
-        ``crc32`` is that of 256 examples: all that earlier versions have saved in states.
+        ``crc32`` is that of 256 examples: all that earlier versions have saved in states. Latents
+        are known by their pictures and their autoencoder: their last bits may depend on the device.
         """
+        if self.latents is not None:
+            return {**self.latents.fingerprint, "autoencoder": self.latents.checksum}
         every = max(1, len(self.x) // 256)
         conditions = [] if self.condition is None else [self.condition]
+        words = {} if self.vocabulary is None else {"vocabulary": list(self.vocabulary.words)}
         return {
             "images": list(self.x.shape),
             "class_names": list(self.class_names),
             "crc32": _checksum([self.x[::every]]),
             "crc32_of_all": _checksum(self.x.split(4096)),
             "labels_crc32": _checksum(conditions),
+            **words,
         }
 
 

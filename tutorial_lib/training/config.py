@@ -13,6 +13,7 @@ from typing import Any
 
 from tutorial_lib import _validate, flows, hardware, losses, schedules
 from tutorial_lib._validate import InvalidTypeError, InvalidValueError
+from tutorial_lib.networks.text import LARGEST_LAYERS
 from tutorial_lib.predictions import TARGETS
 from tutorial_lib.schedules import NoiseSchedule
 from tutorial_lib.training.optimizers import OPTIMIZERS
@@ -26,6 +27,7 @@ STEP_SAMPLERS: dict[str, Callable[[NoiseSchedule], losses.StepSampler]] = {
     "uniform": lambda schedule: losses.UniformSteps(schedule.num_steps),
     "stratified": lambda schedule: losses.StratifiedSteps(schedule.num_steps),
     "importance": lambda schedule: losses.ImportanceSteps(schedule.num_steps),
+    "noisy": lambda schedule: losses.NoisySteps(schedule.num_steps),
     "uniform_time": lambda schedule: losses.TimeSteps(schedule, flows.uniform_times),
     "logit_normal": lambda schedule: losses.TimeSteps(schedule, flows.logit_normal_times),
 }
@@ -50,6 +52,7 @@ LARGEST_COUNT = 2**53
 
 MAY_CHANGE = {
     *("root", "device", "precision", "compile", "accumulate"),  # compared as they turn out
+    "latent",  # its checksum is compared, wherever the file is
     *("steps", "max_seconds"),  # see ``resume``
     *("out", "checkpoint_every", "keep", "sample_every", "log_every"),
     *("progress", "tensorboard", "resume"),
@@ -87,8 +90,8 @@ class TrainConfig:
     min_snr_gamma: float = 5.0
     """Where the weight min_snr stops growing, as a signal-to-noise ratio; unused by the others."""
     step_sampler: str = "stratified"
-    """How t is drawn in a batch: uniform, stratified, importance, or by its time in a flow:
-    uniform_time, logit_normal."""
+    """How t is drawn in a batch: uniform, stratified, importance, noisy, which draws large t more
+    often, or by its time in a flow: uniform_time, logit_normal."""
 
     steps: int | None = 2000
     """Length of the run (training steps); None leaves it to max_seconds."""
@@ -126,6 +129,16 @@ class TrainConfig:
     """Whether the network is told what each example shows: its class, or other conditions."""
     label_drop: float = 0.1
     """Share of the conditions hidden in training, in [0, 1]; unused unless conditional."""
+    text: bool = False
+    """Whether the network reads the caption of each example, by cross-attention; implies
+    conditional. For data sets with captions, such as scenes."""
+    text_width: int = 64
+    """Length of a word's vector, where the network reads captions (numbers)."""
+    text_layers: int = 2
+    """Layers of the transformer that reads captions (layers)."""
+    latent: str | None = None
+    """Autoencoder whose latents to train on, a file or the name of one that comes with the course;
+    None trains on the images themselves."""
 
     device: str = "auto"
     """Where to train: auto, cpu, cuda or mps."""
@@ -154,6 +167,8 @@ class TrainConfig:
     """Whether to write the metrics and grids for TensorBoard too, which must be installed."""
 
     def __post_init__(self) -> None:
+        if self.text is True:
+            object.__setattr__(self, "conditional", True)
         for name in ("root", "out"):
             object.__setattr__(self, name, _path(name, getattr(self, name)))
         _check_config(self)
@@ -248,12 +263,16 @@ def _check_config(config: TrainConfig) -> None:
         _validate.one_of(name, getattr(config, name), options)
     if _validate.whole_number("seed", config.seed, at_least=0) > LARGEST_SEED:
         raise InvalidValueError(f"seed must be below 2^32, got {_validate.shown(config.seed)}")
-    for name in ("conditional", "compile", "resume", "progress", "tensorboard"):
+    if config.latent is not None and (not isinstance(config.latent, str) or not config.latent):
+        got = _validate.describe(config.latent)
+        raise InvalidTypeError(f"latent must be a file or a name, got {got}")
+    for name in ("conditional", "text", "compile", "resume", "progress", "tensorboard"):
         if not isinstance(getattr(config, name), bool):
             got = _validate.describe(getattr(config, name))
             raise InvalidTypeError(f"{name} must be True or False, got {got}")
     schedules.check_num_steps(config.num_steps)
-    for name in ("batch_size", "blocks", "patch", "accumulate", "log_every"):
+    _validate.whole_number("text_layers", config.text_layers, at_least=0, at_most=LARGEST_LAYERS)
+    for name in ("batch_size", "blocks", "patch", "text_width", "accumulate", "log_every"):
         _validate.whole_number(name, getattr(config, name), at_least=1, at_most=LARGEST_COUNT)
     if config.batch_size % config.accumulate:
         raise InvalidValueError(

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from tutorial_lib import _memory, datasets, hardware
 from tutorial_lib._typing import EpsModel
 from tutorial_lib._validate import InvalidValueError
+from tutorial_lib.autoencoders import TrainedAutoencoder, load_autoencoder
 from tutorial_lib.datasets import Dataset
 from tutorial_lib.hardware import parallel
 from tutorial_lib.hardware.parallel import Ranks
@@ -98,7 +99,8 @@ def train(
         data: what to train on, in place of loading ``config.dataset``: a ``Dataset``, or a float32
             tensor (N, ...) of any shape and range, or a pair of that and its condition, int64 with
             a row an example: labels (N,) or words (N, L). Conditions are used where
-            ``config.conditional``.
+            ``config.conditional``. With ``config.latent`` they are pictures, whose latents are
+            trained on.
         model: a network to train in place of a ``TinyUNet``, called as ``model(x_t, t)``, or
             ``model(x_t, t, condition)`` where ``config.conditional``. It is trained in place, moved
             to the device, and its kernels are laid out in memory as is fastest there. Its weights
@@ -110,7 +112,8 @@ def train(
             row that means "no condition"; without it, labels of a ``Dataset`` have
             ``len(class_names)`` for that.
         decode: turns samples (N, ...) into images (N, 1 or 3, H, W) in [-1, 1], for the grids that
-            ``config.sample_every`` asks for; None where the data are such images.
+            ``config.sample_every`` asks for; None where the data are such images, or for the
+            decoder of ``config.latent``.
         clock: the time in seconds, from any start; decides only where ``config.max_seconds`` does.
 
     Raises:
@@ -118,7 +121,8 @@ def train(
             whose answer does not have the shape of the data, a run to resume that was started
             with other settings or data, processes with different configs or data.
         TrainingError: the loss or a weight is no longer finite.
-        CheckpointError: a checkpoint or state cannot be written, or no state can be read.
+        CheckpointError: a checkpoint or state cannot be written, no state can be read, or
+            ``config.latent`` is no autoencoder.
         Interrupted: the run was asked to stop, and is saved.
         ParallelError: another process of the run has ended.
     """
@@ -131,8 +135,11 @@ def train(
     passed_in = [name for name, value in arguments if value is not None]
     if data is None and model is None:
         _check_sizes(config, device)
+    autoencoder = None if config.latent is None else load_autoencoder(config.latent, device=device)
     with parallel.processes(device) as ranks:
         examples = Examples.of(data if data is not None else _load(config, ranks))
+        if autoencoder is not None:
+            examples, decode = _encoded(examples, autoencoder, ranks.device, decode)
         check_can_draw(config, examples, decode)
         _check_agreement(config, examples, ranks)
         precision = _precision(config, ranks)
@@ -234,6 +241,15 @@ def _check_sizes(config: TrainConfig, device: torch.device) -> None:
 
 def _opened(held: contextlib.ExitStack, config: TrainConfig) -> str:
     return str(held.enter_context(open_run_folder(config)).path)
+
+
+def _encoded(
+    examples: Examples, trained: TrainedAutoencoder, device: torch.device, decode: Decode | None
+) -> tuple[Examples, Decode]:
+    """The latents of pictures, and what turns latents into pictures again."""
+    codec = trained.codec.to(device)
+    examples = examples.encoded(codec, trained.path.stem, trained.checksum)
+    return examples, codec.decode if decode is None else decode
 
 
 def _load(config: TrainConfig, ranks: Ranks) -> Dataset:

@@ -316,9 +316,11 @@ def _check_same_run(trainer: Trainer, data: Mapping[str, Any], state: State) -> 
             message = f"{name} must be {facts[name]}, as in the run to resume; got {value}"
             raise InvalidValueError(message)
     for name, value in facts["data"].items():
-        if data[name] != value:
+        if data.get(name) != value:
             message = f"data must be the same as in the run to resume: {name} was {value}"
-            raise InvalidValueError(f"{message}, is {data[name]}")
+            raise InvalidValueError(f"{message}, is {data.get(name)}")
+    if "autoencoder" in data and "autoencoder" not in facts["data"]:
+        raise InvalidValueError("latent must be None, as in the run to resume")
     if "crc32_of_all" not in facts["data"]:
         message = "an earlier version has saved this run: only 256 of its examples can be compared"
         warnings.warn(message, stacklevel=2)

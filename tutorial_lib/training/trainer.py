@@ -18,6 +18,7 @@ from tutorial_lib.forward import at_steps
 from tutorial_lib.guidance import replace_rows
 from tutorial_lib.hardware import parallel
 from tutorial_lib.hardware.parallel import ONE_PROCESS, Ranks
+from tutorial_lib.networks.text_unet import TextUNet
 from tutorial_lib.networks.unet import TinyUNet
 from tutorial_lib.networks.wrappers import is_compiled, unwrapped
 from tutorial_lib.predictions import as_eps_model, told
@@ -467,23 +468,28 @@ def network_arguments(config: TrainConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names}
 
 
-def new_network(config: TrainConfig, data: object) -> TinyUNet:
-    """An untrained network as ``config`` describes it, for the images and classes of ``data``.
+def new_network(config: TrainConfig, data: object) -> TinyUNet | TextUNet:
+    """An untrained network as ``config`` describes it, for the images and classes of ``data``: a
+    ``TextUNet`` where ``config.text``, which takes captions.
 
     Its first weights come from torch's global random state.
 
     Args:
-        config: gives widths, blocks, patch, and whether the network is told classes.
-        data: as ``train`` takes it: (N, C, H, W), with labels (N,) where ``config.conditional``.
+        config: gives widths, blocks, patch, and whether the network is told classes or captions.
+        data: as ``train`` takes it: (N, C, H, W), with labels (N,) where ``config.conditional``, or
+            with captions and their vocabulary where ``config.text``.
 
     Raises:
-        ValueError: the data are not images or latents, or have words for conditions: a network for
-            them has to be passed to ``train`` as ``model``.
+        ValueError: the data are not images or latents, have no captions where ``config.text`` asks
+            for them, or words for conditions that have no vocabulary: a network for them has to be
+            passed to ``train`` as ``model``.
     """
     examples = Examples.of(data)
     if examples.x.ndim != 4:
         shape = tuple(examples.x.shape)
         raise InvalidValueError(f"model must be given for data that are not (N, C, H, W): {shape}")
+    if config.text:
+        return _new_text_network(config, examples)
     return TinyUNet(
         examples.x.shape[1],
         num_classes=_class_count(examples) if config.conditional else None,
@@ -491,9 +497,25 @@ def new_network(config: TrainConfig, data: object) -> TinyUNet:
     ).float()  # whatever torch's default is
 
 
+def _new_text_network(config: TrainConfig, examples: Examples) -> TextUNet:
+    vocabulary = examples.vocabulary
+    if vocabulary is None:
+        raise InvalidValueError("text needs a data set with captions, such as scenes")
+    return TextUNet(
+        examples.x.shape[1],
+        len(vocabulary),
+        vocabulary.length,
+        text_width=config.text_width,
+        text_layers=config.text_layers,
+        **network_arguments(config),
+    ).float()
+
+
 def _class_count(data: Examples) -> int:
     """How many classes the labels of ``data`` have."""
     labels = _condition_of(data)
+    if data.vocabulary is not None:
+        raise InvalidValueError("conditional needs labels; for captions ask for text")
     if labels.ndim != 1:
         shape = tuple(labels.shape)
         raise InvalidValueError(

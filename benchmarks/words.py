@@ -1,0 +1,265 @@
+"""Trains the models that draw pictures from words, and counts how often every word is right.
+
+    python benchmarks/words.py --out data
+
+First an autoencoder of scenes, ``OUT/autoencoders/scenes``, then a network that draws its latents
+from sentences, ``OUT/words``. The second never sees objects of ``HELD_OUT``, so that prompts which
+ask for them tell whether it composes. Both are made from fixed numbers of steps, so that the same
+command on the same kind of machine gives the same weights. A command that was stopped goes on where
+it was: an autoencoder that is there, made with the same settings, is kept, and the run in ``--run``
+is resumed.
+
+Each row says how many of ``--count`` prompts were drawn with every word right, by the judge of
+``metrics.scenes``, with DDIM; the standard error is that of a share. Prompts are captions of scenes
+that were not trained on.
+"""
+
+import argparse
+import math
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import report
+import torch
+from torch import Tensor
+
+from tutorial_lib import hardware
+from tutorial_lib.autoencoders import (
+    TrainedAutoencoder,
+    load_autoencoder,
+    save_autoencoder,
+    with_autoencoder,
+)
+from tutorial_lib.checkpoints import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from tutorial_lib.datasets import scenes
+from tutorial_lib.datasets.scene_captions import VOCABULARY
+from tutorial_lib.latents import peak_signal_to_noise
+from tutorial_lib.metrics import judge_scenes
+from tutorial_lib.sampling import Recipe, draw
+from tutorial_lib.training import Run, TrainConfig, train
+from tutorial_lib.training.autoencoder import KL_WEIGHT, train_autoencoder
+from tutorial_lib.training.batches import Examples, LatentsOf
+
+HELD_OUT = [
+    ("green", "triangle"),
+    ("red", "ring"),
+    ("blue", "cross"),
+    ("yellow", "square"),
+    ("magenta", "disc"),
+]
+"""Combinations that the network never sees; each color and each shape once, cyan never."""
+WIDTHS = (48, 96)
+"""Of the network: with the autoencoder its weights take at most 5 MB, which may ship."""
+FIRST = 10_000
+"""Pictures are drawn, and encoded, so many at a time; each part has a seed of its own."""
+PROMPTS_SEED = 1_000_000
+"""Of the scenes whose captions are prompts, and of those that test the autoencoder: no training
+picture has such a seed."""
+
+
+def autoencoder_of(options: argparse.Namespace, folder: Path) -> TrainedAutoencoder:
+    """The autoencoder in ``folder``, trained unless one with the same settings is there."""
+    settings = {
+        "steps": options.autoencoder_steps,
+        "images": options.autoencoder_images,
+        "size": options.size,
+        "kl_weight": KL_WEIGHT,
+        "seed": options.seed,
+    }
+    path = folder / "autoencoders" / "scenes"
+    try:
+        there = load_autoencoder(path)
+        if there.card.get("settings") == settings:
+            print(f"kept: {there.path}", file=sys.stderr)
+            return there
+    except CheckpointError:
+        pass
+    images = scenes(options.autoencoder_images, size=options.size, seed=options.seed).images
+    device = hardware.pick_device()
+    trained = train_autoencoder(
+        images,
+        steps=options.autoencoder_steps,
+        seed=options.seed,
+        device=device,
+        progress=not options.quick,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    card = {
+        "dataset": "scenes",
+        "settings": settings,
+        "seconds": round(trained.seconds, 1),
+        "device": hardware.describe_device(device),
+        "metrics": quality_of(trained.codec, options),
+    }
+    save_autoencoder(path, trained.codec.to("cpu"), card=card)
+    return load_autoencoder(path)
+
+
+def quality_of(codec: Any, options: argparse.Namespace) -> dict[str, float]:
+    """Decibels and the judge's verdict on reconstructions of pictures that were not trained on."""
+    test = scenes(options.count, size=options.size, seed=PROMPTS_SEED)
+    again = codec.decode(codec.encode(test.images))
+    right = judge_scenes(again, test.words).all_right.double().mean()
+    return {
+        "psnr": round(float(peak_signal_to_noise(test.images, again)), 3),
+        "all_right": round(float(right), 4),
+    }
+
+
+def latents_of(trained: TrainedAutoencoder, options: argparse.Namespace) -> Examples:
+    """Latents and captions of ``options.images`` scenes without what is held out.
+
+    Drawn and encoded part by part: all pictures together would take gigabytes.
+    """
+    codec = trained.codec.to(hardware.pick_device())
+    latents, words = [], []
+    for part, first in enumerate(range(0, options.images, FIRST)):
+        count = min(FIRST, options.images - first)
+        seed = options.seed + part
+        data = scenes(count, size=options.size, seed=seed, held_out=HELD_OUT)
+        latents.append(codec.encode(data.images))
+        words.append(data.words)
+    origin = LatentsOf(
+        autoencoder=trained.path.stem,
+        checksum=trained.checksum,
+        image_shape=(3, options.size, options.size),
+        fingerprint={"scenes": options.images, "seed": options.seed, "held_out": str(HELD_OUT)},
+    )
+    return Examples(torch.cat(latents), torch.cat(words), (), VOCABULARY, origin)
+
+
+def config_of(options: argparse.Namespace, folder: Path) -> TrainConfig:
+    """How the network is trained: what decides layout and color is at high noise, so t leans there
+    and v weighs all t alike."""
+    return TrainConfig(
+        dataset="scenes",
+        size=options.size,
+        seed=options.seed,
+        text=True,
+        widths=tuple(options.widths),
+        patch=1,
+        text_layers=2,
+        target="v",
+        weight="v",
+        step_sampler="noisy",
+        batch_size=options.batch_size,
+        steps=options.steps,
+        ema=0.999,
+        out=folder,
+        resume=True,
+        log_every=min(200, options.steps),
+        progress=not options.quick,
+    )
+
+
+def trained_on(data: Examples, options: argparse.Namespace, folder: Path, codec: Any) -> Run:
+    """The run in ``folder``, resumed if it is there; done at once if it is finished."""
+    return train(config_of(options, folder), data=data, decode=codec.decode)  # type: ignore[arg-type]
+
+
+def share_right(
+    checkpoint: Checkpoint, words: Tensor, scale: float, options: argparse.Namespace
+) -> dict[str, float]:
+    """The share of prompts with every word right, its standard error, and that of all words."""
+    recipe = Recipe(steps=options.walk, guidance=scale, seed=options.seed)
+    start, pictures = time.perf_counter(), []
+    for first in range(0, len(words), options.batch):
+        numbers = range(first, min(first + options.batch, len(words)))
+        pictures.append(draw(checkpoint, recipe, numbers, words[numbers.start : numbers.stop]))
+    seconds = time.perf_counter() - start
+    verdict = judge_scenes(torch.cat(pictures), words)
+    share = float(verdict.all_right.double().mean())
+    single = verdict.right[words != 0].double().mean()
+    return {
+        "all right": round(share, 4),
+        "error": round(math.sqrt(share * (1 - share) / len(words)), 4),
+        "words right": round(float(single), 4),
+        "pictures/s": round(len(words) / seconds, 1),
+    }
+
+
+def ship(run: Run, folder: Path) -> Path:
+    """Saves the last checkpoint of a run as ``folder``/words; its card says what was held out."""
+    checkpoint = load_checkpoint(run.checkpoint)
+    card = {
+        name: value
+        for name, value in checkpoint.card.items()
+        if name not in ("format", "weights", "network", "target", "versions")
+    }
+    card["held_out"] = [list(words) for words in HELD_OUT]
+    card["command"] = "python benchmarks/words.py"
+    target = checkpoint.card["target"]
+    return save_checkpoint(
+        folder / "words", checkpoint.network, checkpoint.schedule, target=target, card=card
+    )
+
+
+def measured(options: argparse.Namespace, folder: Path, run_folder: Path) -> list[dict[str, Any]]:
+    """Trains both models, ships them to ``folder`` and judges what they draw."""
+    trained = autoencoder_of(options, folder)
+    row = {
+        "model": "autoencoder",
+        "prompts": "-",
+        "guidance": "-",
+        "seconds": trained.card["seconds"],
+    }
+    metrics = trained.card["metrics"]
+    rows: list[dict[str, Any]] = [
+        {**row, "all right": metrics["all_right"], "psnr": metrics["psnr"]}
+    ]
+    run = trained_on(latents_of(trained, options), options, run_folder, trained.codec)
+    place = ship(run, folder)
+    checkpoint = load_checkpoint(place, device=hardware.pick_device())
+    checkpoint = with_autoencoder(checkpoint, trained.path)
+    asked = {
+        "seen": scenes(options.count, size=options.size, seed=PROMPTS_SEED, held_out=HELD_OUT),
+        "held out": scenes(options.count, size=options.size, seed=PROMPTS_SEED, only=HELD_OUT),
+    }
+    for scale in options.guidance:
+        for name, data in asked.items():
+            found = share_right(checkpoint, data.words, scale, options)
+            model = {"model": f"guidance {scale:g}, {name}", "prompts": name, "guidance": scale}
+            rows.append({**model, "seconds": round(run.seconds, 1), **found})
+            print(f"{model['model']}: {found['all right']}", file=sys.stderr, flush=True)
+    return rows
+
+
+def main() -> None:
+    parser = report.parser(__doc__, __file__)
+    parser.add_argument("--out", type=Path, help="folder for the models (default: none is kept)")
+    parser.add_argument("--run", type=Path, help="folder of the training run (default: runs/words)")
+    parser.add_argument("--autoencoder-steps", type=int, default=1500)
+    parser.add_argument("--autoencoder-images", type=int, default=10_000)
+    parser.add_argument("--images", type=int, default=60_000, help="scenes to learn words from")
+    parser.add_argument("--steps", type=int, default=14_000, help="training steps")
+    parser.add_argument("--batch-size", type=int, default=32, help="scenes in a training step")
+    parser.add_argument("--widths", type=int, nargs="+", default=list(WIDTHS))
+    parser.add_argument("--size", type=int, default=64, help="side of the pictures")
+    parser.add_argument("--count", type=int, default=512, help="prompts of each kind")
+    parser.add_argument("--guidance", type=float, nargs="+", default=[1, 2, 3, 4, 6])
+    parser.add_argument("--walk", type=int, default=30, help="steps of DDIM")
+    parser.add_argument("--batch", type=int, default=64, help="pictures drawn at once")
+    options = parser.parse_args()
+    if options.quick:
+        options.autoencoder_steps, options.autoencoder_images, options.images = 3, 40, 40
+        options.steps, options.batch_size, options.widths, options.size = 3, 8, [16, 16], 16
+        options.count, options.guidance, options.walk = 8, [2.0], 3
+    hardware.keep_freed_memory()
+    result = report.about(options, __file__)
+    asked = {k: v for k, v in vars(options).items() if k not in ("json", "out", "run", "quick")}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.out or Path(scratch)
+        usual = Path(scratch, "run") if options.out is None else Path("runs", "words")
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = measured(options, folder, options.run or usual)
+    same = {"held_out": [list(words) for words in HELD_OUT], **asked}
+    report.write(options, {**result, **same, "rows": rows})
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    print(report.table([{key: row.get(key, "-") for key in keys} for row in rows]))
+
+
+if __name__ == "__main__":
+    main()
