@@ -88,8 +88,8 @@ class TextEncoder(nn.Module):
         The first vector is that of the word before the sentence, whose number is that of padding.
 
         Raises:
-            TypeError, ValueError: not int64, another length, or a number that no word has (looked at
-                on a CPU only).
+            TypeError, ValueError: not int64, another length, or a number that no word has (seen on
+                a CPU only).
         """
         self._check(words)
         words = F.pad(words, (1, 0))  # (B, length + 1)
