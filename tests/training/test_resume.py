@@ -348,6 +348,7 @@ OTHERS = {
     "step_sampler": "uniform",
     "optimizer": "adamw",
     "decay": "constant",
+    "text": True,
     "conditional": True,
     "widths": (8, 16),
     "bottom_blocks": 3,

@@ -125,13 +125,13 @@ class TrainConfig:
     """Residual blocks behind the attention of the lowest resolution (blocks); None as blocks."""
     patch: int = 2
     """Side of the patch that becomes one position of the network (pixels)."""
+    text: bool = False
+    """Whether the network reads the caption of each example, by cross-attention; implies
+    conditional. For data sets with captions, such as scenes."""
     conditional: bool = False
     """Whether the network is told what each example shows: its class, or other conditions."""
     label_drop: float = 0.1
     """Share of the conditions hidden in training, in [0, 1]; unused unless conditional."""
-    text: bool = False
-    """Whether the network reads the caption of each example, by cross-attention; implies
-    conditional. For data sets with captions, such as scenes."""
     text_width: int = 64
     """Length of a word's vector, where the network reads captions (numbers)."""
     text_layers: int = 2
