@@ -150,14 +150,16 @@ def config_of(options: argparse.Namespace, folder: Path) -> TrainConfig:
         ema=0.999,
         out=folder,
         resume=True,
-        log_every=min(200, options.steps),
+        checkpoint_every=min(500, options.steps),
+        keep=1,
+        log_every=min(100, options.steps),
         progress=not options.quick,
     )
 
 
 def trained_on(data: Examples, options: argparse.Namespace, folder: Path, codec: Any) -> Run:
     """The run in ``folder``, resumed if it is there; done at once if it is finished."""
-    return train(config_of(options, folder), data=data, decode=codec.decode)  # type: ignore[arg-type]
+    return train(config_of(options, folder), data=data, decode=codec.decode)
 
 
 def share_right(
@@ -231,10 +233,10 @@ def main() -> None:
     parser = report.parser(__doc__, __file__)
     parser.add_argument("--out", type=Path, help="folder for the models (default: none is kept)")
     parser.add_argument("--run", type=Path, help="folder of the training run (default: runs/words)")
-    parser.add_argument("--autoencoder-steps", type=int, default=1500)
+    parser.add_argument("--autoencoder-steps", type=int, default=800)
     parser.add_argument("--autoencoder-images", type=int, default=10_000)
-    parser.add_argument("--images", type=int, default=60_000, help="scenes to learn words from")
-    parser.add_argument("--steps", type=int, default=14_000, help="training steps")
+    parser.add_argument("--images", type=int, default=40_000, help="scenes to learn words from")
+    parser.add_argument("--steps", type=int, default=12_000, help="training steps")
     parser.add_argument("--batch-size", type=int, default=32, help="scenes in a training step")
     parser.add_argument("--widths", type=int, nargs="+", default=list(WIDTHS))
     parser.add_argument("--size", type=int, default=64, help="side of the pictures")

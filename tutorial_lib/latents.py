@@ -12,7 +12,7 @@ from torch import Tensor
 from tutorial_lib import _validate
 from tutorial_lib._typing import Images
 from tutorial_lib._validate import InvalidValueError
-from tutorial_lib.networks.autoencoder import FACTOR, Autoencoder, Latents
+from tutorial_lib.networks.autoencoder import FACTOR, Autoencoder, Latents, Posterior
 
 _BATCH = 64  # pictures at once: some tens of megabytes inside an encoder
 
@@ -161,8 +161,8 @@ def autoencoder_losses(
         TypeError, ValueError: no autoencoder, or other pictures.
     """
     _validate.instance("autoencoder", autoencoder, Autoencoder)
-    posterior = autoencoder.encode(images)
-    again = autoencoder.decode(posterior.sample(generator))
+    posterior = Posterior(*(part.to(images) for part in autoencoder.encode(images)))
+    again = autoencoder.decode(posterior.sample(generator)).to(images)
     reconstruction = (again - images).square().mean()
     return reconstruction, posterior.divergence().mean() / posterior.mean[0].numel()
 

@@ -108,7 +108,7 @@ class Recipe:
             _validate.text("label", self.label)
         if self.prompt is not None and not _validate.text("prompt", self.prompt).split():
             raise InvalidValueError(
-                "prompt must hold a word, got none; without prompt anything comes"
+                "prompt must hold a word, got none; leave it out to draw anything"
             )
         if self.prompt is not None and self.label is not None:
             raise InvalidValueError("label and prompt must not both be given")

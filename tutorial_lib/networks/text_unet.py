@@ -159,8 +159,18 @@ class TextUNet(nn.Module):
         cross_attention: bool = True,
     ) -> None:
         super().__init__()
-        given = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        self.config = _checked(**given)
+        self.config = _checked(
+            in_channels=in_channels,
+            vocabulary=vocabulary,
+            length=length,
+            widths=widths,
+            blocks=blocks,
+            patch=patch,
+            bottom_blocks=bottom_blocks,
+            text_width=text_width,
+            text_layers=text_layers,
+            cross_attention=cross_attention,
+        )
         first, time_width = widths[0], 4 * widths[0]
         self.time_in = nn.Linear(time_width, time_width)
         self.time_out = nn.Linear(time_width, time_width)

@@ -17,14 +17,14 @@ from tutorial_lib.latents import Codec, autoencoder_losses
 from tutorial_lib.networks.autoencoder import Autoencoder
 from tutorial_lib.training.batches import Shuffled
 from tutorial_lib.training.journal import TrainingError
-from tutorial_lib.training.optimizers import Groups, Rates, muon_and_adamw
+from tutorial_lib.training.optimizers import AllOrNone, Groups, Rates, muon_and_adamw, scale_rates
 from tutorial_lib.training.trainer import ema_decay, lr_factor, update_ema
 
 KL_WEIGHT = 1e-4
 """How much the divergence (nats a latent) counts beside the squared error of a pixel."""
 
 
-class Trained(NamedTuple):
+class AutoencoderRun(NamedTuple):
     """What ``train_autoencoder`` leaves.
 
     Attributes:
@@ -52,9 +52,10 @@ def train_autoencoder(
     ema: float = 0.98,
     seed: int = 0,
     device: str | torch.device = "cpu",
+    precision: str = "auto",
     progress: bool = True,
     clock: Callable[[], float] = time.perf_counter,
-) -> Trained:
+) -> AutoencoderRun:
     """Trains an autoencoder on pictures, and fits the scale of its latents to them.
 
     Muon with AdamW for vectors; the learning rates grow over the first twentieth of the run and
@@ -74,6 +75,8 @@ def train_autoencoder(
         ema: share of the averaged weights kept at a step.
         seed: of weights, order and noise.
         device: where to train; the codec stays there.
+        precision: what the autoencoder computes in while it trains, as of ``TrainConfig``. Its
+            weights and the scale of its latents are float32.
         progress: whether to show a progress bar.
         clock: the time in seconds; decides only where ``max_seconds`` does.
 
@@ -99,10 +102,12 @@ def train_autoencoder(
     _validate.instance("autoencoder", autoencoder, Autoencoder)
     autoencoder.latent_shape(_validate.batch("images", images).shape[1:])
     network = hardware.laid_out(autoencoder, place).train()
+    numbers = hardware.pick_precision(precision, place)
+    scaler = hardware.grad_scaler(place, numbers)
     layout = hardware.memory_format(network, place)
     average = AveragedModel(network)
     optimizers = muon_and_adamw(Groups.of(network), Rates(lr, muon_lr, 0.0), place)
-    firsts = [[group["lr"] for group in one.param_groups] for one in optimizers]
+    together = AllOrNone(optimizers)
     order = Shuffled(len(images), torch.Generator().manual_seed(seed))
     noise = torch.Generator().manual_seed(seed + 1)
     parts: tuple[list[float], list[float]] = ([], [])
@@ -112,15 +117,14 @@ def train_autoencoder(
             middle = done + 0.5  # of the coming step
             foreseen = spent * middle / max(done, 1)
             factor = lr_factor(_fraction(middle, steps, foreseen, max_seconds), 0.05, "linear")
-            for optimizer, first in zip(optimizers, firsts, strict=True):
-                for group, largest in zip(optimizer.param_groups, first, strict=True):
-                    group["lr"] = largest * factor
+            scale_rates(optimizers, factor)
             x = images[order.take(batch_size)].to(place).contiguous(memory_format=layout)
-            losses = autoencoder_losses(network, x, noise)
-            (losses[0] + kl_weight * losses[1]).backward()
-            for optimizer in optimizers:
-                optimizer.step()
-                optimizer.zero_grad()
+            with torch.autocast(place.type, numbers.dtype, enabled=numbers.dtype != torch.float32):
+                losses = autoencoder_losses(network, x, noise)
+            scaler.scale(losses[0] + kl_weight * losses[1]).backward()
+            scaler.step(together)  # type: ignore[arg-type]
+            scaler.update()
+            network.zero_grad()
             update_ema(average, network, ema_decay(done, ema))
             done += 1
             _note(parts, losses, done)
@@ -129,7 +133,7 @@ def train_autoencoder(
     averaged = average.module
     assert isinstance(averaged, Autoencoder)
     autoencoder.load_state_dict(averaged.state_dict())
-    return Trained(Codec.fitted(autoencoder, images[:2048]), *parts, spent)
+    return AutoencoderRun(Codec.fitted(autoencoder, images[:2048]), *parts, spent)
 
 
 def _new(images: Tensor, seed: int) -> Autoencoder:

@@ -47,8 +47,9 @@ from tutorial_lib.training.trainer import Trainer, network_arguments, new_networ
 READ_EVERY = 50
 """Most steps between reads of the losses on an accelerator: a read waits for its queue to empty."""
 
-Data = Dataset | Tensor | tuple[Tensor, Tensor]
-"""What ``train`` takes as data: a ``Dataset``, tensors (N, ...), or those and their conditions."""
+Data = Dataset | Tensor | tuple[Tensor, Tensor] | Examples
+"""What ``train`` takes as data: a ``Dataset``, tensors (N, ...), or those and their conditions; or
+``Examples``, which also say where latents come from."""
 
 
 @dataclass(frozen=True, eq=False)

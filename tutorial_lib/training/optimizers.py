@@ -215,6 +215,14 @@ def _adamw(
     return [torch.optim.AdamW(groups, lr=rates.lr, betas=(0.9, 0.99), fused=fused)]
 
 
+def scale_rates(optimizers: Iterable[Optimizer], factor: float) -> None:
+    """Sets each learning rate to ``factor`` times the one that its optimizer was made with."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+            group["lr"] = group["initial_lr"] * factor
+
+
 MakeOptimizers = Callable[[Groups, Rates, torch.device], list[Optimizer]]
 
 OPTIMIZERS: dict[str, MakeOptimizers] = {"muon": muon_and_adamw, "adamw": adamw_for_all}

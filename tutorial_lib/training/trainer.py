@@ -26,7 +26,7 @@ from tutorial_lib.training import state as states
 from tutorial_lib.training.batches import DataStore, Examples, Shuffled, check_batch_size
 from tutorial_lib.training.config import DECAYS, SCHEDULES, STEP_SAMPLERS, TrainConfig, weight_of
 from tutorial_lib.training.journal import TrainingError
-from tutorial_lib.training.optimizers import OPTIMIZERS, AllOrNone, Groups, Rates
+from tutorial_lib.training.optimizers import OPTIMIZERS, AllOrNone, Groups, Rates, scale_rates
 from tutorial_lib.training.randomness import dropout_states, set_dropout_state
 from tutorial_lib.training.rewind import Rewind
 from tutorial_lib.training.state import State
@@ -238,11 +238,7 @@ class Trainer:
 
     def update_lr(self) -> None:
         """Sets the learning rate of the next step."""
-        factor = self._lr_factor(self.steps_done)
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group.setdefault("initial_lr", group["lr"])
-                group["lr"] = group["initial_lr"] * factor
+        scale_rates(self.optimizers, self._lr_factor(self.steps_done))
 
     @property
     def lr(self) -> float:
