@@ -13,7 +13,7 @@ from tutorial_lib import _memory, _validate
 from tutorial_lib._random import normal_like
 from tutorial_lib._typing import Images
 from tutorial_lib._validate import InvalidValueError
-from tutorial_lib.networks.layers import group_norm, zeroed
+from tutorial_lib.networks.layers import zeroed
 
 FACTOR = 4
 """How many times smaller the sides of latents are than those of pictures."""
@@ -50,18 +50,20 @@ class Posterior(NamedTuple):
 
 
 class Residual(nn.Module):
-    """Two convolutions beside a shortcut; the second starts at zero."""
+    """Two convolutions beside a shortcut; the second starts at zero.
+
+    Without a norm: that would divide by the spread of the whole picture, and then how bright a
+    place is drawn depends on what is elsewhere.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm1, self.norm2 = group_norm(width), group_norm(width)
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
         self.conv2 = zeroed(nn.Conv2d(width, width, 3, padding=1))
 
     def forward(self, x: Images) -> Images:
         """x (B, width, H, W) to the same shape."""
-        h = self.conv1(F.silu(self.norm1(x)))
-        return x + self.conv2(F.silu(self.norm2(h)))
+        return x + self.conv2(F.silu(self.conv1(F.silu(x))))
 
 
 class Autoencoder(nn.Module):
@@ -100,7 +102,6 @@ class Autoencoder(nn.Module):
             Residual(width),
             nn.Conv2d(width, lower, 3, stride=2, padding=1),  # (B, lower, H/4, W/4)
             *(Residual(lower) for _ in range(blocks)),
-            group_norm(lower),
             nn.SiLU(),
             nn.Conv2d(lower, 2 * latent_channels, 3, padding=1),
         )
@@ -110,7 +111,6 @@ class Autoencoder(nn.Module):
             nn.Upsample(scale_factor=2.0),
             nn.Conv2d(lower, width, 3, padding=1),  # (B, width, H/2, W/2)
             Residual(width),
-            group_norm(width),
             nn.SiLU(),
             nn.Conv2d(width, pixels, 3, padding=1),
             nn.PixelShuffle(_HALF),
@@ -134,7 +134,7 @@ class Autoencoder(nn.Module):
         Raises:
             TypeError, ValueError: as for the autoencoder.
         """
-        return 8 * 2 * (1 + cls.checked(**config)["blocks"])
+        return 4 * 2 * (1 + cls.checked(**config)["blocks"])
 
     def encode(self, images: Images) -> Posterior:
         """What the latents of pictures (B, C, H, W) are, H and W multiples of 4.
@@ -210,9 +210,9 @@ def autoencoder_parameters(config: dict[str, Any]) -> int:
         return 9 * a * b + b
 
     def residual(width: int) -> int:
-        return 4 * width + 2 * conv(width, width)
+        return 2 * conv(width, width)
 
     both = 2 * residual(width) + 2 * blocks * residual(lower)
-    encoder = conv(pixels, width) + conv(width, lower) + 2 * lower + conv(lower, 2 * latents)
-    decoder = conv(latents, lower) + conv(lower, width) + 2 * width + conv(width, pixels)
+    encoder = conv(pixels, width) + conv(width, lower) + conv(lower, 2 * latents)
+    decoder = conv(latents, lower) + conv(lower, width) + conv(width, pixels)
     return both + encoder + decoder
