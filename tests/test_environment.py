@@ -29,7 +29,7 @@ def extras(*names: str) -> list[str]:
 
 
 def required() -> dict[str, str]:
-    """What a checkout is set up with."""
+    """What a checkout is set up with, but for the website's tools."""
     return as_dict(PROJECT["dependencies"] + extras("lab", "test"))
 
 
@@ -67,10 +67,10 @@ def test_the_extras_agree():
 
 def test_what_sets_up_a_checkout_asks_for_all_of_it():
     words = (ROOT / "tools" / "set-up").read_text()
-    assert "--constraint requirements.lock --editable '.[lab,test]'" in words
+    assert "--constraint requirements.lock --editable '.[lab,test,site]'" in words
 
 
-@pytest.mark.parametrize(("name", "versions"), required().items())
+@pytest.mark.parametrize(("name", "versions"), (required() | as_dict(extras("site"))).items())
 def test_the_lock_fits_the_requirements(name, versions):
     pinned = {canonicalize_name(key): version for key, version in locked().items()}
     assert Requirement(f"{name}{versions}").specifier.contains(pinned[name])

@@ -2,6 +2,7 @@
 
     notebooks/NN_name.ipynb            for learners: exercises open, no outputs
     notebooks/solutions/NN_name.ipynb  solved and run, with outputs
+    notebooks/explorers/               what the explorers in these outputs hold, for the website
 
     python tools/build_notebooks.py                  write both, keep outputs that still hold
     python tools/build_notebooks.py --execute        and run solved notebooks that lack outputs
@@ -50,6 +51,7 @@ import base64
 import copy
 import hashlib
 import html
+import importlib
 import io
 import json
 import os
@@ -62,7 +64,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jupytext
 import nbformat
@@ -88,6 +90,8 @@ WIDEST = 900  # pixels of the screen that an opening picture may take
 OPENING = re.compile(r"^<!-- *opening *-->$\n*", re.MULTILINE)
 GENERATED = re.compile(r"<!-- *(.*?) *-->")
 README_TABLE = re.compile(r"(<!-- lessons -->\n).*?(<!-- end of lessons -->\n)", re.DOTALL)
+EXPLORER = "explorer"  # what the metadata of an explorer's output calls its file
+TO_EXPLORE = "Run this cell in JupyterLab to explore."  # how an explorer's text ends
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -109,6 +113,11 @@ class Lesson:
     checks: Path
     learner: Path
     solved: Path
+
+    @property
+    def explorers(self) -> Path:
+        """The folder for what the explorers of all lessons hold."""
+        return self.learner.parent / "explorers"
 
     def image(self, kind: str) -> Path:
         """Where its opening picture belongs; ``kind`` is "png" or "gif"."""
@@ -264,33 +273,91 @@ def lacks_outputs(notebook: NotebookNode) -> bool:
     return any(c.cell_type == "code" and c.execution_count is None for c in notebook.cells)
 
 
-def execute(notebook: NotebookNode, folder: Path) -> None:
+def execute(notebook: NotebookNode, folder: Path, name: str = "notebook") -> dict[str, str]:
     """Runs ``notebook`` in place from top to bottom, with ``folder`` as its working directory.
 
     What it keeps for later lessons is gone afterwards, and it finds nothing that others kept: the
     outputs are those of a learner who opens this lesson first.
+
+    Returns:
+        What each explorer that needs no kernel holds, as JSON by a file name that begins with
+        ``name``; its output has the file name in its metadata, as "explorer". There stands false
+        for one that needs a kernel.
 
     Raises:
         CellExecutionError: a cell raised.
     """
     with tempfile.TemporaryDirectory() as scratch:
         runs = Path(scratch).resolve() / "runs"
-        NotebookClient(
+        client = NotebookClient(
             notebook,
             timeout=CELL_SECONDS,
             kernel_name="python3",
             resources={"metadata": {"path": str(folder)}},
             record_timing=False,  # timestamps would change every run
             coalesce_streams=True,
-            store_widget_state=False,
             extra_arguments=["--log-level=ERROR"],  # without warnings about sockets
-        ).execute(env={**os.environ, "TUTORIAL_RUNS": str(runs)})
+        )
+        client.execute(env={**os.environ, "TUTORIAL_RUNS": str(runs)})
+    held: dict[str, str] = {}
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
+            if (state := _held(client, output)) is not None:
+                stem = f"{name}-{cell.id}"
+                number = sum(other.startswith(stem) for other in held)
+                file = f"{stem}-{number}.json" if number else f"{stem}.json"
+                held[file] = json.dumps(state, ensure_ascii=False) + "\n"
+                output.metadata[EXPLORER] = file
+            elif _is_explorer(output):
+                output.metadata[EXPLORER] = False
             _keep_what_lasts(output)
             if "text" in output:
                 output.text = output.text.replace(str(runs), "runs")
     notebook.metadata = nbformat.from_dict(METADATA)  # the kernel adds its own version
+    return held
+
+
+def _held(client: NotebookClient, output: NotebookNode) -> dict[str, Any] | None:
+    """What the explorer in this output holds, as its own page would; None for other outputs.
+
+    None, too, for one that needs a kernel.
+    """
+    view = output.get("data", {}).get("application/vnd.jupyter.widget-view+json")
+    state = client.widget_state.get(view["model_id"], {}) if view else {}
+    module, _, kind = state.get("_anywidget_id", "").rpartition(".")
+    if not module.startswith("tutorial_lib.explorers."):
+        return None
+    if not getattr(importlib.import_module(module), kind).standalone:
+        return None
+    buffers = client.widget_buffers.get(view["model_id"], {}).values()
+    private = ("_", "layout", "tabbable", "tooltip", "comm")
+    return {
+        "explorer": module.split(".")[2],
+        "summary": output.data["text/plain"],
+        "bytes": {buffer["path"][0]: buffer["data"] for buffer in buffers},
+        "values": {key: value for key, value in state.items() if not key.startswith(private)},
+    }
+
+
+def explorers(notebook: NotebookNode) -> dict[str, str]:
+    """The files with what the explorers in the outputs of ``notebook`` hold, and what each says."""
+    return {
+        output.metadata[EXPLORER]: output.data["text/plain"]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if output.get("metadata", {}).get(EXPLORER)
+    }
+
+
+def _is_explorer(output: NotebookNode) -> bool:
+    """Whether an output shows an explorer, by what it says in a terminal."""
+    return output.get("data", {}).get("text/plain", "").endswith(TO_EXPLORE)
+
+
+def _forgets(notebook: NotebookNode) -> bool:
+    """Whether nobody kept what an explorer of ``notebook`` holds."""
+    outputs = (output for cell in notebook.cells for output in cell.get("outputs", []))
+    return any(_is_explorer(output) and EXPLORER not in output.metadata for output in outputs)
 
 
 def stale(root: Path) -> list[str]:
@@ -305,6 +372,11 @@ def stale(root: Path) -> list[str]:
             if not _holds(path, data):
                 name = path.relative_to(root).as_posix()
                 found.append(f"{name} is not what {lesson.solved.name} shows")
+        for file, says in explorers(solved).items():
+            path = lesson.explorers / file
+            expected.add(path)
+            if not path.exists() or json.loads(path.read_text("utf-8"))["summary"] != says:
+                found.append(f"explorers/{file} is not what {lesson.solved.name} shows")
         # Before the cell has run, nobody knows which there should be.
         expected.update(images or (map(lesson.image, ("png", "gif")) if opens else ()))
         for path, notebook in ((lesson.learner, learner), (lesson.solved, solved)):
@@ -316,9 +388,13 @@ def stale(root: Path) -> list[str]:
                 found.append(f"{name} differs from what its source gives")
             elif path == lesson.solved and lacks_outputs(notebook):
                 found.append(f"{name} has cells that were not run")
+            elif path == lesson.solved and _forgets(notebook):
+                again = f"run tools/build_notebooks.py --execute {lesson.entry.name}"
+                found.append(f"{name} lacks what its explorers hold: {again}")
     notebooks = root / "notebooks"
     there = [*notebooks.glob("*.ipynb"), *notebooks.glob("solutions/*.ipynb")]
-    for path in sorted({*there, *notebooks.glob("images/*")} - expected):
+    there += [*notebooks.glob("images/*"), *notebooks.glob("explorers/*")]
+    for path in sorted(set(there) - expected):
         found.append(f"{path.relative_to(root).as_posix()} has no source")
     readme = root / "README.md"
     if readme.exists() and readme.read_text(encoding="utf-8") != _readme(readme, course):
@@ -346,8 +422,13 @@ def update(root: Path, to_run: list[str] | None = None) -> None:
         _write_lesson(lesson, learner, solved)
         if _wanted(lesson, solved, to_run):
             print(f"running {lesson.solved.relative_to(root)}", flush=True)
-            execute(solved, lesson.solved.parent)
+            held = execute(solved, lesson.solved.parent, lesson.entry.name)
+            for file, text in held.items():
+                _write(lesson.explorers / file, text)
             _write_lesson(lesson, learner, solved)
+        for path in lesson.explorers.glob(f"{lesson.entry.name}-*.json"):
+            if path.name not in explorers(solved):
+                path.unlink()
 
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:

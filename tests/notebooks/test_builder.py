@@ -1,12 +1,14 @@
 """What tools/build_notebooks.py makes of a source, tried on small lessons."""
 
 import json
+import re
 import textwrap
 from pathlib import Path
 
 import build_notebooks
 import nbformat
 import pytest
+import torch
 from build_notebooks import (
     LessonError,
     carry_outputs,
@@ -17,6 +19,8 @@ from build_notebooks import (
     update,
 )
 from nbformat import NotebookNode
+
+from tutorial_lib.explorers import ScheduleExplorer
 
 
 def course(root: Path, **sources: str) -> Path:
@@ -520,3 +524,43 @@ def test_what_a_lesson_keeps_is_gone_when_it_has_run(tmp_path: Path):
         execute(notebook, tmp_path)
         assert notebook.cells[0].outputs[0].text == "runs/lesson05 False\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_explorers_hold_is_kept_for_the_website(tmp_path: Path):
+    """It is what the page holds that the explorer writes of itself; one with a kernel has none."""
+    text = """
+        # %%
+        import torch
+        from tutorial_lib.explorers import Playground, ScheduleExplorer
+        ScheduleExplorer(torch.ones(1, 8, 8), t=20)
+
+        # %%
+        Playground()
+        """
+    root = course(tmp_path, **{"01_a": text})
+    update(root, ["01"])
+    solved = root / "notebooks" / "solutions" / "01_a.ipynb"
+    notebook = nbformat.read(solved, as_version=4)
+    (first,), (second,) = (cell.outputs for cell in notebook.cells)
+    assert second.metadata[build_notebooks.EXPLORER] is False
+    (file,) = (root / "notebooks" / "explorers").iterdir()
+    assert first.metadata[build_notebooks.EXPLORER] == file.name
+    held = json.loads(file.read_text(encoding="utf-8"))
+    page = ScheduleExplorer(torch.ones(1, 8, 8), t=20).save_html(tmp_path / "page.html")
+    state = re.search(r'id="state">(.*?)</script>', page.read_text(encoding="utf-8"))
+    assert state is not None
+    assert {name: held[name] for name in ("bytes", "values")} == json.loads(state[1])
+    assert (held["explorer"], held["summary"]) == ("schedule", first.data["text/plain"])
+    assert stale(root) == []
+
+    file.write_text(json.dumps({**held, "summary": "of another"}))
+    assert stale(root) == [f"explorers/{file.name} is not what 01_a.ipynb shows"]
+    del first.metadata[build_notebooks.EXPLORER]
+    solved.write_text(nbformat.writes(notebook).rstrip("\n") + "\n")
+    assert stale(root) == [
+        "notebooks/solutions/01_a.ipynb lacks what its explorers hold: "
+        "run tools/build_notebooks.py --execute 01_a",
+        f"notebooks/explorers/{file.name} has no source",
+    ]
+    update(root)
+    assert not file.exists()
