@@ -39,6 +39,10 @@ author may write in it:
                           an animation with its last frame, for readers who have asked for less
                           motion. Nothing stands here until the cell has run.
 
+The learner's notebook has one more cell, after the title: it installs the course where it is
+missing, as on Colab. Where pyproject.toml says which repository the course is in, the title and
+README also say where it can be run without installing anything; see tools/repository.py.
+
 README has the table, too, between `<!-- lessons -->` and `<!-- end of lessons -->`.
 
 Links are written as seen from notebooks/. Cell ids come from the cells' text, with solutions and
@@ -72,6 +76,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from PIL import Image, ImageChops
+from repository import Repository, repository
 
 if TYPE_CHECKING:
     from tutorial_lib.course import Lesson as Entry
@@ -85,10 +90,17 @@ NEARLY_A_MARK = re.compile(r"^\s*#+\s*((BEGIN|END)\s*SOLUTION|STUB\b|NBVAL)", re
 PULLED = re.compile(rf"^\s*{BEGIN} (lesson\d\d[a-z]?)\.(\w+)$")
 CHECKS = re.compile(r"lesson\d\d[a-z]?")
 KNOWN_TAGS = {"solution", "learner", "plumbing", "opening", "raises-exception"}
+INSTALL = """\
+# installs the course where it is missing, as on Colab; does nothing where it is there
+from importlib.util import find_spec
+
+if find_spec("tutorial_lib") is None:
+    get_ipython().run_line_magic("pip", "install --quiet '{}'")"""
 LABELS = ("# draws the figure below", "# imports and small helpers")  # of folded cells
 WIDEST = 900  # pixels of the screen that an opening picture may take
 OPENING = re.compile(r"^<!-- *opening *-->$\n*", re.MULTILINE)
 GENERATED = re.compile(r"<!-- *(.*?) *-->")
+DOORS = re.compile(r"(<!-- doors -->\n).*?(<!-- end of doors -->\n)", re.DOTALL)
 README_TABLE = re.compile(r"(<!-- lessons -->\n).*?(<!-- end of lessons -->\n)", re.DOTALL)
 EXPLORER = "explorer"  # what the metadata of an explorer's output calls its file
 TO_EXPLORE = "Run this cell in JupyterLab to explore."  # how an explorer's text ends
@@ -227,6 +239,31 @@ def illustrate(lesson: Lesson, learner: NotebookNode, solved: NotebookNode) -> d
         for cell in _opening_marks(notebook):
             cell.source = OPENING.sub(lambda _, tag=tag: tag, cell.source).rstrip("\n")
     return files
+
+
+def with_doors(lesson: Lesson, learner: NotebookNode, there: Repository | None) -> NotebookNode:
+    """The learner's notebook as it is opened anywhere: it installs what is missing.
+
+    Args:
+        lesson: whose notebook it is.
+        learner: as ``build`` gives it.
+        there: where the course is published; None leaves out the links to other places.
+    """
+    opened = copy.deepcopy(learner)
+    wanted = there.requirement("notebook") if there else "..[notebook]"  # the checkout above it
+    cell = nbformat.v4.new_code_cell(INSTALL.format(wanted), id="install")
+    cell.metadata = nbformat.from_dict({"jupyter": {"source_hidden": True}, "tags": ["hide-input"]})
+    title = next((n for n, c in enumerate(opened.cells) if c.cell_type == "markdown"), -1)
+    if there and title >= 0:
+        opened.cells[title].source += f"\n\n{doors(there, f'notebooks/{lesson.entry.notebook}')}"
+    opened.cells.insert(title + 1, cell)
+    return opened
+
+
+def doors(there: Repository, notebook: str) -> str:
+    """A line with links to the places where ``notebook`` can be run at once."""
+    *most, last = (f"[{name}]({link})" for name, link in there.doors(notebook).items())
+    return f"*Run it without installing anything: {', '.join(most)} or {last}.*"
 
 
 def table(entries: Sequence["Entry"], folder: str = "") -> str:
@@ -368,6 +405,7 @@ def stale(root: Path) -> list[str]:
         carry_outputs(solved, _read(lesson.solved))
         opens = bool(_opening_cells(solved))
         images = illustrate(lesson, learner, solved)
+        learner = with_doors(lesson, learner, repository(root))
         for path, data in images.items():
             if not _holds(path, data):
                 name = path.relative_to(root).as_posix()
@@ -397,8 +435,10 @@ def stale(root: Path) -> list[str]:
     for path in sorted(set(there) - expected):
         found.append(f"{path.relative_to(root).as_posix()} has no source")
     readme = root / "README.md"
-    if readme.exists() and readme.read_text(encoding="utf-8") != _readme(readme, course):
-        found.append("README.md has a table of lessons that differs from tutorial_lib/course.py")
+    if readme.exists():
+        made = _readme(readme, course, repository(root))
+        if readme.read_text(encoding="utf-8") != made:
+            found.append("README.md differs from what course.py and pyproject.toml say")
     return found
 
 
@@ -413,19 +453,19 @@ def update(root: Path, to_run: list[str] | None = None) -> None:
     for name in to_run or []:
         if name != "all" and not any(_is_called(lesson, name) for lesson in course):
             raise LessonError(f"no lesson begins with {name!r}")
-    readme = root / "README.md"
+    readme, there = root / "README.md", repository(root)
     if readme.exists():
-        _write(readme, _readme(readme, course))
+        _write(readme, _readme(readme, course, there))
     for lesson in course:
         learner, solved = build(lesson, course)
         carry_outputs(solved, _read(lesson.solved))
-        _write_lesson(lesson, learner, solved)
+        _write_lesson(lesson, learner, solved, there)
         if _wanted(lesson, solved, to_run):
             print(f"running {lesson.solved.relative_to(root)}", flush=True)
             held = execute(solved, lesson.solved.parent, lesson.entry.name)
             for file, text in held.items():
                 _write(lesson.explorers / file, text)
-            _write_lesson(lesson, learner, solved)
+            _write_lesson(lesson, learner, solved, there)
         for path in lesson.explorers.glob(f"{lesson.entry.name}-*.json"):
             if path.name not in explorers(solved):
                 path.unlink()
@@ -465,14 +505,18 @@ def _manifest(root: Path) -> tuple["Entry", ...]:
     return runpy.run_path(str(root / "tutorial_lib" / "course.py"))["LESSONS"]
 
 
-def _readme(path: Path, course: Sequence[Lesson]) -> str:
-    """README's text with its table of lessons made anew."""
+def _readme(path: Path, course: Sequence[Lesson], there: Repository | None) -> str:
+    """README's text with its table of lessons and its links to other places made anew."""
     new = table([lesson.entry for lesson in course], folder="notebooks/")
     text, count = README_TABLE.subn(rf"\1\n{new}\n\n\2", path.read_text(encoding="utf-8"))
     if count != 1:
         marks = "<!-- lessons --> and <!-- end of lessons -->"
         raise LessonError(f"{path.name} must have one pair of lines {marks}, it has {count}")
-    return text
+    links = ""
+    if there and course:
+        links = f"\n{doors(there, f'notebooks/{course[0].entry.notebook}')} "
+        links += f"[The course as a website]({there.site}).\n\n"
+    return DOORS.sub(lambda marks: f"{marks[1]}{links}{marks[2]}", text)
 
 
 def claims_table(folder: Path, entry: "Entry") -> str:
@@ -847,14 +891,16 @@ def _read(path: Path) -> NotebookNode | None:
         return None
 
 
-def _write_lesson(lesson: Lesson, learner: NotebookNode, solved: NotebookNode) -> None:
+def _write_lesson(
+    lesson: Lesson, learner: NotebookNode, solved: NotebookNode, there: Repository | None
+) -> None:
     """Writes both notebooks, and the picture that opens them if there is one by now."""
     learner, solved = copy.deepcopy(learner), copy.deepcopy(solved)
     for path, data in illustrate(lesson, learner, solved).items():
         if not _holds(path, data):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-    _write(lesson.learner, _rendered(learner))
+    _write(lesson.learner, _rendered(with_doors(lesson, learner, there)))
     _write(lesson.solved, _rendered(solved))
 
 

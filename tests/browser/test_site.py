@@ -63,8 +63,9 @@ class Parsed(HTMLParser):
 
 
 JOIN = """() => {
-  for (const part of document.querySelectorAll(".katex, .highlight pre span")) {
-    part.replaceWith(part.textContent);
+  for (const formula of document.querySelectorAll(".katex")) formula.replaceWith("x");
+  for (const word of document.querySelectorAll(".highlight pre span")) {
+    word.replaceWith(word.textContent);
   }
 }"""
 WHOLE = ("index.html", "lessons/00_start_here.html", "guides/diffusers.html")
@@ -172,8 +173,8 @@ def view(page: Page, name: str, address: str, width: int = 1366) -> None:
 def serious(page: Page, *, whole: bool = False) -> list:
     """What axe holds to be serious, in short.
 
-    Unless the page is asked for as a ``whole``, the many small parts of formulas and of colored
-    code are joined first: of lessons they are nine tenths, and alike.
+    Unless the page is asked for as a ``whole``, formulas become one letter and colored code one
+    text: of lessons they are nine tenths, and all alike.
     """
     if not whole:
         page.evaluate(JOIN)

@@ -381,7 +381,7 @@ def test_readme_has_the_table(tmp_path, capsys):
     assert stale(root) == []
     readme.write_text(readme.read_text().replace("| 7 |", "| 8 |", 1))
     assert build_notebooks.main(["--check"], root) == 1
-    assert "README.md has a table of lessons that differs" in capsys.readouterr().out
+    assert "README.md differs from what course.py" in capsys.readouterr().out
     readme.write_text("no marks\n")
     assert build_notebooks.main(["--check"], root) == 1
     assert "must have one pair of lines" in capsys.readouterr().err
@@ -564,3 +564,50 @@ def test_what_explorers_hold_is_kept_for_the_website(tmp_path: Path):
     ]
     update(root)
     assert not file.exists()
+
+
+def installs(notebook: NotebookNode, monkeypatch: pytest.MonkeyPatch, *, there: bool) -> list[str]:
+    """What the cell that installs the course asks IPython for, where the course is there or not."""
+    asked: list[str] = []
+
+    class Shell:
+        def run_line_magic(self, *words: str) -> None:
+            asked.append(" ".join(words))
+
+    found = object() if there else None
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: found)
+    (cell,) = (cell for cell in notebook.cells if cell.id == "install")
+    exec(cell.source, {"get_ipython": Shell})
+    return asked
+
+
+def test_a_learner_s_notebook_installs_what_is_missing(tmp_path, monkeypatch):
+    root = course(tmp_path, **{"01_a": TWO_CELLS})
+    (root / "README.md").write_text(
+        "<!-- lessons -->\n<!-- end of lessons -->\n<!-- doors -->\n<!-- end of doors -->\n"
+    )
+    update(root)
+    path = root / "notebooks" / "01_a.ipynb"
+    plain = nbformat.read(path, as_version=4)
+    assert [cell.cell_type for cell in plain.cells[:3]] == ["markdown", "code", "code"]
+    assert installs(plain, monkeypatch, there=True) == []
+    assert installs(plain, monkeypatch, there=False) == ["pip install --quiet '..[notebook]'"]
+    assert "http" not in path.read_text() + (root / "README.md").read_text()
+
+    setting = '[tool.course]\nrepository = "https://github.com/ann/course"\n'
+    (root / "pyproject.toml").write_text(setting)
+    assert [line for line in stale(root) if "has cells" not in line] == [
+        "notebooks/01_a.ipynb differs from what its source gives",
+        "README.md differs from what course.py and pyproject.toml say",
+    ]
+    update(root)
+    published = nbformat.read(path, as_version=4)
+    wanted = "tutorial_lib[notebook] @ git+https://github.com/ann/course@main"
+    assert installs(published, monkeypatch, there=False) == [f"pip install --quiet '{wanted}'"]
+    colab = "https://colab.research.google.com/github/ann/course/blob/main/notebooks/01_a.ipynb"
+    for text in (published.cells[0].source, (root / "README.md").read_text()):
+        assert f"[Colab]({colab})" in text
+    assert "https://ann.github.io/course/" in (root / "README.md").read_text()
+    solved = (root / "notebooks" / "solutions" / "01_a.ipynb").read_text()
+    assert "pip" not in solved
+    assert "colab" not in solved
