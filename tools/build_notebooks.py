@@ -90,6 +90,7 @@ NEARLY_A_MARK = re.compile(r"^\s*#+\s*((BEGIN|END)\s*SOLUTION|STUB\b|NBVAL)", re
 PULLED = re.compile(rf"^\s*{BEGIN} (lesson\d\d[a-z]?)\.(\w+)$")
 CHECKS = re.compile(r"lesson\d\d[a-z]?")
 KNOWN_TAGS = {"solution", "learner", "plumbing", "opening", "raises-exception"}
+INSTALLS = "install"  # the id of the cell that does so
 INSTALL = """\
 # installs the course where it is missing, as on Colab; does nothing where it is there
 from importlib.util import find_spec
@@ -251,7 +252,7 @@ def with_doors(lesson: Lesson, learner: NotebookNode, there: Repository | None) 
     """
     opened = copy.deepcopy(learner)
     wanted = there.requirement("notebook") if there else "..[notebook]"  # the checkout above it
-    cell = nbformat.v4.new_code_cell(INSTALL.format(wanted), id="install")
+    cell = nbformat.v4.new_code_cell(INSTALL.format(wanted), id=INSTALLS)
     cell.metadata = nbformat.from_dict({"jupyter": {"source_hidden": True}, "tags": ["hide-input"]})
     title = next((n for n, c in enumerate(opened.cells) if c.cell_type == "markdown"), -1)
     if there and title >= 0:

@@ -86,14 +86,16 @@ def test_folded_code_shows_its_first_line_and_opens_with_a_click(
 ):
     lesson = open_notebook(built)
     folded = lesson.page.locator(".jp-CodeCell .jp-InputPlaceholder:visible")
-    expect(folded).to_have_count(2)
-    expect(folded.first).to_contain_text("# draws the figure below")
+    expect(folded).to_have_count(3)
+    expect(folded.first).to_contain_text("# installs the course where it is missing")
+    drawing = folded.nth(1)
+    expect(drawing).to_contain_text("# draws the figure below")
     editors = lesson.page.locator(".jp-CodeCell .jp-InputArea-editor:visible")
     before = editors.count()
-    folded.first.locator(".jp-MoreHorizIcon").click()
-    expect(folded).to_have_count(1)
+    drawing.locator(".jp-MoreHorizIcon").click()
+    expect(folded).to_have_count(2)
     expect(editors).to_have_count(before + 1)
-    expect(lesson.page.locator(".jp-CodeCell").nth(1)).to_contain_text('x_label="pixel"')
+    expect(lesson.page.locator(".jp-CodeCell").nth(2)).to_contain_text('x_label="pixel"')
 
 
 def test_figures_take_the_ground_of_the_page(

@@ -576,7 +576,7 @@ def installs(notebook: NotebookNode, monkeypatch: pytest.MonkeyPatch, *, there: 
 
     found = object() if there else None
     monkeypatch.setattr("importlib.util.find_spec", lambda name: found)
-    (cell,) = (cell for cell in notebook.cells if cell.id == "install")
+    (cell,) = (cell for cell in notebook.cells if cell.id == build_notebooks.INSTALLS)
     exec(cell.source, {"get_ipython": Shell})
     return asked
 
