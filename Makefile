@@ -12,6 +12,7 @@ biome := $(node) .venv/javascript/node_modules/@biomejs/biome/bin/biome
 biome_options := --config-path=tools/javascript/biome.json --error-on-warnings \
 	tutorial_lib/explorers tools/website/static
 LAB_ARGS ?=
+REPORT_ARGS ?=
 WORKERS ?= 2
 # The notebooks that `make test` runs. Where `make browser-test` runs too, as in CI, the solved ones
 # are enough: it runs the learner's, in JupyterLab.
@@ -20,10 +21,11 @@ NOTEBOOKS ?= notebooks
 # One thread a process: tests and notebooks run side by side.
 quiet_threads := OMP_NUM_THREADS=1
 
-.PHONY: help lab test check check-types check-all-else fix browser-test notebooks site siege clean
+.PHONY: help set-up lab test check check-types check-all-else fix browser-test notebooks site gpu-report siege clean
 
 help:
 	@echo "make lab            set up what is missing, open the course in JupyterLab"
+	@echo "make set-up         set up what is missing, and no more"
 	@echo "make test           unit tests, then every notebook from top to bottom"
 	@echo "make check          style, types, layers, notebooks in step, spelling"
 	@echo "make fix            repair and format what ruff and biome can; build wire.js anew"
@@ -31,9 +33,12 @@ help:
 	@echo "make notebooks      build notebooks from notebooks/source, run those that changed;"
 	@echo "                    LESSONS='03 05' or LESSONS=all runs these in any case"
 	@echo "make site           build the website into build/site"
+	@echo "make gpu-report     measure this machine's GPU, about 8 minutes; benchmarks/results/gpu"
 	@echo "make siege          attack runs, files and grades, about 10 minutes; not part of CI"
 	@echo "make clean          remove the environment and what was built"
 	@echo "PYTHON=...          the Python to set up with"
+
+set-up: $(READY)
 
 lab: $(READY)
 	$(BIN)/python -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS) \
@@ -74,6 +79,9 @@ notebooks: $(READY)
 
 site: $(READY) $(SCRIPT_TOOLS)
 	$(BIN)/python tools/build_site.py
+
+gpu-report: $(READY)
+	$(BIN)/python benchmarks/gpu_report.py $(REPORT_ARGS)
 
 siege: $(READY)
 	$(quiet_threads) $(BIN)/python tools/siege.py

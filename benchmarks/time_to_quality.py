@@ -109,6 +109,7 @@ def sample(trained: Trained, images: int, ddim_steps: int, seed: int) -> Tensor:
     """Images (N, 3, 32, 32), always from the same noise."""
     model, schedule, _ = trained
     x_T = torch.randn(images, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+    x_T = x_T.to(schedule.alpha_bar.device)
     timesteps = evenly_spaced(schedule.num_steps, ddim_steps)
     return last(ddim(clip_x0(model, schedule), schedule, x_T, timesteps))
 

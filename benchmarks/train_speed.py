@@ -40,6 +40,11 @@ GROUPS = {
     "Unet": ("Trainer, fp32", "Trainer, bf16", "ours, this network"),
 }
 """The contenders for each network: the first is its default, the last is ours."""
+NEEDED = {
+    "UNet2DModel": ("diffusers", "accelerate"),
+    "Unet": ("denoising_diffusion_pytorch",),
+}
+"""The peers that a network is measured against."""
 
 Steps = Callable[[int], float]
 """Trains for the given number of steps and returns the seconds they took."""
@@ -213,11 +218,15 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=20, help="steps in a round")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender")
     parser.add_argument("--compile", action="store_true", help="ours with torch.compile")
+    parser.add_argument(
+        "--networks", nargs="+", choices=GROUPS, default=list(GROUPS), help="which to measure"
+    )
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.quick:
         options.batch, options.images, options.steps, options.rounds = 16, 100, 1, 1
-    missing = [name for name in PEERS if importlib.util.find_spec(name) is None]
+    needed = {name for network in options.networks for name in NEEDED[network]}
+    missing = [n for n in PEERS if n in needed and importlib.util.find_spec(n) is None]
     if missing:
         advice = "pip install -e '.[benchmarks]'"
         print(f"error: not installed: {', '.join(missing)}; {advice}", file=sys.stderr)
@@ -227,7 +236,7 @@ def main() -> int:
         return 0
     result = report.about(options, __file__, *(name.replace("_", "-") for name in PEERS))
     sizes = {key: getattr(options, key) for key in ("batch", "images", "steps", "compile")}
-    names = [name for group in GROUPS.values() for name in group]
+    names = [name for network in options.networks for name in GROUPS[network]]
     rows: list[dict[str, Any]] = []
     for done, spent in enumerate(by_turns(__file__, names, options.steps, options.rounds), 1):
         rows = rows_of(spent, options.steps * options.batch)
@@ -242,6 +251,7 @@ def rows_of(spent: dict[str, list[float]], images: int) -> list[dict[str, Any]]:
     return [
         {"network": network, **row}
         for network, names in GROUPS.items()
+        if names[0] in spent
         for row in compared(spent, names, images)
     ]
 

@@ -1,5 +1,6 @@
 """pyproject.toml, environment.yml and requirements.lock ask for the same things."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -7,7 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+
+from tutorial_lib.course import LESSONS
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -53,6 +57,28 @@ def test_the_lock_is_a_plain_list():
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.!+_-]*", line) for line in lines)
     assert len(locked()) == len(lines)
     assert not [name for name in locked() if re.match(r"nvidia|cuda|triton|tutorial", name)]
+
+
+def test_binder_installs_the_course_itself():
+    """repo2docker reads environment.yml, and copies the checkout first where it asks for it."""
+    entries = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    (by_pip,) = (entry["pip"] for entry in entries if isinstance(entry, dict))
+    assert "--editable ." in by_pip
+    assert any(entry.startswith("jupyterlab ") for entry in entries if isinstance(entry, str))
+
+
+def test_a_codespace_is_set_up_by_make_and_opens_lesson_0():
+    """Its schema is checked by a job of CI, which has a network."""
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+    target = re.fullmatch(r"make ([\w-]+) PYTHON=python3", container["updateContentCommand"])
+    assert target is not None
+    assert re.search(rf"^{target[1]}: ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    version = container["image"].rpartition(":")[2]
+    assert SpecifierSet(PROJECT["requires-python"]).contains(version)
+    (opened,) = container["customizations"]["codespaces"]["openFiles"]
+    assert (ROOT / opened).name == LESSONS[0].notebook
+    settings = container["customizations"]["vscode"]["settings"]
+    assert settings["python.defaultInterpreterPath"].endswith("/.venv/bin/python")
 
 
 def test_the_extras_agree():
