@@ -65,7 +65,7 @@ def redrawn(
 
 
 class EditingExplorer(base.Explorer, folder="editing"):
-    """Paint what is to be redrawn of a picture, and watch it being completed, several times.
+    """Paint over a part of a picture, and watch it being completed, several times at once.
 
     The kernel walks by DDPM with ``editing.inpaint`` and sends what the model has in mind on the
     way. The strength says how much of what was there shows through: at 1 nothing does. Completions

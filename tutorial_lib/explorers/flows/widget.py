@@ -119,7 +119,7 @@ def measure(oracle: GaussianMixtureOracle, flow: PairedMixture, noise: Points) -
 
 
 class FlowExplorer(base.Explorer, folder="flows"):
-    """Straight lines, learned paths, reflowed paths: from noise to data, to be scrubbed in time.
+    """Straight lines, learned paths and reflowed paths from noise to data, with time to drag.
 
     *Straight lines* join noise and data at random, as in training; in the picture they cross again
     and again. *Learned paths* follow the mean velocity of all lines, known exactly for a mixture:
