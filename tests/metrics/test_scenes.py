@@ -41,14 +41,14 @@ def wrong_words(image: torch.Tensor, said: str) -> list[str]:
 
 @pytest.mark.parametrize("size", [32, 64, 128])
 def test_real_scenes_are_right(size: int):
-    data = scenes(400, size=size, seed=11, new_words=True)
+    data = scenes(50 if size > 64 else 200, size=size, seed=11, new_words=True)
     verdict = judge_scenes(data.images, data.words)
     assert verdict.all_right.double().mean() >= 0.99
     assert torch.equal(verdict.right.all(1), verdict.all_right)
 
 
 def test_captions_of_other_pictures_are_wrong():
-    data = scenes(600, seed=12)
+    data = scenes(200, seed=12)
     verdict = judge_scenes(data.images, data.words.roll(1, 0))
     assert verdict.all_right.double().mean() < 0.01
     two = (data.words != 0).sum(1).roll(1) > 8
@@ -124,24 +124,25 @@ def test_what_a_caption_leaves_out_may_be_anything():
 )
 def test_each_shape_and_size_is_told_from_every_other(shape: str, size: str, color: str):
     image = picture((size, color, shape, 0.42, 0.57))
-    for other, other_size in itertools.product(SHAPES, SIZES):
-        said = f"a {other_size} {color} {other}"
-        expected = [word for word in (other_size, other) if word not in (size, shape)]
-        assert wrong_words(image, said) == expected
+    kinds = [*itertools.product(SIZES, SHAPES)]
+    said = [f"a {other_size} {color} {other}" for other_size, other in kinds]
+    right = judge_scenes(image.expand(len(said), -1, -1, -1), said).right[:, :4]
+    expected = [[True, a == size, True, b == shape] for a, b in kinds]
+    assert right.tolist() == expected
 
 
 def test_colors_are_told_apart_on_every_ground():
     for color, ground, light in itertools.product(COLORS, GROUNDS, (0.85, 1.0)):
         image = picture(("small", color, "triangle", 0.5, 0.5), ground=ground)
         image = ((image + 1) / 2 * light) * 2 - 1 if ground == "black" else image
-        assert wrong_words(image, f"a small {color} triangle on {ground}") == []
-        for other in COLORS:
-            if other != color:
-                assert wrong_words(image, f"a small {other} triangle") == [other]
+        said = [f"a small {other} triangle on {ground}" for other in COLORS]
+        right = judge_scenes(image.expand(len(said), -1, -1, -1), said).right
+        assert (right[:, 2] == torch.tensor([other == color for other in COLORS])).all()
+        assert right[:, [0, 1, 3, 4, 5]].all()
 
 
 def test_a_little_noise_is_forgiven_and_nonsense_is_not():
-    data = scenes(200, seed=13)
+    data = scenes(60, seed=13)
     noise = torch.randn(data.images.shape, generator=seeded())
     assert judge_scenes(data.images + 0.05 * noise, data.words).all_right.double().mean() > 0.99
     assert judge_scenes(noise, data.words).all_right.sum() == 0
@@ -152,20 +153,45 @@ def test_a_little_noise_is_forgiven_and_nonsense_is_not():
         assert not verdict.all_right.any()
 
 
-def test_smeared_and_two_colored_objects_are_refused():
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("size", SIZES)
+def test_blurred_objects_are_refused(shape: str, size: str):
+    sharp = picture((size, "red", shape, 0.5, 0.5))
+    said = f"a {size} red {shape}"
+    assert wrong_words(sharp, said) == []
+    for width in (5, 9, 21):
+        half = width // 2
+        blurred = F.avg_pool2d(F.pad(sharp, (half,) * 4, mode="replicate"), width, stride=1)
+        assert wrong_words(blurred, said)
+
+
+def test_two_colored_objects_are_refused():
     disc = picture(("large", "red", "disc", 0.5, 0.5))
-    smeared = F.avg_pool2d(F.pad(disc, (10, 10, 10, 10), mode="replicate"), 21, stride=1)
-    assert "disc" in wrong_words(smeared, "a large red disc")
     half = disc.clone()
     half[:, :, 32:] = picture(("large", "blue", "disc", 0.5, 0.5))[:, :, 32:]
     for color in COLORS:
         assert color in wrong_words(half, f"a large {color} disc")
 
 
+def test_a_shape_between_two_is_neither():
+    """Squares with ever rounder corners, |x|^p + |y|^p = r^p: p = 2 is a disc."""
+    place = torch.arange(64) + 0.5 - 32
+    seen = set()
+    for p in (2.0, 2.7, 3.5, 5.0, 60.0):
+        inside = (place.abs()[None] ** p + place.abs()[:, None] ** p) ** (1 / p)
+        covered = (10 - inside + 0.5).clamp(0, 1)
+        image = (
+            2 * covered.expand(1, 3, 64, 64) * torch.tensor([0.9, 0.12, 0.12])[:, None, None] - 1
+        )
+        shape = int(find_objects(image).shape[0, 0])
+        seen.add((p, "doubt" if shape < 0 else NAMES["shape"][shape]))
+    assert {(2.0, "disc"), (3.5, "doubt"), (60.0, "square")} <= seen
+
+
 def test_one_picture_does_not_change_the_verdict_on_another():
-    data = scenes(150, seed=14)  # more than one chunk
-    alone = [judge_scenes(data.images[i : i + 1], data.words[i : i + 1]).right for i in range(20)]
-    assert torch.equal(judge_scenes(data.images, data.words).right[:20], torch.cat(alone))
+    data = scenes(130, seed=14)  # more than one chunk
+    alone = [judge_scenes(data.images[i : i + 1], data.words[i : i + 1]).right for i in range(5)]
+    assert torch.equal(judge_scenes(data.images, data.words).right[:5], torch.cat(alone))
 
 
 def test_pictures_with_a_nan_are_wrong_and_the_others_are_not():
