@@ -43,6 +43,8 @@ from tutorial_lib.training import Run, TrainConfig, train
 from tutorial_lib.training.autoencoder import KL_WEIGHT, train_autoencoder
 from tutorial_lib.training.batches import Examples, LatentsOf
 
+COMMAND = "OMP_NUM_THREADS=1 python benchmarks/words.py --out data"
+"""What makes the models that ship."""
 HELD_OUT = [
     ("green", "triangle"),
     ("red", "ring"),
@@ -91,6 +93,7 @@ def autoencoder_of(options: argparse.Namespace, folder: Path) -> TrainedAutoenco
     card = {
         "dataset": "scenes",
         "settings": settings,
+        "command": COMMAND,
         "seconds": round(trained.seconds, 1),
         "device": hardware.describe_device(device),
         "metrics": quality_of(codec, options),
@@ -206,7 +209,7 @@ def ship(run: Run, folder: Path) -> Path:
         if name not in ("format", "weights", "network", "target", "versions")
     }
     card["held_out"] = [list(words) for words in HELD_OUT]
-    card["command"] = "python benchmarks/words.py"
+    card["command"] = COMMAND
     target = checkpoint.card["target"]
     return save_checkpoint(
         folder / "words", checkpoint.network, checkpoint.schedule, target=target, card=card
