@@ -39,6 +39,8 @@ KNOWN = {
         "DDPM",
         "Euler ancestral, EDM",
     ],
+    "flows": ["eps", "v, min-SNR", "velocity, min-SNR", "flow", "flow, logit-normal"],
+    "student": ["teacher", "student"] * 3,
     "two_processes": [4],
     "words": ["autoencoder", "guidance 2, seen", "guidance 2, held out"],
     "train_speed": [
