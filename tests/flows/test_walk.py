@@ -48,6 +48,23 @@ def test_euler_along_the_flow_of_a_denoiser_is_ddim():
         assert_close(step.velocity, expected.eps_hat - expected.x0_hat, atol=1e-10, rtol=0)
 
 
+def test_euler_s_walk_is_that_of_diffusers():
+    """The same states, the same sign of the velocity; their sigma is our time."""
+    from diffusers.schedulers.scheduling_flow_match_euler_discrete import (
+        FlowMatchEulerDiscreteScheduler,
+    )
+
+    times, x = torch.linspace(1, 0.1, 10, dtype=F64), normal(5, 2, dtype=torch.float32)
+    peer, theirs = FlowMatchEulerDiscreteScheduler(), x
+    peer.set_timesteps(sigmas=times.tolist())
+    model = smooth_mixture()
+    for step, t in zip(euler(model, x, [*times.tolist(), 0.0]), peer.timesteps, strict=True):
+        velocity = model(theirs.double(), t.double().expand(5) / 1000).float()
+        theirs = peer.step(velocity, t, theirs, return_dict=False)[0]
+        assert_close(step.x, theirs, atol=1e-5, rtol=0)
+    assert step.time == 0
+
+
 def test_any_sampler_walks_a_flow():
     times = torch.linspace(0.99, 0, 12, dtype=F64)
     schedule, x = schedule_through(times), normal(5, 2)
