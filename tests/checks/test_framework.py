@@ -1218,6 +1218,7 @@ def test_what_an_answer_changes_is_put_back(name: str):
         (lambda x, factor: torch.cat([x, torch.ones(1, 9)]), "`torch.cat` joins along one axis"),
         (lambda x, factor: x @ torch.ones(7, 7), "last axis of a"),
         (lambda x, factor: x.double() @ x.mT, "`.double()` or `.float()`"),
+        (lambda x, factor: x.long() @ x.mT, "turn the whole ones into `.float()`"),
         (lambda x, factor: x.reshape(100), "`reshape` keeps all numbers"),
         (lambda x, factor: x.flatten()[x.numel()], "Python counts from 0"),
         (lambda x, factor: x @ torch.ones(x.shape[-1], 3) @ x, "`a * b` multiplies entry by"),

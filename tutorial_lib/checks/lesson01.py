@@ -736,6 +736,11 @@ quadratic_betas = Exercise(
             "Your last beta stops one step before beta_end: T numbers have T - 1 gaps.",
         ),
         Mistake(
+            "start left out",
+            lambda n, a, b: torch.linspace(a**0.5, b**0.5, n + 1)[1:] ** 2,
+            "Your first beta is one step past beta_start. Both ends belong to the line.",
+        ),
+        Mistake(
             "starts at zero",
             lambda n, a, b: torch.linspace(0, b**0.5, n) ** 2,
             "Your line starts at 0, so that the first step adds no noise. It starts at the root of "

@@ -1586,7 +1586,12 @@ error_growth = Number(
     value=lambda: 0.01 * _growth(),
     rtol=0.02,
     mistakes=(
-        Mistake("no growth", 0.01, "The same error would come out at some middle t, not here."),
+        Mistake(
+            "no growth",
+            0.01,
+            "0.01 is the error in eps_hat, and times the noise rate, which is near 1, it still is. "
+            "x0_hat divides by the signal rate, which is small here.",
+        ),
         Mistake(
             "alpha, not alpha_bar",
             lambda: 0.01 * (0.02 / 0.98) ** 0.5,

@@ -318,6 +318,11 @@ def _wrong_axis(h, time):
     return h * (1 + scale) + shift
 
 
+def _cut_along_the_batch(h, time):
+    scale, shift = time[:, :, None, None].chunk(2, dim=0)
+    return h * (1 + scale) + shift
+
+
 def _from_the_right(h, time):
     scale, shift = (part[:, None, None, :] for part in time.chunk(2, dim=1))
     return h * (1 + scale) + shift
@@ -363,6 +368,22 @@ scale_and_shift = Exercise(
             _from_the_right,
             "Your numbers vary along the width. There should be one pair for each channel: "
             "(B, C, 1, 1), the new axes last.",
+        ),
+        Mistake(
+            "cut along the batch",
+            _cut_along_the_batch,
+            "You cut `time` along the batch. Scales and shifts are the two halves of its channels: "
+            "axis 1.",
+        ),
+        Mistake(
+            "1 added to the product",
+            _changed(lambda h, scale, shift: 1 + scale * h + shift),
+            "You add the 1 to scale * h. It belongs to the scale, before h is multiplied.",
+        ),
+        Mistake(
+            "unchanged",
+            lambda h, time: h.clone(),
+            "You return h as it came. The scales and the shifts in `time` must reach it.",
         ),
         Mistake(
             "scale without 1 +",
@@ -458,6 +479,11 @@ def _joined(join):
     return lambda h, skip: join(F.interpolate(h, size=skip.shape[2:]), skip)
 
 
+def _tiled(h, skip):
+    rows, columns = skip.shape[2:]
+    return torch.cat([h.repeat(1, 1, 2, 2)[:, :, :rows, :columns], skip], dim=1)
+
+
 def _doubled_and_cut(h, skip):
     rows, columns = skip.shape[2:]
     h = h.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
@@ -515,6 +541,12 @@ merge_skip = Exercise(
             "added",
             _joined(lambda h, skip: h + skip),
             "You add the two. That is a shortcut; here they lie side by side: `torch.cat`.",
+        ),
+        Mistake(
+            "tiled",
+            _tiled,
+            "`repeat` puts copies of the whole picture side by side. To enlarge it, each pixel is "
+            "repeated: `F.interpolate`.",
         ),
         Mistake(
             "skip first",

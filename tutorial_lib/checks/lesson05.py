@@ -1203,7 +1203,7 @@ def _bins(answer, t, losses, num_steps, bins):
     else:
         told = f"The mean of its losses is {float(wanted[k]):.4g}, yours {yours:.4g}."
     others = ", ".join(f"{float(x):.4g}" for x in found[bad[1:5, 0]])
-    more = f" Wrong as well: {others}{', ...' if len(bad) > 5 else ''}." if others else ""
+    more = f" Others that are wrong: {others}{', ...' if len(bad) > 5 else ''}." if others else ""
     raise Wrong(
         "values",
         f"With num_steps = {num_steps} and bins = {bins}, {what}. {told} {bins - len(bad)} of "

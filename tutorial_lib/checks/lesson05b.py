@@ -274,7 +274,8 @@ scaled_step = Exercise(
         Mistake(
             "never unscaled",
             _scaling(unscale=lambda gradient, scale: gradient),
-            "You never divide the gradients by the scale, so the steps have the wrong size.",
+            "The gradients are not divided by the scale, so the steps have the wrong size. "
+            "(`g = g / scale` changes none: it gives a new tensor the old name.)",
         ),
         Mistake(
             "never scaled",

@@ -173,6 +173,14 @@ _WRONG_MEANS = {
         lambda s, x, t, e: _ddpm_mean_of(s, x, t, e, share=s.beta[t - 1] / (1 - s.alpha_bar[t])),
         "beta_t is divided by 1 - alpha_bar_t, not by its root",
     ),
+    "root of the noise rate": (
+        lambda s, x, t, e: _ddpm_mean_of(s, x, t, e, share=s.beta[t - 1] / s.noise_rate[t] ** 0.5),
+        "beta_t is divided by the root of the noise rate, which is a root already",
+    ),
+    "only eps_hat divided": (
+        lambda s, x, t, e: x - s.beta[t - 1] / s.noise_rate[t] * e / s.alpha[t - 1].sqrt(),
+        "only eps_hat is divided by the root of alpha_t, not x_t: mind the parentheses",
+    ),
     "noise put in": (
         lambda s, x, t, e: _ddpm_mean_of(s, x, t, -e),
         "eps_hat is added where it should be taken away",
@@ -365,6 +373,17 @@ ddpm_step = Exercise(
             ),
             "You divide only x_t by the root of alpha_t. Take the noise out first, then divide "
             "the difference: mind the parentheses.",
+        ),
+        Mistake(
+            "root of the noise rate",
+            _with_mean(_WRONG_MEANS["root of the noise rate"][0]),
+            "You take the root of `noise_rate`, which is a root already: that of 1 - alpha_bar_t.",
+        ),
+        Mistake(
+            "only eps_hat divided",
+            _with_mean(_WRONG_MEANS["only eps_hat divided"][0]),
+            "You divide only eps_hat by the root of alpha_t. It divides the whole difference: mind "
+            "the parentheses.",
         ),
         Mistake(
             "fresh noise divided too",
@@ -616,6 +635,12 @@ def _sigma_not_squared(schedule, x_t, t, s, eps_hat, eta, z):
 def _sigma_without_root(schedule, x_t, t, s, eps_hat, eta, z):
     sigma = eta * _fresh_variance(schedule, t, s)
     return _ddim_made_of(schedule, x_t, t, s, eps_hat, z, sigma)
+
+
+def _noise_of_t_kept(schedule, x_t, t, s, eps_hat, eta, z):
+    sigma = eta * _fresh_variance(schedule, t, s).sqrt()
+    kept = (1 - schedule.alpha_bar[t] - sigma**2).sqrt()
+    return _ddim_made_of(schedule, x_t, t, s, eps_hat, z, sigma, kept=kept)
 
 
 def _no_root_kept(schedule, x_t, t, s, eps_hat, eta, z):
@@ -889,6 +914,12 @@ ddim_step = Exercise(
             "sigma without its root",
             _sigma_without_root,
             "Your sigma lacks a root: (1 - abar_s)/(1 - abar_t) (1 - abar_t/abar_s) is a variance.",
+        ),
+        Mistake(
+            "eps_hat's weight of t",
+            _noise_of_t_kept,
+            "The weight of eps_hat has alpha_bar_t in it, where you come from. It is the noise "
+            "that is left at s: 1 - alpha_bar_s.",
         ),
         Mistake(
             "eps_hat's weight without its root",
@@ -1478,6 +1509,26 @@ def _without_roots(model, schedule, x_0, timesteps):
     return x
 
 
+def _guesses_without_roots(model, schedule, x_0, timesteps):
+    x = x_0
+    upwards = list(timesteps)[::-1]
+    for s, t in zip(upwards[:-1], upwards[1:], strict=True):
+        eps_hat = model(x, torch.full((len(x),), t))
+        x0_hat = (x - (1 - schedule.alpha_bar[s]) * eps_hat) / schedule.alpha_bar[s]
+        x = schedule.signal_rate[t] * x0_hat + schedule.noise_rate[t] * eps_hat
+    return x
+
+
+def _guesses_from_the_start(model, schedule, x_0, timesteps):
+    signal, noise = schedule.signal_rate, schedule.noise_rate
+    x = x_0
+    upwards = list(timesteps)[::-1]
+    for s, t in zip(upwards[:-1], upwards[1:], strict=True):
+        eps_hat = model(x, torch.full((len(x),), t))
+        x = signal[t] * (x_0 - noise[s] * eps_hat) / signal[s] + noise[t] * eps_hat
+    return x
+
+
 def _noise_not_taken_out(model, schedule, x_0, timesteps):
     signal, noise = schedule.signal_rate, schedule.noise_rate
     x = x_0
@@ -1702,6 +1753,18 @@ invert = Exercise(
             _noised_from_x0,
             "At each step you noise the x_0 you were given. The step back down will use x0_hat, "
             "the model's guess from x and eps_hat: use it here too.",
+        ),
+        Mistake(
+            "guesses from the start",
+            _guesses_from_the_start,
+            "You take the noise out of x_0 at each step. Take it out of x, the state that you have "
+            "just reached.",
+        ),
+        Mistake(
+            "guesses without roots",
+            _guesses_without_roots,
+            "In x0_hat you use alpha_bar_s and 1 - alpha_bar_s where their roots belong, the rates "
+            "of s.",
         ),
         Mistake(
             "without roots",

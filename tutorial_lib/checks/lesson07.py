@@ -104,6 +104,12 @@ def _shifted_steps(num_steps, offset):
     return f / f[0]
 
 
+def _places_from_1(num_steps, offset):
+    t = torch.arange(1, num_steps + 2, dtype=torch.float64)
+    f = torch.cos((t / num_steps + offset) / (1 + offset) * math.pi / 2) ** 2
+    return f / f[0]
+
+
 def _offset_in_steps(num_steps, offset):
     t = torch.arange(num_steps + 1, dtype=torch.float64)
     f = torch.cos((t + offset) / (num_steps + offset) * math.pi / 2) ** 2
@@ -163,6 +169,11 @@ alpha_bar_curve = Exercise(
             _curve(angle=lambda u, s: (u + s / (1 + s)) * math.pi / 2),
             "You divide only the offset by 1 + offset. It divides the whole sum: mind the "
             "parentheses.",
+        ),
+        Mistake(
+            "places from 1",
+            _places_from_1,
+            "Your places begin at t = 1. The curve begins at t = 0, clean data.",
         ),
         Mistake(
             "offset in steps",

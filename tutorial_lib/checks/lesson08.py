@@ -394,6 +394,13 @@ def _drop_with_global_randomness(labels, p, num_classes, generator):
     return torch.where(torch.rand(len(labels)) < p, num_classes, labels)
 
 
+def _a_fixed_number(labels, p, num_classes, generator):
+    labels = labels.clone()
+    order = torch.randperm(len(labels), generator=generator)
+    labels[order[: int(p * len(labels))]] = num_classes
+    return labels
+
+
 def _drop_in_place(labels, p, num_classes, generator):
     labels[torch.rand(len(labels), generator=generator) < p] = num_classes
     return labels
@@ -469,6 +476,12 @@ drop_labels = Exercise(
             ),
             "You drop all labels, whatever p is. A label falls where its uniform number is below "
             "p.",
+        ),
+        Mistake(
+            "a fixed number, rounded down",
+            _a_fixed_number,
+            "You drop int(p * B) labels of each batch, and of a batch of one none at all. Each label "
+            "is dropped with probability p, whatever becomes of the others.",
         ),
         Mistake(
             "one coin for the batch",
@@ -1384,6 +1397,12 @@ spread = Exercise(
             "squared",
             _spread_with(lambda own: torch.cdist(own, own).square().sum() / _count(own)),
             "These are means of squared distances: a root is missing.",
+        ),
+        Mistake(
+            "divided by ten",
+            lambda features, labels: _spread(features, labels) * len(labels.unique()) / 10,
+            "You divide by 10, as if all ten classes occurred. Divide by the number of those that "
+            "do.",
         ),
         Mistake(
             "half",

@@ -87,6 +87,10 @@ _TORCH_SAYS = (
         "This tensor is a single number without axes; there is nothing to loop over.",
     ),
     (
+        r"same dtype.*(long int|int)|expected scalar type (Long|Int)|but found (Long|Int)$",
+        "One holds whole numbers, the other fractions: turn the whole ones into `.float()`.",
+    ),
+    (
         r"same dtype|expected scalar type",
         "One is float64, the other float32: convert one of them with `.double()` or `.float()`.",
     ),
