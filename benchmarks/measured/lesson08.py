@@ -231,7 +231,7 @@ def _clipping_number(numbers: Numbers) -> str:
     more = change(numbers, "12", "1", "ink", 100)
     clipped = change(numbers, "12 clipped", "1", "ink", 100)
     return (
-        f"at 12: out of range {out} %, clipped {cut} %; white {more} points over s = 1, "
+        f"at 12: out of range {out} %, clipped {cut} %; ink {more} points (of 100) over s = 1, "
         f"clipped {clipped} {about(numbers)}"
     )
 

@@ -480,8 +480,8 @@ drop_labels = Exercise(
         Mistake(
             "a fixed number, rounded down",
             _a_fixed_number,
-            "You drop int(p * B) labels of each batch, and of a batch of one none at all. Each label "
-            "is dropped with probability p, whatever becomes of the others.",
+            "You drop int(p * B) labels of each batch, and of a batch of one none at all. Each "
+            "label is dropped with probability p, whatever becomes of the others.",
         ),
         Mistake(
             "one coin for the batch",
