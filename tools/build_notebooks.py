@@ -43,6 +43,8 @@ The learner's notebook has one more cell, after the title: it installs the cours
 missing, as on Colab. Where pyproject.toml says which repository the course is in, the title and
 README also say where it can be run without installing anything; see tools/repository.py.
 
+docs/teachers.md says between `<!-- needs -->` and `<!-- end of needs -->` what each lesson needs.
+
 README has the table, too, between `<!-- lessons -->` and `<!-- end of lessons -->`.
 
 Links are written as seen from notebooks/. Cell ids come from the cells' text, with solutions and
@@ -102,6 +104,8 @@ WIDEST = 900  # pixels of the screen that an opening picture may take
 OPENING = re.compile(r"^<!-- *opening *-->$\n*", re.MULTILINE)
 GENERATED = re.compile(r"<!-- *(.*?) *-->")
 DOORS = re.compile(r"(<!-- doors -->\n).*?(<!-- end of doors -->\n)", re.DOTALL)
+NEEDS = re.compile(r"(<!-- needs -->\n).*?(<!-- end of needs -->\n)", re.DOTALL)
+YOU_NEED = re.compile(r"\*\*You need\*\*\s*(.*?)\.?\s*\*\*Time:", re.DOTALL)
 README_TABLE = re.compile(r"(<!-- lessons -->\n).*?(<!-- end of lessons -->\n)", re.DOTALL)
 EXPLORER = "explorer"  # what the metadata of an explorer's output calls its file
 TO_EXPLORE = "Run this cell in JupyterLab to explore."  # how an explorer's text ends
@@ -440,6 +444,9 @@ def stale(root: Path) -> list[str]:
         made = _readme(readme, course, repository(root))
         if readme.read_text(encoding="utf-8") != made:
             found.append("README.md differs from what course.py and pyproject.toml say")
+    teachers = root / "docs" / "teachers.md"
+    if teachers.exists() and teachers.read_text(encoding="utf-8") != _teachers(teachers, course):
+        found.append("docs/teachers.md differs from what the lessons say that they need")
     return found
 
 
@@ -457,6 +464,9 @@ def update(root: Path, to_run: list[str] | None = None) -> None:
     readme, there = root / "README.md", repository(root)
     if readme.exists():
         _write(readme, _readme(readme, course, there))
+    teachers = root / "docs" / "teachers.md"
+    if teachers.exists():
+        _write(teachers, _teachers(teachers, course))
     for lesson in course:
         learner, solved = build(lesson, course)
         carry_outputs(solved, _read(lesson.solved))
@@ -518,6 +528,25 @@ def _readme(path: Path, course: Sequence[Lesson], there: Repository | None) -> s
         links = f"\n{doors(there, f'notebooks/{course[0].entry.notebook}')} "
         links += f"[The course as a website]({there.site}).\n\n"
     return DOORS.sub(lambda marks: f"{marks[1]}{links}{marks[2]}", text)
+
+
+def needs(source: str) -> str:
+    """What a lesson's first cell says that one needs for it, by its source."""
+    first = re.sub(r"^# ?", "", source.partition("\n# %%\n")[0], flags=re.MULTILINE)
+    found = YOU_NEED.search(first)
+    return " ".join(found[1].split()) if found else "nothing"
+
+
+def _teachers(path: Path, course: Sequence[Lesson]) -> str:
+    """The text of the page for teachers, with the table of what each lesson needs made anew."""
+    rows = ["| lesson | it needs | minutes |", "|---|---|---|"]
+    for lesson in course:
+        entry = lesson.entry
+        link = f"[{entry.number}. {entry.title}](../notebooks/{entry.notebook})"
+        rows.append(f"| {link} | {needs(lesson.source.read_text('utf-8'))} | {entry.minutes} |")
+    made = "\n".join(rows)
+    text = path.read_text(encoding="utf-8")
+    return NEEDS.sub(lambda marks: f"{marks[1]}\n{made}\n\n{marks[2]}", text)
 
 
 def claims_table(folder: Path, entry: "Entry") -> str:
