@@ -158,6 +158,14 @@ LESSONS = (
         ),
         images=60,
     ),
+    Lesson(
+        "10_flow_matching",
+        title="Flow matching",
+        goal="join noise and data by straight lines, and straighten a flow until one step is enough",
+        minutes=60,
+        teaches=("flows",),
+        images=30,
+    ),
 )
 """Every lesson, in the order of the course. Amounts of computing are estimates."""
 
