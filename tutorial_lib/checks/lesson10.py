@@ -220,8 +220,10 @@ def _mean_cases(generator: torch.Generator):
         time = 0.2 + 0.7 * _uniform(generator, batch)
         yield _normal(generator, batch, dim), time, data
     data = _normal(generator, 30, 6)
-    time = torch.tensor([1.0, 0.6, 0.02, 0.9], dtype=torch.float64)  # exp underflows at 0.02
+    time = torch.tensor([1.0, 0.6, 0.004, 0.9], dtype=torch.float64)  # exp underflows at 0.004
     yield _normal(generator, 4, 6), time, data
+    close = 0.05 * _normal(generator, 5, 1)  # several count, though there is little noise
+    yield 0.05 * _normal(generator, 2, 1), torch.tensor([0.03, 0.05], dtype=torch.float64), close
 
 
 def _by_hand(x, time, data):
@@ -242,6 +244,21 @@ def _by_hand(x, time, data):
             ]
         )
     return torch.tensor(rows, dtype=torch.float64)
+
+
+def _one_and_all(answer: Callable, x, time, data) -> object:
+    """The answer for one data point, where weights do not matter, and for all of them."""
+    found = {}
+    for name, points in (("velocity with one data point", data[:1]), ("velocity", data)):
+        came = answer(x.clone(), time.clone(), points.clone())
+        if came is ...:
+            return ...
+        found[name] = tensor_like(came, x)
+    return found
+
+
+def _mean_reference(x, time, data) -> object:
+    return _one_and_all(_by_hand, x, time, data)
 
 
 def _mean_with(
@@ -306,7 +323,8 @@ mean_velocity = Exercise(
     ),
     model_answer=_mean_velocity,
     cases=_mean_cases,
-    reference=_by_hand,
+    use=_one_and_all,
+    reference=_mean_reference,
     mistakes=(
         Mistake(
             "sign",
@@ -334,6 +352,26 @@ mean_velocity = Exercise(
             "eps_hat",
             _mean_with(result=lambda x, x0_hat, share: (x - (1 - share) * x0_hat) / share),
             "This is the mean of the noise, eps_hat. The velocity is eps_hat - x0_hat.",
+        ),
+        Mistake(
+            "sum",
+            _mean_with(result=lambda x, x0_hat, share: (x + x0_hat) / share),
+            "You add x and x0_hat. From x0_hat to x it is x - x0_hat.",
+        ),
+        Mistake(
+            "multiplied by time",
+            _mean_with(result=lambda x, x0_hat, share: (x - x0_hat) * share),
+            "You multiply the way by the time. A velocity is the way divided by the time.",
+        ),
+        Mistake(
+            "x0_hat over time",
+            _mean_with(result=lambda x, x0_hat, share: -x0_hat / share),
+            "The way from x0_hat ends at x, not at 0: (x - x0_hat) / time.",
+        ),
+        Mistake(
+            "x over time",
+            _mean_with(result=lambda x, x0_hat, share: x / share),
+            "The way to x begins at x0_hat, not at 0: (x - x0_hat) / time.",
         ),
         Mistake(
             "data not shrunk in the weights",
@@ -472,6 +510,34 @@ class _Flow(nn.Module):
         return "a test model"
 
 
+class _NearlyRight(_Flow):
+    """Finds the velocity to within 0.2 % where x0 is 0, or where nothing moves."""
+
+    def __init__(self, shape: Sequence[int], generator: torch.Generator, *, moves: bool) -> None:
+        super().__init__(shape, generator)
+        self.moves = moves
+
+    def forward(self, x: Tensor, time: Tensor, /) -> Tensor:
+        """The velocity at x (B, ...) and time (B,)."""
+        super().forward(x, time)
+        self.asked.pop()
+        share = per_sample(time, x)
+        factor = 1.002 / share.clamp(min=1e-6) if self.moves else 0.002
+        answer = factor * x * (self.shift / self.shift.detach())
+        if answer.requires_grad:
+            answer.retain_grad()
+        self.asked.append((x.detach().clone(), time.detach().clone(), answer))
+        return answer
+
+
+class _Still(_Flow):
+    """A flow in which nothing moves."""
+
+    def forward(self, x: Tensor, time: Tensor, /) -> Tensor:
+        """Zeros."""
+        return 0 * super().forward(x, time)
+
+
 def _loss_and_questions(came: object, model: _Flow, like: Tensor) -> object:
     """The loss, what its model was asked, and what each answer was compared with.
 
@@ -495,6 +561,9 @@ def _loss_and_questions(came: object, model: _Flow, like: Tensor) -> object:
     if any(slope is None for slope in slopes):
         raise Wrong("properties", _NO_GRADIENT, mistake="no gradient")
     slope = torch.cat([slope for slope in slopes if slope is not None])
+    if not slope.any():
+        text = "Whatever the model answers, your loss stays the same: its gradient is 0."
+        raise Wrong("properties", text)
     scale = slope.square().sum() / (4 * loss.detach())
     return {
         "x that the model is asked about": x,
@@ -655,6 +724,10 @@ def _loss_cases(generator: torch.Generator):
     for shape in ((2, 3), (1, 2), (4, 4), (4,), (3, 3, 3), (2, 1, 3, 3), (2, 3, 1, 2, 2)):
         x0, eps = _normal(generator, 2, *shape)
         yield _Flow(shape, generator), x0, _uniform(generator, shape[0]), eps
+    x0, eps = _normal(generator, 2, 3, 2)
+    yield _Flow((3, 2), generator), x0, torch.tensor([0.0, 1.0, 0.5], dtype=torch.float64), eps
+    time = 0.2 + 0.7 * _uniform(generator, 3)
+    yield _NearlyRight((3, 2), generator, moves=True), 0 * x0, time, eps
 
 
 def _judge_loss(answer: Callable, model: _Flow, x0, time, eps) -> object:
@@ -698,7 +771,7 @@ flow_loss = Exercise(
             model(torch.lerp(x0, eps, per_sample(time, x0)), time) + x0, eps
         ),
     ),
-    passed="That is all of the training of Stable Diffusion 3 that is not the network.",
+    passed="Four lines, and a flow can learn from them.",
 )
 
 
@@ -952,6 +1025,11 @@ to_flow = Exercise(
             _to_flow_with(told=lambda t: t - 1),
             "The denoiser is told t - 1. Steps count noisings, so x_t belongs to step t.",
         ),
+        Mistake(
+            "told t + 1",
+            _to_flow_with(told=lambda t: t + 1),
+            "The denoiser is told t + 1. Steps count noisings, so x_t belongs to step t.",
+        ),
     ),
     alternatives=(
         _to_flow_library,
@@ -1179,8 +1257,7 @@ walk = Exercise(
 
 def _reflow_loss(student, teacher, noise, time, times):
     with torch.no_grad():
-        *_, end = euler(teacher, noise, times)
-    x0 = end.x
+        x0 = list(euler(teacher, noise, times))[-1].x
     share = time.reshape(-1, *[1] * (x0.ndim - 1))
     x = (1 - share) * x0 + share * noise
     return ((student(x, time) - (noise - x0)) ** 2).mean()
@@ -1198,6 +1275,10 @@ def _reflow_cases(generator: torch.Generator):
     ):
         noise, time = _normal(generator, *shape), 0.05 + 0.9 * _uniform(generator, shape[0])
         yield _Flow(shape, generator), _Flow(shape, generator), noise, time, times
+    noise, time = _normal(generator, 3, 2), torch.tensor([0.0, 1.0, 0.5], dtype=torch.float64)
+    yield _Flow((3, 2), generator), _Flow((3, 2), generator), noise, time, [1.0, 0.3, 0.0]
+    student, still = _NearlyRight((3, 2), generator, moves=False), _Still((3, 2), generator)
+    yield student, still, noise, _uniform(generator, 3), [1.0, 0.5, 0.0]
 
 
 _BY_CHANCE = (
@@ -1299,7 +1380,7 @@ reflow_loss = Exercise(
     hints=(
         "Two parts. First x0 = the end of the teacher's walk from `noise`, without gradients. Then "
         "exercise 10.3 for the student, with this x0, and with `noise` in the place of eps.",
-        "`*_, end = euler(teacher, noise, times)` walks; the state at the end is `end.x`.",
+        "`list(euler(teacher, noise, times))[-1].x` is the state at the end of a walk.",
     ),
     model_answer=_reflow_loss,
     cases=_reflow_cases,
