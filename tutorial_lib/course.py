@@ -161,7 +161,7 @@ LESSONS = (
     Lesson(
         "10_flow_matching",
         title="Flow matching",
-        goal="join noise and data by straight lines, and straighten a flow until one step is enough",
+        goal="join noise and data by straight lines, and draw in a single step",
         minutes=60,
         teaches=("flows",),
         images=30,

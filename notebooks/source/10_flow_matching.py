@@ -40,6 +40,7 @@ import time as clocks
 
 from torch import nn
 
+from tutorial_lib.explorers import FlowExplorer
 from tutorial_lib.hardware import keep_freed_memory
 from tutorial_lib.plots import COLORS, GRAY, INK, filmstrip, panels, show
 
@@ -593,13 +594,20 @@ show(
 # One step, and nine of ten points are on a cluster; before, none was. The roads in the middle panel show why it was so hard: they first run toward the
 # mean of all data, as everything does at $\tau = 1$, and make up their minds late.
 #
+# Now play with all three. Drag the time, and switch between straight lines, learned paths and reflowed paths. How many steps does each of them need until its
+# ends lie on the clusters?
+
+# %%
+FlowExplorer(oracle)
+
+# %% [markdown]
 # What reflow does **not** do:
 #
 # - It adds no quality. The pairs come from the first flow, and its errors come with them. Often some are added.
 # - It costs a second training, and a walk for each pair.
-# - It does not make the flow *optimal*. The shortest way to move noise to data is called **optimal transport**. The two words are often mixed up, since each single
-#   line is the shortest way between its two ends. But which noise goes to which data is decided by the flow, and it does not decide for the
-#   shortest. Swap the ends of two roads: if that saves length, the pairing was not optimal. The table of claims says how often.
+# - It does not make the flow *optimal*. The shortest way to move noise to data is called **optimal transport**. The two are often mixed up, since each single
+#   line is the shortest way between its two ends. But which noise goes to which data is decided by the flow, and it does not look for the
+#   shortest roads altogether. It comes close; how close, the table of claims says.
 
 # %% [markdown]
 # ### Question 10.C: a second look
@@ -650,17 +658,27 @@ share_in_the_middle = float((torch.randn(100_000).sigmoid() - 0.5).abs().lt(0.25
 lesson10.middle.check(share_in_the_middle)
 
 # %% [markdown]
-# Does it help? On our ring, five networks each, with the same seeds: TIMES_RESULT.
+# Does it help? TIMES_RESULT
 #
-# Two more words for the same thing. Times may also be bent *while sampling*: with **shift** $s$, $\tau$ becomes $s\tau/(1 + (s-1)\tau)$. At $s > 1$ more of the steps
-# are spent near the noise; large pictures need it, because there noise hides less. And do not be surprised by a *schedule* of a flow in
-# somebody's code: it is the list of times of the walk.
+# Times may be bent *while sampling*, too. With a **shift** $k$, the time $\tau$ becomes $k\tau/(1 + (k-1)\tau)$. With $k > 1$ more of the steps lie near the noise. Large
+# pictures need this: they have many pixels that say the same, so noise hides less of them. (In other people's code the list of times of such a walk is often called a *schedule*.)
 #
 # ## On digits
 #
 # TRAINER
 #
 # ## Where it leads
+#
+# Reflow is one way to a generator of few steps. Others begin with the same roads:
+#
+# - **Distillation.** A student learns to do in one stride what its teacher does in two; then it becomes the teacher, and so on (progressive
+#   distillation, Salimans and Ho 2022).
+# - **Consistency models** (Song and others, 2023) learn the *end* of the road. All points of one road must get the same answer,
+#   and the answer at time 0 is the point itself.
+# - **MeanFlow** (Geng and others, 2025) learns the *mean velocity of a whole stretch* of road, from one time to another. A stride with
+#   this mean is exact, however much the road bends.
+#
+# All of them pay in training for what they save in sampling, and all inherit from their teacher what it does not know.
 #
 # LEADS
 #
@@ -689,7 +707,7 @@ lesson10.middle.check(share_in_the_middle)
 #
 # ## Claims, measured
 #
-# (claims)
+# <!-- claims -->
 #
 # <details><summary>Further reading</summary>
 #

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tutorial_lib import flows
 from tutorial_lib.checks.framework import (
     Choice,
     Exercise,
@@ -196,6 +197,7 @@ line = Exercise(
     ),
     alternatives=(
         lambda x0, time, eps: (torch.lerp(x0, eps, per_sample(time, x0)), eps - x0),
+        lambda x0, time, eps: (flows.straight_path(x0, time, eps), eps - x0),
         _line_sample_by_sample,
         _line_numpy,
     ),
@@ -721,7 +723,7 @@ def _flow_loss(model, x0, time, eps):
 
 
 def _loss_cases(generator: torch.Generator):
-    for shape in ((2, 3), (1, 2), (4, 4), (4,), (3, 3, 3), (2, 1, 3, 3), (2, 3, 1, 2, 2)):
+    for shape in ((2, 3), (1, 2), (4, 4), (4, 1), (3, 3, 3), (2, 1, 3, 3), (2, 3, 1, 2, 2)):
         x0, eps = _normal(generator, 2, *shape)
         yield _Flow(shape, generator), x0, _uniform(generator, shape[0]), eps
     x0, eps = _normal(generator, 2, 3, 2)
@@ -766,6 +768,7 @@ flow_loss = Exercise(
     reference=_loss_reference,
     mistakes=tuple(Mistake(name, *rest) for name, rest in _LOSS_MISTAKES.items()),
     alternatives=(
+        lambda model, x0, time, eps: flows.flow_loss(model, x0, time, eps),
         _loss_sample_by_sample,
         lambda model, x0, time, eps: nn.functional.mse_loss(
             model(torch.lerp(x0, eps, per_sample(time, x0)), time) + x0, eps
@@ -1357,6 +1360,11 @@ def _reflow_in_one_walk(student, teacher, noise, time, times):
     return nn.functional.mse_loss(student(x, time), velocity)
 
 
+def _loss_of_pairs(student, time, pairs):
+    x0, eps = pairs
+    return flows.flow_loss(student, x0, time, eps)
+
+
 _TAKEN = (
     "sign of the velocity",
     "shares swapped",
@@ -1483,6 +1491,9 @@ reflow_loss = Exercise(
             student, _walked_to(teacher, noise, times), time, noise
         ),
         _reflow_in_one_walk,
+        lambda student, teacher, noise, time, times: _loss_of_pairs(
+            student, time, flows.reflow_pairs(teacher, noise, times)
+        ),
     ),
     passed="What is left is to do it some thousand times.",
 )
