@@ -51,7 +51,7 @@ def evenly(count: int) -> list[float]:
     return [1 - k / count for k in range(count + 1)]
 
 
-def end_of(flow: Callable, x: Tensor, times: Sequence[float]) -> Tensor:
+def end_of(flow: Callable, x: Tensor, times: Sequence[float] | Tensor) -> Tensor:
     return list(flows.euler(flow, x, times))[-1].x
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -1083,7 +1084,7 @@ def _walked(answer: Callable, model: _Flow, x, times) -> object:
     return {"how often the model is asked": len(told), "times": first, "end": end}
 
 
-def _walk_reference(model: _Flow, x, times) -> object:
+def _walk_reference(model: _Flow, x, times) -> dict[str, Any]:
     """By the ends of the lines: from eps_hat and x0_hat, as DDIM does it."""
     with torch.no_grad():
         for i in range(1, len(times)):
