@@ -364,8 +364,8 @@ def _transport_number(numbers: Numbers) -> str:
         for name in ("flow", "random", "asymmetry")
     }
     return (
-        f"zero if optimal: asymmetry of the exact map's derivative {share['asymmetry']} %, swaps "
-        f"that shorten roads {share['flow']} % (random pairs {share['random']} %; "
+        f"zero if optimal: asymmetry of the map's derivative {share['asymmetry']} %, swaps "
+        f"that shorten {share['flow']} % (random pairs {share['random']} %; "
         f"{len(numbers['seeds'])} seeds of {numbers['count']:,})"
     )
 

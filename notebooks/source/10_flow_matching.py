@@ -77,8 +77,8 @@ class PointFlow(nn.Module):
 # At $\tau = 0$ there is data, at $\tau = 1$ noise, just as with our steps $t$. In between, the point moves at a constant
 # **velocity**, $\epsilon - x_0$. To draw a sample one goes the other way, from 1 down to 0.
 #
-# Beware: **half of the papers run time the other way**. With them 0 is noise, 1 is data, and the velocity is $x_0 - \epsilon$. Nothing
-# else changes, but code from two such sources, mixed, draws nonsense.
+# Beware: **half of the papers run time the other way**. There 0 is noise, 1 is data, and the velocity is $x_0 - \epsilon$. Nothing else
+# changes. But mix code of both kinds, and it draws nonsense.
 
 # %% [markdown]
 # ### Exercise 10.1: a point on the line
@@ -470,14 +470,14 @@ print(f"straightness {straightness(network, start_noise, evenly(64)):.3f}")
 #
 # How much? A road is straight if its velocity is the same all the way: that of the chord from end to end. So take the squared distance
 # between the two, averaged over the road, and relative to the chord's own square. This number is the **straightness**, 0 for straight roads
-# (Liu and others have it, without dividing). On straight roads one step of Euler's method is exact. Ours has more than 1.
+# (Liu and others have it, without dividing). On straight roads one step of Euler's method is exact. Ours are far from straight.
 
 # %% [markdown]
 # ### Question 10.B: one perfect step
 #
 # *2 minutes.*
 #
-# Take the *exact* velocity $v^*$ and make a single step of Euler's from $\tau = 1$ to $\tau = 0$. Where do the samples land?
+# Take the *exact* velocity $v^*$, and go from $\tau = 1$ to $\tau = 0$ in a single step of Euler's method. Where do the samples land?
 #
 # - a) on the data: the velocity is exact,
 # - b) all on one point, the mean of all data,
@@ -606,8 +606,8 @@ FlowExplorer(oracle)
 # - It adds no quality. The pairs come from the first flow, and its errors come with them. Often some are added.
 # - It costs a second training, and a walk for each pair.
 # - It does not make the flow *optimal*. The shortest way to move noise to data is called **optimal transport**. The two are often mixed up, since each single
-#   line is the shortest way between its two ends. But which noise goes to which data is decided by the flow, and it does not look for the
-#   shortest roads altogether. It comes close; how close, the table of claims says.
+#   line is the shortest way between its two ends. But the flow decides which noise goes to which data, and it does not look for the shortest
+#   total. It comes close; the table of claims says how close.
 
 # %% [markdown]
 # ### Question 10.C: a second look
@@ -645,7 +645,7 @@ lesson10.twice.check(reflowed_twice)
 #
 # *2 minutes.*
 #
-# Which share of logit-normal times lies between 0.25 and 0.75? (Evenly drawn, it would be 0.5.) Two decimals are enough; you may draw many and count.
+# What share of logit-normal times lies between 0.25 and 0.75? (Evenly drawn, it would be 0.5.) Two decimals are enough; you may draw many and count.
 
 # %%
 # BEGIN SOLUTION

@@ -210,11 +210,10 @@ line = Exercise(
 
 
 def _mean_velocity(x, time, data):
-    share = time[:, None]
-    away = x[:, None] - (1 - share)[:, None] * data
-    logits = -(away**2).sum(2) / (2 * share**2)
+    away = x[:, None] - (1 - time[:, None, None]) * data
+    logits = -(away**2).sum(2) / (2 * time[:, None] ** 2)
     x0_hat = logits.softmax(1) @ data
-    return (x - x0_hat) / share
+    return (x - x0_hat) / time[:, None]
 
 
 def _mean_cases(generator: torch.Generator):
