@@ -194,7 +194,8 @@ near = (x - spot).norm(dim=1) < 0.1
 passing = velocity[near]
 error = passing.std(0) / len(passing) ** 0.5
 print(f"{len(passing)} lines pass; the mean of their velocities:")
-print("by brute force  ", [f"{v:+.3f} ± {e:.3f}" for v, e in zip(passing.mean(0), error)])
+found = [f"{v:+.3f} ± {e:.3f}" for v, e in zip(passing.mean(0), error, strict=True)]
+print("by brute force  ", found)
 print("by your formula ", [f"{v:+.3f}" for v in exact_mean])
 assert (passing.mean(0) - exact_mean).abs().max() < 0.12
 
@@ -544,7 +545,9 @@ with torch.no_grad():
     all_drawn = walk_along(network, all_noise, evenly(50))
 
 straightened = copy.deepcopy(network)
-first = reflow_loss(straightened, network, all_noise[:512], torch.rand(512, generator=dice), evenly(50))
+first = reflow_loss(
+    straightened, network, all_noise[:512], torch.rand(512, generator=dice), evenly(50)
+)
 
 
 def straight_loss():
@@ -668,9 +671,18 @@ lesson10.middle.check(share_in_the_middle)
 # Times may be bent *while sampling*, too. With a **shift** $k$, the time $\tau$ becomes $k\tau/(1 + (k-1)\tau)$. With $k > 1$ more of the steps lie near the noise. Large
 # pictures need this: they have many pixels that say the same, so noise hides less of them. (In other people's code the list of times of such a walk is often called a *schedule*.)
 #
-# ## On digits
+# ## With the course's trainer
 #
-# TRAINER
+# The trainer of lesson 5 learns flows, too. In a terminal:
+#
+# ```sh
+# python -m tutorial_lib train --target velocity --weight velocity --step-sampler uniform_time --out runs/flow
+# python -m tutorial_lib sample runs/flow --sampler heun --steps 10 --out flow.png
+# ```
+#
+# With `--target velocity` the network sees $x_\tau$ and answers with the velocity, `--weight velocity` makes it the loss of exercise 10.3, and
+# `--step-sampler uniform_time` or `logit_normal` draws the times. The rest is as before, since the result is a denoiser like any other: all samplers take it, and
+# guidance works.
 #
 # ## Where it leads
 #
@@ -683,9 +695,7 @@ lesson10.middle.check(share_in_the_middle)
 # - **MeanFlow** (Geng and others, 2025) learns the *mean velocity of a whole stretch* of road, from one time to another. A stride with
 #   this mean is exact, however much the road bends.
 #
-# All of them pay in training for what they save in sampling, and all inherit from their teacher what it does not know.
-#
-# LEADS
+# All of them pay in training for what they save in sampling. Those that learn from a teacher also learn its errors.
 #
 # ## Recap
 #
@@ -706,7 +716,7 @@ lesson10.middle.check(share_in_the_middle)
 # | reflow, 2-rectified flow | trained again on its own pairs, once |
 # | logit-normal times | $\tau$ is the sigmoid of a normal number; SD3 and Flux train so |
 # | shift | bends the times of a walk toward noise |
-# | optimal transport, OT | the pairing of least squared length. Not what a flow gives. |
+# | optimal transport | the pairing of least squared length. Not what a flow gives. |
 # | `FlowMatchEulerDiscreteScheduler` | exercise 10.5, in diffusers |
 # | NFE 1, one-step generator | a sample for a single question to the network |
 #

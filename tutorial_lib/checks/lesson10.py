@@ -1014,8 +1014,8 @@ to_flow = Exercise(
             _to_flow_with(
                 rates=lambda schedule, t: (schedule.noise_rate[t], schedule.signal_rate[t])
             ),
-            "The two rates have changed places: a, the signal rate, belongs to x0. (Or you divide by "
-            "time where 1 - time belongs.)",
+            "The two rates have changed places: a, the signal rate, belongs to x0. (Or you divide "
+            "by time where 1 - time belongs.)",
         ),
         Mistake(
             "alpha_bar for the rates",
