@@ -22,9 +22,7 @@ import torch
 
 from tutorial_lib.checkpoints import load_checkpoint
 from tutorial_lib.checks import lesson10
-from tutorial_lib.flows import denoiser_from_flow, euler, flow_from_denoiser, schedule_through
-from tutorial_lib.flows import straightness, times_of
-from tutorial_lib.forward import predict_x0
+from tutorial_lib.flows import denoiser_from_flow, euler, flow_from_denoiser, straightness, times_of
 from tutorial_lib.guidance import condition, labeled
 from tutorial_lib.oracles import GaussianMixtureOracle
 from tutorial_lib.samplers import ddim, evenly_spaced, last
@@ -380,6 +378,17 @@ print(f"the digits of both walks differ by {float((end.x - by_ddim).abs().max())
 assert (end.x - by_ddim).abs().max() < 0.05
 print("steps", steps[::5], "have the times", [round(float(s), 3) for s in times[::5]])
 
+# %% tags=["plumbing"]
+show(
+    filmstrip(
+        [by_ddim.cpu(), end.x.cpu()],
+        labels=[f"“{digit}”" for digit in range(10)],
+        rows=["DDIM, 20 steps", "Euler, 20 steps"],
+    ),
+    alt="Two rows of the ten digits, the same pictures in both: above drawn by DDIM, below by Euler's "
+    "method along the flow that the same network is.",
+)
+
 # %% [markdown]
 # **DDIM is Euler's method on the flow**, too. Lesson 9 had the same walk in $y$ and $\sigma$; here it is in $x_\tau$ and $\tau$. So what differs between diffusion
 # and flow matching is not the model. It is how much each noise level counts in training: which times are drawn, and with which weight.
@@ -683,6 +692,21 @@ lesson10.middle.check(share_in_the_middle)
 # With `--target velocity` the network sees $x_\tau$ and answers with the velocity, `--weight velocity` makes it the loss of exercise 10.3, and
 # `--step-sampler uniform_time` or `logit_normal` draws the times. The rest is as before, since the result is a denoiser like any other: all samplers take it, and
 # guidance works.
+#
+# Is it better? Drawn digits as in lesson 7; the same network, first weights, 400 training steps and 14 CPU seconds for each recipe. Fréchet distance (real
+# images: 0.17), mean of 4 seeds with its standard error:
+#
+# | target | what counts how much | DDIM, 20 steps | DDIM, 5 steps |
+# |---|---|---|---|
+# | eps | each t the same | 8.18 ± 0.41 | 12.73 ± 0.57 |
+# | v | min-SNR | 6.12 ± 0.07 | 8.25 ± 0.13 |
+# | velocity | min-SNR | 5.33 ± 0.13 | 7.07 ± 0.24 |
+# | velocity | flow matching, even times | 6.15 ± 0.20 | 8.57 ± 0.25 |
+# | velocity | flow matching, logit-normal times | 4.63 ± 0.16 | 6.41 ± 0.10 |
+#
+# (`python benchmarks/flows.py`) **Plain flow matching beats the eps loss** (20 steps: −2.03 ± 0.40, paired). It is **not told apart from v** with
+# min-SNR (+0.03 ± 0.25). Logit-normal times help once more (−1.52 ± 0.08). So in these short runs, what counts is how much each noise level counts, not the
+# name of the method.
 #
 # ## Where it leads
 #
