@@ -7,10 +7,10 @@ The teacher, the checkpoint that ships, walks from ``walks`` noises to digits (D
 steps, classes in turn, no guidance), and the states at t = 1000, 750, 500, 250, 0 are kept. A
 student of few steps may stop only there. So it learns the *chord* from each stop to the next: the
 loss is that of flow matching, the mean square of (velocity - chord), at states of the teacher's own
-walks. Such a state has one chord only, so the loss can fall to 0; with lines between chance pairs,
-or between the pairs of reflow, it cannot. Salimans & Ho 2022, "Progressive distillation", halve the
-steps of the teacher by the same idea; here the student of 4 steps begins with the weights of the
-teacher, that of 2 steps with those of 4, that of 1 step with those of 2.
+walks. Such a state has one chord only, so the best loss is 0; that of chance pairs, whose lines
+cross, is not. Salimans & Ho 2022, "Progressive distillation", halve the steps of the teacher by the
+same idea; here the student of 4 steps begins with the weights of the teacher, that of 2 steps with
+those of 4, that of 1 step with those of 2.
 
 A student is a network like its teacher, target v, drawn from by DDIM, so with ``--save`` it becomes
 a checkpoint to sample from:

@@ -16,8 +16,8 @@ def straightness(model: VelocityModel, x: States, times: Sequence[float] | Tenso
     """How far the paths of a flow are from straight lines: 0 if they are straight.
 
     The mean over time and samples of |velocity - chord|^2, where the chord is the velocity of the
-    straight line from a path's start to its end (S(Z) of Liu et al. 2022, sec. 3.1), divided by the
-    mean of |chord|^2, so that the scale of the data does not matter. A straight flow needs one step
+    straight line from a path's start to its end (S(Z) of Liu et al. 2022, "Rectified flow"), divided
+    by the mean of |chord|^2, so that the scale of the data does not matter. A straight flow needs one step
     of Euler's method.
 
     Args:
@@ -56,10 +56,11 @@ def reflow_pairs(
 ) -> tuple[Tensor, Tensor]:
     """Pairs of data and noise that a flow joins, to train a straighter flow on.
 
-    Chance pairs have lines that cross, so the mean velocity bends. Where a flow has gone from each
-    noise to its own sample no two lines cross the same way, and a flow trained on these pairs
-    (``flow_loss`` with ``x0`` and ``eps`` from here, a fresh time each time) is straighter and
-    draws the same distribution (Liu et al. 2022, "Rectified flow", algorithm 1 and theorem 3.5).
+    Chance pairs have lines that cross, and where they do the velocity is a mean of many directions,
+    so the paths of the flow bend. The lines of pairs that a flow has joined cross much less. A flow
+    trained on them (``flow_loss`` with ``x0`` and ``eps`` from here, a fresh time each time) is
+    straighter and draws the same distribution, errors of the first included (Liu et al. 2022,
+    "Rectified flow", algorithm 1).
 
     Args:
         model: predicts the velocity: the flow trained before.
