@@ -16,9 +16,9 @@ def straightness(model: VelocityModel, x: States, times: Sequence[float] | Tenso
     """How far the paths of a flow are from straight lines: 0 if they are straight.
 
     The mean over time and samples of |velocity - chord|^2, where the chord is the velocity of the
-    straight line from a path's start to its end (S(Z) of Liu et al. 2022, "Rectified flow"), divided
-    by the mean of |chord|^2, so that the scale of the data does not matter. A straight flow needs one step
-    of Euler's method.
+    straight line from a path's start to its end (S(Z) of Liu et al. 2022, "Rectified flow"),
+    divided by the mean of |chord|^2, so that the scale of the data does not matter. A straight flow
+    needs one step of Euler's method.
 
     Args:
         model: predicts the velocity.
