@@ -149,8 +149,10 @@ def _distorted(value: object, change) -> object:
     """``value`` with its fractions changed."""
     if isinstance(value, torch.Tensor) and value.is_floating_point():
         return change(value)
-    if type(value) in (tuple, list):
-        return type(value)(_distorted(part, change) for part in value)
+    if type(value) is tuple:
+        return tuple(_distorted(part, change) for part in value)
+    if type(value) is list:
+        return [_distorted(part, change) for part in value]
     return float(change(torch.tensor(value))) if isinstance(value, float) else value
 
 
