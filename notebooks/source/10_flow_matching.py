@@ -75,7 +75,7 @@ class PointFlow(nn.Module):
 # At $\tau = 0$ there is data, at $\tau = 1$ noise, just as with our steps $t$. In between, the point moves at a constant
 # **velocity**, $\epsilon - x_0$. To draw a sample one goes the other way, from 1 down to 0.
 #
-# Beware: **half of the papers run time the other way**. There 0 is noise, 1 is data, and the velocity is $x_0 - \epsilon$. Nothing else
+# Beware: **many papers run time the other way**. There 0 is noise, 1 is data, and the velocity is $x_0 - \epsilon$. Nothing else
 # changes. But mix code of both kinds, and it draws nonsense.
 
 # %% [markdown]
@@ -630,8 +630,8 @@ FlowExplorer(oracle)
 #
 # *1 minute.*
 #
-# Your first flow draws 4 % of its points between the clusters, even in a thousand steps. You reflow it twice, with perfect training. The
-# share of such points in one step is then
+# Your first flow draws 4 % of its points between the clusters, even in a thousand steps. You reflow it until its roads are straight, with perfect
+# training each time. The share of such points in one step is then
 #
 # - a) 0 %, since straight roads lead to the data,
 # - b) 4 %,
