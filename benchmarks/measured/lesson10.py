@@ -2,11 +2,13 @@
 
 import copy
 import functools
+import json
 import math
 import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import report
 import torch
 from torch import Tensor, nn
 
@@ -416,6 +418,82 @@ def _times_number(numbers: Numbers) -> str:
     )
 
 
+# --- digits: what benchmarks of their own have measured -------------------------------------------
+
+
+def stored(name: str) -> dict[str, Any]:
+    """The committed results of the benchmark ``name``.py, which takes too long to run here.
+
+    Raises:
+        ValueError: there are none.
+    """
+    path = report.RESULTS / f"{name}.json"
+    if not path.exists():
+        raise ValueError(f"run python benchmarks/{name}.py first: {path.name} is not there")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def on_digits(quick: bool) -> Numbers:
+    """Fréchet distances of flows and of eps, by the seeds of their training."""
+    del quick
+    result = stored("flows")
+    rows = {row["contender"]: row for row in result["rows"]}
+    found = {name: rows[name]["20"] for name in ("eps", "v, min-SNR", "flow", "flow, logit-normal")}
+    seeds = rows["flow"]["seeds"]
+    return {"seeds": seeds, "count": result["count"], "steps": result["steps"], **found}
+
+
+def _digits_verdict(numbers: Numbers) -> str:
+    gap = paired(numbers["flow"], numbers["eps"])
+    if not gap.told_apart:
+        return "not told apart"
+    other = paired(numbers["flow"], numbers["v, min-SNR"])
+    than_v = "also than v" if other.told_apart and other.mean < 0 else "not told apart from v"
+    return f"yes, early in training; {than_v}" if gap.mean < 0 else "no, worse"
+
+
+def _digits_number(numbers: Numbers) -> str:
+    gaps = (paired(numbers["flow"], numbers[name]) for name in ("eps", "v, min-SNR"))
+    eps, v = map(str, gaps)
+    return (
+        f"Fréchet distance {mean_and_error(numbers['flow'])}, minus eps {eps}, minus v with "
+        f"min-SNR {v} ({len(numbers['seeds'])} seeds, {numbers['steps']} training steps)"
+    )
+
+
+def student(quick: bool) -> Numbers:
+    """Fréchet distances of the shipped digits' students and of their teacher, by steps."""
+    del quick
+    result, many = stored("student"), stored("few_steps")
+    found = {f"{row['contender']} {row['steps']}": row["Fréchet"] for row in result["rows"]}
+    fifty = next(
+        row["Fréchet"]
+        for row in many["rows"]
+        if (row["sampler"], row["spacing"], row["evaluations"]) == ("DDIM", "even", 50)
+    )
+    return {"seeds": result["seed"], "count": result["count"], "teacher 50": fifty, **found}
+
+
+def _student_verdict(numbers: Numbers) -> str:
+    gap = paired(numbers["student 1"], numbers["teacher 1"])
+    if not (gap.told_apart and gap.mean < 0):
+        return "not seen here"
+    mean, error = numbers["teacher 50"]
+    short = statistics.mean(numbers["student 1"]) - mean > 2 * error
+    return "no, though far better than the teacher's one step" if short else "yes"
+
+
+def _student_number(numbers: Numbers) -> str:
+    def row(who: str) -> str:
+        return "/".join(mean_and_error(numbers[f"{who} {n}"]) for n in (1, 2, 4))
+
+    return (
+        f"Fréchet distance in 1/2/4 steps: student {row('student')}, teacher {row('teacher')}, in "
+        f"50: {numbers['teacher 50'][0]:.2f} ± {numbers['teacher 50'][1]:.2f} "
+        f"({len(numbers['seeds'])} seeds)"
+    )
+
+
 CLAIMS = [
     Claim(
         "flow_is_diffusion",
@@ -453,10 +531,24 @@ CLAIMS = [
         _transport_number,
     ),
     Claim(
+        "flow_trains_better",
+        "Flow matching trains better than predicting the noise",
+        on_digits,
+        _digits_verdict,
+        _digits_number,
+    ),
+    Claim(
         "logit_normal",
         "Logit-normal times help",
         times_drawn,
         _times_verdict,
         _times_number,
+    ),
+    Claim(
+        "one_step_student",
+        "A student draws in one step as well as its teacher in fifty",
+        student,
+        _student_verdict,
+        _student_number,
     ),
 ]

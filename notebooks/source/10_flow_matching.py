@@ -721,6 +721,20 @@ lesson10.middle.check(share_in_the_middle)
 #
 # All of them pay in training for what they save in sampling. Those that learn from a teacher also learn its errors.
 #
+# Here is one experiment with the digits that ship with the course, the simplest kind of distillation. The teacher walks from 4,096 noises to digits. A student of 4, 2 or 1 steps learns
+# the **chords** of these walks, from each of its stops to the next, by the loss of flow matching. At a stop each state has one chord only, so nothing is left to average.
+# Fréchet distance of 1,000 digits, 3 seeds of noise:
+#
+# | steps | teacher, DDIM | student | training, CPU seconds |
+# |---|---|---|---|
+# | 4 | 1.53 ± 0.04 | 0.94 ± 0.04 | 52 |
+# | 2 | 8.83 ± 0.06 | 1.59 ± 0.06 | 71 |
+# | 1 | 90.1 ± 0.1 | 4.24 ± 0.09 | 142 |
+#
+# (`python benchmarks/student.py`; real digits 0.30 ± 0.06) In one step the teacher draws mush; of the student's digits, 96 % are read as ordered. All three students together took five
+# minutes. But compare: the teacher with 50 steps has 0.60, and DPM-Solver++ with **five** evaluations 0.72 (lesson 9), without any training. At four steps a good solver is hard to
+# beat. At one or two only a student will do.
+#
 # ## Recap
 #
 # - Straight lines, $x_\tau = (1-\tau)x_0 + \tau\epsilon$. A network learns their **mean velocity**, $(x - \hat x_0)/\tau$, which is also
