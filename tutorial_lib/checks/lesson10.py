@@ -104,7 +104,7 @@ line = Exercise(
                 of_noise=lambda share: 1 - share,
                 velocity=lambda x0, eps, x, share: x0 - eps,
             ),
-            "Your time runs the other way: 0 is noise, 1 is data. Half of the papers have it so. "
+            "Your time runs the other way: 0 is noise, 1 is data. Many papers have it so. "
             "In this course time 0 is data, and 1 is noise, as for t.",
         ),
         Mistake(
