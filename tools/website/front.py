@@ -19,7 +19,7 @@ from tutorial_lib.samplers import ddim, evenly_spaced
 from website.lessons import Staged, live
 
 SEED, STEPS, GRAYS = 5, 48, 16
-THUMBNAIL = (400, 260)
+THUMBNAIL = (320, 208)
 CAPTION = 0.12  # a line of text at the foot of a picture takes at most this share of its height
 
 
@@ -78,7 +78,7 @@ def thumbnail(picture: bytes, size: tuple[int, int] = THUMBNAIL) -> bytes:
         whole = _without_caption(opened.convert("RGBA"))
     file = io.BytesIO()
     small = ImageOps.fit(whole, size, Image.Resampling.LANCZOS, centering=(0.15, 0.5))
-    small.save(file, "webp", quality=80, method=2)
+    small.save(file, "webp", quality=60, method=4)
     return file.getvalue()
 
 
