@@ -706,7 +706,7 @@ lesson10.middle.check(share_in_the_middle)
 #
 # (`python benchmarks/flows.py`) **Plain flow matching beats the eps loss** (20 steps: −2.03 ± 0.40, paired). It is **not told apart from v** with
 # min-SNR (+0.03 ± 0.25). Logit-normal times help once more (−1.52 ± 0.08). So in these short runs, what counts is how much each noise level counts, not the
-# name of the method.
+# name of the method. (A caution: the first three rows spread their t evenly over each batch, while flow matching's times are drawn one by one. One network, early in its training.)
 #
 # ## Where it leads
 #
