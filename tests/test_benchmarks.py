@@ -42,6 +42,7 @@ KNOWN = {
     "flows": ["eps", "v, min-SNR", "velocity, min-SNR", "flow", "flow, logit-normal"],
     "student": ["teacher", "student"] * 3,
     "two_processes": [4],
+    "contrastive": ["combinations seen", "combinations held out"],
     "words": ["autoencoder", "guidance 2, seen", "guidance 2, held out"],
     "train_speed": [
         "example, fp32",
