@@ -61,8 +61,8 @@ def test_the_autoencoder_gives_scenes_back() -> None:
     assert latents.shape == (100, 4, 16, 16)
     assert (latents.std((0, 2, 3)) - 1).abs().max() < 0.1
     again = trained.codec.decode(latents)
-    # of 512 scenes: 39.2 dB, all with every word right
-    assert peak_signal_to_noise(data.images, again) > 38
+    # of 512 scenes: 40.6 dB, all with every word right
+    assert peak_signal_to_noise(data.images, again) > 39
     assert judge_scenes(again, data.words).all_right.double().mean() >= 0.97
 
 
