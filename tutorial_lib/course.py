@@ -166,6 +166,14 @@ LESSONS = (
         teaches=("flows",),
         images=30,
     ),
+    Lesson(
+        "11_editing",
+        title="Editing",
+        goal="complete, change and enlarge pictures with a model never trained for it",
+        minutes=60,
+        teaches=("editing",),
+        images=500,
+    ),
 )
 """Every lesson, in the order of the course. Amounts of computing are estimates."""
 

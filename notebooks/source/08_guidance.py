@@ -885,10 +885,9 @@ show(
 #
 # ## Where to go from here
 #
-# You have built every part of a generator of small pictures. Lesson 9 makes it fast, and lesson 10 straightens its paths. Large ones add
-# more:
+# You have built every part of a generator of small pictures. Lesson 9 makes it fast, lesson 10 straightens its paths, and
+# lesson 11 edits with it. Large ones add more:
 #
-# - **editing**: keep a part of a picture at each step of the walk, and let the model redraw the rest;
 # - **latent diffusion**: the same walk in the small space of an autoencoder, which makes large pictures affordable;
 # - **text**: a text encoder in the place of our table, and attention from the picture to the words.
 #

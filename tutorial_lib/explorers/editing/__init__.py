@@ -1,1 +1,1 @@
-"""The editing explorer."""
+"""The editing explorer of lesson 11."""

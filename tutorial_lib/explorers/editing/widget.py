@@ -1,4 +1,4 @@
-"""The editing explorer."""
+"""The editing explorer of lesson 11."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
