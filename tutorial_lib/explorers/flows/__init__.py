@@ -1,1 +1,1 @@
-"""The flow explorer."""
+"""The flow explorer of lesson 10."""

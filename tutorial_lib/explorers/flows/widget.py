@@ -1,4 +1,4 @@
-"""The flow explorer."""
+"""The flow explorer of lesson 10."""
 
 import math
 from typing import NamedTuple
