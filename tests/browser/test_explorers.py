@@ -14,7 +14,7 @@ from explorer_cases import ALONE, CASES, DRAGGED, SETUP, make
 from jupyter_lab import RUN_CELL, in_time, painted
 from playwright.sync_api import Browser, Locator, Page
 
-RERUNS = {"playground": 20}  # of the explorer with the most to leave behind; 6 of the others
+RERUNS = {"playground": 20}  # of the explorer with the most to leave behind; 9 of the others
 OTHERS = [name for name in CASES if name != "playground"]
 RERUN_TOGETHER = [["playground"], OTHERS[:4], OTHERS[4:]]  # in one notebook each
 LARGEST_NOTEBOOK = 2_000_000  # bytes, with the widget's saved state
@@ -247,7 +247,7 @@ def test_of_two_views_of_one_explorer_the_last_that_is_moved_leads(open_cells):
         assert [handle.input_value() for handle in handles] == [last, last]
 
 
-@pytest.mark.long("explorers are run again some 20 times")
+@pytest.mark.long("explorers are run again dozens of times")
 @pytest.mark.parametrize("names", RERUN_TOGETHER, ids=" and ".join)
 def test_run_again_many_times_saved_and_reloaded(open_cells, lab, names):
     file = f"again-{names[0]}"
@@ -257,11 +257,13 @@ def test_run_again_many_times_saved_and_reloaded(open_cells, lab, names):
         view(notebook, number)
         counts = [
             listeners_after_a_rerun(notebook, number + 1, len(names))
-            for _ in range(RERUNS.get(name, 6))
+            for _ in range(RERUNS.get(name, 9))
         ]
-        # The page itself adds some now and then. What a view leaves behind is there after each.
-        added = [after - before for before, after in pairwise(counts)]
-        assert statistics.median(added) == 0, f"{name}: listeners after each run: {counts}"
+        # The page itself adds some, above all at first, and removes some now and then. What a view
+        # leaves behind is added each time, and adds up.
+        added = [after - before for before, after in pairwise(counts[2:])]
+        steady = statistics.median(added) <= 0 or sum(added) < len(added)
+        assert steady, f"{name}: listeners after each run: {counts}"
 
     notebook.page.evaluate("() => jupyterapp.commands.execute('docmanager:save')")
     sizes = bytes_saved(lab.notebooks / f"{file}.ipynb")

@@ -8,7 +8,7 @@ import build_notebooks
 import pytest
 from jupyter_lab import Lab, OpenNotebook, in_time, painted
 from PIL import Image
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, expect
 
 from tests.notebooks.test_builder import course
 
@@ -67,6 +67,12 @@ def use_theme(lesson: OpenNotebook, theme: str) -> None:
     painted(lesson.page)
 
 
+def ground_of(figure: Locator) -> object:
+    """The color of most pixels of a figure as it is on the page."""
+    with Image.open(io.BytesIO(figure.screenshot())) as picture:
+        return max(picture.convert("RGB").getcolors(picture.width * picture.height) or [])[1]
+
+
 def test_a_lesson_opens_with_its_picture_before_it_is_run(
     built: str, open_notebook: Callable[[str], OpenNotebook]
 ):
@@ -106,9 +112,7 @@ def test_figures_take_the_ground_of_the_page(
     figure = lesson.page.get_by_role("img", name="Seven bumps")
     for theme, ground in (("Light", (255, 255, 255)), ("Dark", (17, 17, 17))):
         use_theme(lesson, theme)
-        with Image.open(io.BytesIO(figure.screenshot())) as picture:
-            grounds = picture.convert("RGB").getcolors(picture.width * picture.height) or []
-        assert max(grounds)[1] == ground, theme
+        assert in_time(lambda g=ground: ground_of(figure) == g), (theme, ground_of(figure))
         lesson.screenshot(f"-{theme.lower()}")
     moving = lesson.page.locator(f'.jp-OutputArea img[alt="{ALT}"]')
     for kind in ("gif", "png"):
