@@ -173,6 +173,21 @@ class UniformSteps(_FixedSteps):
         return t.to(device), torch.ones(count, device=device)
 
 
+def _one_in_each(
+    count: int, generator: torch.Generator | None, device: torch.device | str
+) -> Tensor:
+    """Numbers (count,) in [0, 1), one drawn in each of ``count`` equal intervals, in order."""
+    draws = uniform(count, generator, device)
+    # float64, since float32 would occasionally round a draw into the next interval
+    wide = draws if draws.device.type == "mps" else draws.double()
+    return (torch.arange(count, device=device) + wide) / count
+
+
+def _steps_at(position: Tensor, num_steps: int) -> Steps:
+    """The steps in 1..T at these shares, in [0, 1), of the way."""
+    return (position * num_steps).long().clamp(max=num_steps - 1) + 1
+
+
 class StratifiedSteps(_FixedSteps):
     """Uniform on 1..T over many batches, evenly spread within each one.
 
@@ -189,11 +204,7 @@ class StratifiedSteps(_FixedSteps):
         device: torch.device | str = "cpu",
     ) -> tuple[Steps, PerSample]:
         """Steps (count,) in 1..T, one in each interval, and the factors (count,), all 1."""
-        draws = uniform(count, generator, device)
-        # float64, since float32 would occasionally round a draw into the next interval
-        wide = draws if draws.device.type == "mps" else draws.double()
-        position = (torch.arange(count, device=device) + wide) / count  # (count,) in [0, 1)
-        t = (position * self.num_steps).long().clamp(max=self.num_steps - 1) + 1
+        t = _steps_at(_one_in_each(count, generator, device), self.num_steps)
         return t, torch.ones(count, device=device)
 
 
@@ -213,10 +224,7 @@ class NoisySteps(_FixedSteps):
         device: torch.device | str = "cpu",
     ) -> tuple[Steps, PerSample]:
         """Steps (count,), their squares one in each interval, and the factors (count,), all 1."""
-        draws = uniform(count, generator, device)
-        wide = draws if draws.device.type == "mps" else draws.double()
-        position = ((torch.arange(count, device=device) + wide) / count).sqrt()  # in [0, 1)
-        t = (position * self.num_steps).long().clamp(max=self.num_steps - 1) + 1
+        t = _steps_at(_one_in_each(count, generator, device).sqrt(), self.num_steps)
         return t, torch.ones(count, device=device)
 
 

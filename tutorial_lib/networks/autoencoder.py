@@ -1,6 +1,5 @@
 """An autoencoder: pictures to latents, a quarter as high and wide, and back."""
 
-import inspect
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from tutorial_lib import _memory, _validate
 from tutorial_lib._random import normal_like
 from tutorial_lib._typing import Images
 from tutorial_lib._validate import InvalidValueError
-from tutorial_lib.networks.layers import zeroed
+from tutorial_lib.networks.layers import with_defaults, zeroed
 
 FACTOR = 4
 """How many times smaller the sides of latents are than those of pictures."""
@@ -123,9 +122,7 @@ class Autoencoder(nn.Module):
         Raises:
             TypeError, ValueError: as for the autoencoder.
         """
-        given = inspect.signature(cls).bind(**config)
-        given.apply_defaults()
-        return _checked(**given.arguments)
+        return _checked(**with_defaults(cls, config))
 
     @classmethod
     def fewest_tensors(cls, **config: Any) -> int:

@@ -1,7 +1,21 @@
 """Parts that several networks are made of."""
 
+import inspect
+from typing import Any
+
 import torch
 from torch import nn
+
+
+def with_defaults(network: type[nn.Module], config: dict[str, Any]) -> dict[str, Any]:
+    """All arguments of a network by name: those of ``config``, and the defaults of the others.
+
+    Raises:
+        TypeError: an argument is missing, or the network has none of that name.
+    """
+    given = inspect.signature(network).bind(**config)
+    given.apply_defaults()
+    return given.arguments
 
 
 def group_norm(width: int) -> nn.GroupNorm:

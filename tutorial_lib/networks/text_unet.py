@@ -1,6 +1,5 @@
 """A U-Net that reads: ``TextUNet`` draws what a sentence says."""
 
-import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ from tutorial_lib import _memory, _validate
 from tutorial_lib._typing import Images, Steps
 from tutorial_lib._validate import InvalidValueError
 from tutorial_lib.networks.attention import Context, CrossAttention, Visible
-from tutorial_lib.networks.layers import group_norm, zeroed
+from tutorial_lib.networks.layers import group_norm, with_defaults, zeroed
 from tutorial_lib.networks.text import (
     LARGEST_LAYERS,
     Sentences,
@@ -190,9 +189,7 @@ class TextUNet(nn.Module):
         Raises:
             TypeError, ValueError: as for the network.
         """
-        given = inspect.signature(cls).bind(**config)
-        given.apply_defaults()
-        return _checked(**given.arguments)
+        return _checked(**with_defaults(cls, config))
 
     @classmethod
     def fewest_tensors(cls, **config: Any) -> int:

@@ -5,7 +5,6 @@ starts. ``TinyUNet`` is the one that works. Both are called as ``net(x, t)``, wi
 (B, C, H, W) and step numbers (B,), and return a tensor of the shape of the images.
 """
 
-import inspect
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from tutorial_lib import _memory, _validate
 from tutorial_lib._typing import Images, Steps
 from tutorial_lib._validate import InvalidTypeError, InvalidValueError
-from tutorial_lib.networks.layers import embedding_table, group_norm, zeroed
+from tutorial_lib.networks.layers import embedding_table, group_norm, with_defaults, zeroed
 
 LARGEST_BLOCKS = 1024
 """Most residual blocks at one resolution: each takes its time to build, and deep networks of more
@@ -264,9 +263,7 @@ class TinyUNet(nn.Module):
         Raises:
             TypeError, ValueError: as for the network.
         """
-        given = inspect.signature(cls).bind(**config)
-        given.apply_defaults()
-        return checked_config(**given.arguments)
+        return checked_config(**with_defaults(cls, config))
 
     @classmethod
     def fewest_tensors(cls, **config: Any) -> int:
