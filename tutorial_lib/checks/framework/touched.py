@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import torch
 from torch import Tensor
 
 CALLS = 4
@@ -98,6 +97,6 @@ def _equal(value: object, before: object) -> bool:
 
 
 def _kind(value: object) -> str:
-    return {Tensor: "tensor", np.ndarray: "array", torch.nn.Parameter: "tensor"}.get(
-        type(value), "list"
-    )
+    if isinstance(value, Tensor):
+        return "tensor"
+    return "array" if isinstance(value, np.ndarray) else "list"
