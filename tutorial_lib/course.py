@@ -106,8 +106,8 @@ LESSONS = (
         goal="train a network that is yours, and watch its samples improve",
         minutes=60,
         teaches=("training",),
-        train_steps=2000,
-        images=100,
+        train_steps=1100,
+        images=60,
     ),
     Lesson(
         "05b_training_for_real",
@@ -131,8 +131,8 @@ LESSONS = (
         goal="build the cosine schedule, and find out whether it is better",
         minutes=60,
         teaches=("metrics", "features"),
-        train_steps=2150,
-        images=150,
+        train_steps=1000,
+        images=50,
     ),
     Lesson(
         "08_guidance",

@@ -550,7 +550,7 @@ assert abs(falling_averaged[-1] / falling[-1] - 1) < 0.08
 #
 # ## Watch it learn
 #
-# Now the real thing: 32 x 32 pictures, 700 steps. The library's `Trainer` is your loop with all the parts of this lesson: warm-up, decay, clipping, averaged weights. Its defaults are a little more daring than `fit`: the network predicts
+# Now the real thing: 24 x 24 pictures, 500 steps. The library's `Trainer` is your loop with all the parts of this lesson: warm-up, decay, clipping, averaged weights. Its defaults are a little more daring than `fit`: the network predicts
 # $v$ with min-SNR weights, $t$ is stratified (lesson 3), and the optimizer is Muon, which treats a weight as the matrix that it is. So do not compare its losses, which are weighted, with those above.
 #
 # `LivePlot` draws the loss and the latest samples. A sample takes the averaged weights and walks from noise to a picture in 20 steps (how, is the topic of lesson 6). It always starts from the
@@ -570,10 +570,10 @@ def draw(network, config, schedule, noise):
 
 
 # %%
-LOOK_AT = (50, 100, 200, 300, 450, 700)
-data = circles(4096)  # 32 x 32
-config = TrainConfig(size=32, steps=700)
-noise = torch.randn(64, 3, 32, 32, generator=seeded(8))
+LOOK_AT = (50, 100, 150, 250, 350, 500)
+data = circles(4096, size=24)
+config = TrainConfig(size=24, steps=500)
+noise = torch.randn(64, 3, 24, 24, generator=seeded(8))
 torch.manual_seed(config.seed)
 trainer = Trainer(config, new_network(config, data), data, device, pick_precision("auto", device))
 
@@ -594,14 +594,14 @@ print(f"{config.steps * config.batch_size / seconds:.0f} images a second, drawin
 # %% tags=["plumbing", "opening"]
 show(
     filmstrip([some[:9] for some in samples.values()], rows=[f"step {step}" for step in samples]),
-    alt="Six rows of nine samples, drawn after 50, 100, 200, 300, 450 and 700 training steps: from "
+    alt="Six rows of nine samples, drawn after 50, 100, 150, 250, 350 and 500 training steps: from "
     "colored haze over ragged patches to smooth discs",
 )
 discs = {step: float(disc_quality(some).is_disc.float().mean()) for step, some in samples.items()}
 for step, share in discs.items():
     print(f"step {step:>3}: {share:4.0%} of 64 samples are one clean disc")
 assert discs[50] == 0
-assert discs[700] > 0.3
+assert discs[500] > 0.3
 
 # %% [markdown]
 # Look down a column: haze, then patches of color, then something round and dented, then a disc. **What is coarse comes first**, in training as on the walk of a sample: place and size, then color, then the edge.
@@ -622,14 +622,14 @@ plots[1].set(xlabel="training step", ylabel="clean discs (%)", ylim=(-6, 106))
 show(
     figure,
     alt="Left: the loss on a logarithmic axis; it falls steeply for 150 steps, then slowly, and goes on falling "
-    "to the end. Right: the share of clean discs is 0 up to step 200 and then climbs to the end.",
+    "to the end. Right: the share of clean discs is 0 up to step 250 and then climbs to the end.",
 )
-early, late = (float(torch.stack(losses[a:b]).mean()) for a, b in ((150, 200), (650, 700)))
-print(f"loss at the start {losses[0]:.2f}, around step 175 {early:.4f}, around step 675 {late:.4f}")
-print(f"from step 175 to 675 it falls by a factor of {early / late:.1f}")
+early, late = (float(torch.stack(losses[a:b]).mean()) for a, b in ((100, 150), (450, 500)))
+print(f"loss at the start {losses[0]:.2f}, around step 125 {early:.4f}, around step 475 {late:.4f}")
+print(f"from step 125 to 475 it falls by a factor of {early / late:.1f}")
 
 # %% [markdown]
-# On an ordinary axis the loss would seem to be done at step 150, before the first clean disc. On a logarithmic axis it tells quite well what happens: it falls by another factor of three or four while the discs come. What it does not tell is how good is good enough: no loss
+# On an ordinary axis the loss would seem to be done at step 150, before the first clean disc. On a logarithmic axis it tells quite well what happens: it falls by another factor of four while the discs come. What it does not tell is how good is good enough: no loss
 # says "now they are discs". Look at samples. And to see *where* the loss still falls, take it apart by $t$.
 #
 # ### Exercise 5.5: the loss by step, in bins
@@ -654,7 +654,7 @@ lesson05.loss_by_bin.check(loss_by_bin)
 # Three of the networks that we kept, on 1024 new pictures: the plain epsilon loss in 20 bins.
 
 # %% tags=["plumbing"]
-fresh = circles(1024, seed=1).images.to(device)
+fresh = circles(1024, size=24, seed=1).images.to(device)
 t, _ = StratifiedSteps(config.num_steps).draw(len(fresh), generator=seeded(9))
 eps = torch.randn(fresh.shape, generator=seeded(10)).to(device)
 
@@ -675,7 +675,7 @@ def losses_of_network(network):
 BINS, WIDTH = 20, config.num_steps // 20
 middle = [WIDTH * (k + 0.5) for k in range(BINS)]
 by_bin = {}
-for step in (100, 200, 700):
+for step in (50, 150, 500):
     of_each = losses_of_network(kept[step])
     by_bin[step] = [float(of_each[(t - 1) // WIDTH == k].mean()) for k in range(BINS)]
 
@@ -688,29 +688,29 @@ plot.legend(frameon=False)
 plot.set(yscale="log", xlabel="t", ylabel="epsilon loss")
 show(
     figure,
-    alt="Epsilon loss against t on a logarithmic axis, after 100, 200 and 700 steps. All three fall "
+    alt="Epsilon loss against t on a logarithmic axis, after 50, 150 and 500 steps. All three fall "
     "with t; the later ones lie lower everywhere.",
 )
-falls = [by_bin[200][k] / by_bin[700][k] for k in range(BINS)]
-print(f"first bin (t up to {WIDTH}): {by_bin[700][0]:.3f}, last bin: {by_bin[700][-1]:.5f}")
+falls = [by_bin[150][k] / by_bin[500][k] for k in range(BINS)]
+print(f"first bin (t up to {WIDTH}): {by_bin[500][0]:.3f}, last bin: {by_bin[500][-1]:.5f}")
 print(
-    f"from step 200 to 700 the loss falls by a factor of {falls[0]:.1f} in the first bin, "
+    f"from step 150 to 500 the loss falls by a factor of {falls[0]:.1f} in the first bin, "
     f"{statistics.median(falls):.1f} in the median bin, {falls[-1]:.1f} in the last"
 )
-assert by_bin[700][0] > 20 * by_bin[700][-1]
+assert by_bin[500][0] > 20 * by_bin[500][-1]
 
 # %% [markdown]
 # Look at the height: the curve spans orders of magnitude, so a mean over all $t$ shows its left end and little else. (The left end is high for a good reason: at small $t$ there is hardly any noise to be seen, and the floor of lesson 3 is high.) Between the dashed and the solid curve the middle falls to less than half,
-# and there, between frayed patches and discs, the shapes are decided. At the right end hardly anything happens any more: seeing noise in almost pure noise was learned in the first hundred steps.
+# and there, between frayed patches and discs, the shapes are decided. At the right end hardly anything happens any more: seeing noise in almost pure noise was learned in the first 150 steps.
 #
 # Now look at what stands behind each point of the solid curve. Drag $t$ from right to left: when does the disc appear in $\hat x_0$, when its color, when its edge? And what does the error look like on the way?
 
 # %%
-trained = as_eps_model(kept[700], trainer.schedule, config.target)
+trained = as_eps_model(kept[500], trainer.schedule, config.target)
 DenoiserExplorer(trained, trainer.schedule, fresh[:3])
 
 # %% [markdown]
-# At $t = 1000$ it is a blur, the mean of all discs that the network knows. By $t = 550$ the disc stands where it belongs, in nearly the right color; what is left of the error lies within it and along its edge, where the shape is decided. At $t = 1$ the error is the noise itself: there is hardly any to be seen, and the network says hardly anything.
+# At $t = 1000$ it is a blur, the mean of all discs that the network knows. By $t = 450$ the disc stands where it belongs, in nearly the right color; what is left of the error lies within it and along its edge, where the shape is decided. At $t = 1$ the error is the noise itself: there is hardly any to be seen, and the network says hardly anything.
 #
 # ## Keep it
 #
@@ -722,7 +722,7 @@ keep(trainer, data)
 mine = your_model(device)
 again = draw(mine.network, config, mine.schedule, noise)
 print(f"steps it was trained for: {mine.card['steps']}")
-assert float((again - samples[700]).abs().max()) < 1e-3
+assert float((again - samples[500]).abs().max()) < 1e-3
 
 show(
     image_grid(again[9:25], columns=8),
@@ -730,7 +730,7 @@ show(
 )
 
 # %% [markdown]
-# In lesson 6 it draws sixteen discs twice from the same noise: by DDPM in 1000 steps, and by DDIM in 50. If you have the time, give it more than 700 steps first. What it takes to train for hours
+# In lesson 6 it draws sixteen discs twice from the same noise: by DDPM in 1000 steps, and by DDIM in 50. If you have the time, give it more than 500 steps first. What it takes to train for hours
 # (16-bit numbers, files that survive a power cut, several GPUs) is in [lesson 5b](05b_training_for_real.ipynb), which you can skip: lessons 6 to 8 do not need it.
 #
 # ## What you have learned
