@@ -235,15 +235,15 @@ def share_of_discs(network: nn.Module, trainer: Trainer, noise: Tensor) -> float
 def loss_and_samples(quick: bool) -> Numbers:
     """Along a run of the lesson: the loss, and the share of clean discs among samples."""
     seeds = [0, 1] if quick else [0, 1, 2]
-    steps, looks, count = (6, (2, 4, 6), 2) if quick else (700, (100, 200, 300, 450, 700), 64)
+    steps, looks, count = (6, (2, 4, 6), 2) if quick else (500, (100, 150, 250, 350, 500), 64)
     found: list[dict[str, Any]] = []
     for seed in seeds:
-        data = circles(64 if quick else 4096, seed=seed)
-        config = TrainConfig(steps=steps, seed=seed, size=32)
+        data = circles(64 if quick else 4096, size=24, seed=seed)
+        config = TrainConfig(steps=steps, seed=seed, size=24)
         torch.manual_seed(seed)
         precision = hardware.pick_precision("fp32", CPU)
         trainer = Trainer(config, new_network(config, data), data, CPU, precision)
-        noise = torch.randn(count, 3, 32, 32, generator=seeded(8))
+        noise = torch.randn(count, 3, 24, 24, generator=seeded(8))
         losses: list[float] = []
         at_looks, discs = [], []
         while trainer.fraction_done() < 1:
