@@ -279,12 +279,13 @@ def densities(quick: bool) -> Numbers:
         exact = oracle.log_density(signal[1] * x, one) + 2 * signal[1].log()
         for count in counts:
             steps, y, gained = karras_spaced(schedule, count)[-2::-1], x, torch.zeros(points)
+            first, spread = slope_and_divergence(y, steps[0])
             for t, s in zip(steps[:-1], steps[1:], strict=True):
-                h = sigma[s] - sigma[t]
-                first, spread = slope_and_divergence(y, t)
-                second, more = slope_and_divergence(y + h * first, s)
+                h, before = sigma[s] - sigma[t], spread
+                second, _ = slope_and_divergence(y + h * first, s)
                 y = y + h * (first + second) / 2
-                gained = gained + h * (spread + more) / 2
+                first, spread = slope_and_divergence(y, s)
+                gained = gained + h * (before + spread) / 2
             log_p = -y.square().sum(1) / (2 * sigma[-1] ** 2)
             log_p = log_p - (2 * math.pi * sigma[-1] ** 2).log() + gained
             error = float((log_p - exact).abs().mean())

@@ -4,7 +4,7 @@
 # <!-- opening -->
 #
 # Fifty calls of the network for one digit. Is that necessary? Sampling is an old problem in disguise: follow a curve when all you
-# are told is its slope. People have solved it for 250 years, and they got much better at it. You will give your walk their tools,
+# are told is its slope. People have worked on it for 250 years, and have become very good at it. You will give your walk their tools,
 # and draw digits with **ten** calls. And at the end the same curve will tell you something no picture can: how likely a point is.
 #
 # **After this lesson you will be able to**
@@ -230,7 +230,7 @@ lesson09.four_times.check(times_smaller)
 # %% [markdown]
 # ## Heun: look ahead, then go
 #
-# Euler looks at the slope where he stands, and is wrong because the road bends. **Heun's method** first goes there to look:
+# Euler looks at the slope where he stands, and is wrong because the road bends. **Heun's method** first goes ahead to look:
 #
 # 1. take Euler's step, and ask the model about the place where it ends,
 # 2. go back, and take the step again with the **mean of both slopes**.
@@ -406,7 +406,8 @@ show(
 
 # %% [markdown]
 # Euler falls with slope 1, the other two with slope 2 or a little more. Heun starts *above* Euler: with 16 evaluations its strides are so
-# long that looking ahead misleads it. A higher order is a promise for **short enough** strides. It says nothing about long ones.
+# long that looking ahead misleads it. A higher order is a promise for **short enough** strides. It says nothing about long ones. (The panels show
+# $x_t$, which shrinks toward noise. In $y$ the walks begin twenty times as far out.)
 
 # %% [markdown]
 # Now let them race. Drag the number of evaluations, and change where the steps are. From which number on does Heun pass Euler? Is one spacing
@@ -447,7 +448,7 @@ def my_karras_sigmas(sigma_max, sigma_min, count, rho):
 lesson09.karras_sigmas.check(my_karras_sigmas)
 
 # %% [markdown]
-# Now use it: ten steps in three spacings. The library's `karras_spaced` takes, for each of your sigmas, the step t whose own is nearest.
+# Now use it: ten steps in three spacings. The library's `karras_spaced` takes, for each sigma of such a list, the step t whose sigma is nearest.
 # Below: the error at the end, for each solver, spacing and number of evaluations.
 
 # %%
@@ -476,7 +477,8 @@ assert found["Euler", "even in t", 20] < found["Euler", "rho = 7", 20]
 assert found["DPM-Solver++", "rho = 7", 20] < found["DPM-Solver++", "even in t", 20]
 
 # %% [markdown]
-# There is no winner for all. **Euler does best with even steps of t.** The second-order methods need the short strides at the end, and gain most
+# There is no winner for all. **Euler does best with even steps of t**: six of ten begin between $\sigma$ = 5 and 0.5, where these roads bend most, and
+# with $\rho = 7$ only three. The second-order methods need a short stride at the end, since the last one is of first order. They gain most
 # from Karras' spacing once they have some twenty evaluations. Each pair of world and solver has its own best spacing. Measure yours.
 #
 # **A trap.** Our digits use the cosine schedule, and its last $\sigma$ is not 20 or 80 but 20,291. Karras' spacing from *there* wastes five or six
@@ -571,7 +573,7 @@ lesson09.perfect_solver.check(perfect)
 #
 # $$x \leftarrow x + \tfrac{h}{2}\,\nabla\log p_t(x) + \sqrt{h}\,z, \qquad \nabla\log p_t = -\hat\epsilon/\sqrt{1-\bar\alpha_t}.$$
 #
-# This is **Langevin dynamics**. It does not move the density $p_t$, and wherever a walker begins, it forgets and becomes a sample of $p_t$.
+# This is **Langevin dynamics**. It leaves the density $p_t$ as it is. And wherever a walker begins, it forgets that, and becomes a sample of $p_t$.
 # Two thousand walkers, all started in one corner at t = 200:
 
 # %%
@@ -611,8 +613,8 @@ show(
 
 # %% [markdown]
 # So **noise forgets**. A step of DDPM is an ODE step with a bit of Langevin in it. And it forgets not only where a walker began, but also the errors
-# that were made on the way. Let us spoil the oracle: in heavy noise, $t > 600$, it sees all points a little too far on the right. Afterwards
-# it is exact again.
+# that were made on the way. Let us spoil the oracle: in heavy noise, $t > 600$, it believes that the noise has pushed all points a little to the
+# right, so the walk goes too far to the left. Afterwards it is exact again.
 
 # %%
 
@@ -657,11 +659,11 @@ assert max(shares["ODE (DDIM)"]) < 0.42 < 0.45 < min(shares["with dice (DDPM)"])
 # %% [markdown]
 # ### Exercise 9.6: divergence
 #
-# *Difficulty 2 of 3, 4 minutes.*
+# *Difficulty 2 of 3, 5 minutes.*
 #
 # Write `my_divergence(f, y)`: `y` is (B, D), `f(y)` is (B, D) too and treats each row by itself. Return (B,), for each row the sum of the
-# derivatives of component d by coordinate d. Let torch differentiate: `torch.autograd.grad(number, y, retain_graph=True)[0]` is
-# the gradient of one number by all of `y`, and `y = y.detach().requires_grad_()` asks for gradients.
+# derivatives of component d with respect to coordinate d. Let torch differentiate: `y = y.detach().requires_grad_()` asks for gradients,
+# and `torch.autograd.grad(number, y, retain_graph=True)[0]` is the gradient of one number with respect to all of `y`, (B, D).
 
 
 # %%
@@ -683,7 +685,7 @@ lesson09.divergence.check(my_divergence)
 #
 # - `slope(y, sigma)` is (B, D), the right-hand side of the ODE; `divergence(y, sigma)` is its divergence, (B,),
 # - `y` is (B, D), the points; `sigmas` is a *rising* list of floats, and its last one is $\sigma_\text{max}$,
-# - walk `y` up by Heun's steps, and beside it add up stride × mean of the divergences at both ends of the stride,
+# - walk `y` up by Heun's steps, and beside it add up stride × mean of the divergences at both ends of the stride, at the `y` before it and the `y` after it,
 # - return $\log p$, (B,), in nats. In D dimensions $\log\mathcal N(y; 0, \sigma^2 I) = -\frac{|y|^2}{2\sigma^2} - \frac D2\log(2\pi\sigma^2)$.
 
 
@@ -762,7 +764,7 @@ show(
 #
 # *2 minutes.*
 #
-# A model gives a picture of 28 × 28 = 784 pixels, in $[-1, 1]$, a log density of 1630 nats. How many bits per dimension are that?
+# A model gives a picture of 28 × 28 = 784 pixels, in $[-1, 1]$, a log density of 1630 nats. How many bits per dimension is that?
 
 # %%
 # BEGIN SOLUTION

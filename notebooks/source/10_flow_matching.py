@@ -221,8 +221,8 @@ show(
     figure,
     alt="Left: 150 straight lines between a cloud of noise in the middle and eight clusters on a "
     "ring; they cross everywhere. Right: 60 lines that pass through one point right of the middle at "
-    "half time. They come from several clusters, most from the one on the right, and one thick arrow, "
-    "their mean, points there.",
+    "half time. They come from several clusters, most from the two on the right, and one thick arrow, "
+    "their mean, points between these two.",
 )
 
 # %% [markdown]
@@ -686,15 +686,15 @@ lesson10.middle.check(share_in_the_middle)
 #
 # ```sh
 # python -m tutorial_lib train --target velocity --weight velocity --step-sampler uniform_time --out runs/flow
-# python -m tutorial_lib sample runs/flow --sampler heun --steps 10 --out flow.png
+# python -m tutorial_lib sample runs/flow --sampler dpm_solver --spacing edm --steps 10 --out flow.png
 # ```
 #
 # With `--target velocity` the network sees $x_\tau$ and answers with the velocity, `--weight velocity` makes it the loss of exercise 10.3, and
 # `--step-sampler uniform_time` or `logit_normal` draws the times. The rest is as before, since the result is a denoiser like any other: all samplers take it, and
 # guidance works.
 #
-# Is it better? Drawn digits as in lesson 7; the same network, first weights, 400 training steps and 14 CPU seconds for each recipe. Fréchet distance (real
-# images: 0.17), mean of 4 seeds with its standard error:
+# Is it better? The digits drawn by the course, as in lesson 7; the same network, first weights, 400 training steps and 14 CPU seconds for each recipe. Fréchet
+# distance (real images of this kind: 0.17), mean of 4 seeds with its standard error:
 #
 # | target | what counts how much | DDIM, 20 steps | DDIM, 5 steps |
 # |---|---|---|---|
@@ -731,8 +731,8 @@ lesson10.middle.check(share_in_the_middle)
 # | 2 | 8.83 ± 0.06 | 1.59 ± 0.06 | 71 |
 # | 1 | 90.1 ± 0.1 | 4.24 ± 0.09 | 142 |
 #
-# (`python benchmarks/student.py`; real digits 0.30 ± 0.06) In one step the teacher draws mush; of the student's digits, 96 % are read as ordered. All three students together took five
-# minutes. But compare: the teacher with 50 steps has 0.60, and DPM-Solver++ with **five** evaluations 0.72 (lesson 9), without any training. At four steps a good solver is hard to
+# (`python benchmarks/student.py`; real digits 0.30 ± 0.06) In one step the teacher draws mush; of the student's digits, 96 % are read as ordered. All three students took five
+# minutes together, the teacher's walks included. But compare: the teacher with 50 steps has 0.60, and DPM-Solver++ with **five** evaluations 0.72 (lesson 9), without any training. At four steps a good solver is hard to
 # beat. At one or two only a student will do.
 #
 # ## Recap

@@ -576,7 +576,7 @@ print("time, in walks without a constraint:", {k: f"{v:.1f}" for k, v in ratio.i
 
 # %% [markdown]
 # The gradient comes nearer to the original, and all of its digits are read like the originals, though only half of them agree with the
-# small picture in every pixel. It has its price: each step goes through the network **forward and back**.
+# small picture in every pixel, to a tenth of the range from black to white. It has its price: each step goes through the network **forward and back**.
 #
 # ### Question 11.C: what a gradient costs
 #

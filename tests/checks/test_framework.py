@@ -1241,7 +1241,7 @@ def test_what_an_answer_changes_is_put_back(name: str):
         (lambda x, factor: torch.nn.Linear(1, 1).weight.mul_(2), "inside `with torch.no_grad():`"),
         (lambda x, factor: x.clone().requires_grad_().backward(), "starts from one number"),
         (lambda x, factor: list(x.sum()), "single number without axes"),
-        (lambda x, factor: _backward_twice(x), "Each `backward` uses up its graph"),
+        (lambda x, factor: _backward_twice(x), "Each `backward` or `grad` uses up its graph"),
     ],
 )
 def test_torchs_messages_about_shapes_are_explained(answer, told: str):
@@ -1344,3 +1344,17 @@ def test_a_wrong_call_inside_the_answer_is_not_called_a_wrong_signature():
     result = make(mistakes=()).check(answer)
     failed(result, "raised", "Your code raised TypeError", "return two(x)")
     failed(make(mistakes=()).check(lambda x: x), "raised", "does not take the arguments")
+
+
+def test_numbers_are_called_close_only_if_they_are_in_every_case():
+    """Where one case has large numbers, a small one may be far off beside them."""
+
+    def cases(_generator):
+        yield torch.tensor([1.0, 2.0, 4.0]), 1.0
+        yield torch.tensor([1000.0, 3000.0, 2000.0]), 1.0
+
+    near = make(cases=cases, mistakes=()).check(lambda x, factor: x * factor + 1e-3 * x.sqrt())
+    failed(near, "values", "They are close: off by at most 0.05 % of a case's largest number.")
+    far = make(cases=cases, mistakes=()).check(lambda x, factor: x * factor + x.sqrt())
+    failed(far, "values", "differ from the expected ones")
+    assert "close" not in far.message

@@ -365,6 +365,15 @@ order = Exercise(
             "then the constant c drops out.",
         ),
         Mistake(
+            "logarithm of the mean",
+            lambda counts, errors: (
+                -((counts.log() - counts.mean().log()) * (errors.log() - errors.mean().log())).sum()
+                / (counts.log() - counts.mean().log()).square().sum()
+            ),
+            "You subtract the logarithm of the mean. Subtract the mean of the logarithms: first "
+            "the logarithm, then its mean.",
+        ),
+        Mistake(
             "mean of the pieces",
             lambda counts, errors: (-errors.log().diff() / counts.log().diff()).mean(),
             "You average the slopes between neighbors, so two points that lie close together count "
@@ -757,6 +766,11 @@ dpm_step = Exercise(
             "you must extrapolate.",
         ),
         Mistake(
+            "brackets missing",
+            _dpm_with(ahead=lambda h, h_last: h / 2 * h_last),
+            "You multiply by h_last. Brackets are missing: `h / (2 * h_last)`.",
+        ),
+        Mistake(
             "strides taken as equal",
             _dpm_with(ahead=lambda h, h_last: 0.5),
             "You extrapolate by one half, which is right only where both strides in log sigma are "
@@ -786,6 +800,16 @@ dpm_step = Exercise(
                 )
             ),
             "You measure the strides in log noise_rate. It is sigma = noise_rate / signal_rate "
+            "whose logarithm counts.",
+        ),
+        Mistake(
+            "log of the signal rate",
+            _dpm_with(
+                strides=lambda schedule, sigma, t_last, t, s: _log_strides(
+                    schedule, 1 / schedule.signal_rate, t_last, t, s
+                )
+            ),
+            "You measure the strides in log signal_rate. It is sigma = noise_rate / signal_rate "
             "whose logarithm counts.",
         ),
         Mistake(
@@ -965,6 +989,14 @@ karras_sigmas = Exercise(
             "are count - 1 strides.",
         ),
         Mistake(
+            "sigma_min for the zero",
+            lambda sigma_max, sigma_min, count, rho: _karras_sigmas(
+                sigma_max, sigma_min, count + 1, rho
+            )[:-1],
+            "Your list ends at sigma_min, with one stride too many on the way there. `count` "
+            "sigmas lead down to sigma_min, and after them comes 0.",
+        ),
+        Mistake(
             "one place on",
             _karras_with(place=lambda i, count: (i + 1) / count),
             "Your first sigma is not sigma_max: i begins at 0, and from the first to the last "
@@ -1089,7 +1121,7 @@ divergence = Exercise(
     "lesson09.divergence",
     "Divergence",
     difficulty=2,
-    minutes=4,
+    minutes=5,
     hints=(
         "The samples do not disturb each other, so the gradient of `f(y)[:, d].sum()` with respect "
         "to y holds, in each row, the slopes of that sample's component d.",
@@ -1122,6 +1154,12 @@ divergence = Exercise(
             "one number for the batch",
             _trace_with(lambda table: table.diagonal(0, 1, 2).sum().expand(len(table))),
             "All samples get the same number, the sum over the batch. Each has its own divergence.",
+        ),
+        Mistake(
+            "mean over the batch",
+            _trace_with(lambda table: table.diagonal(0, 1, 2).sum(1) / len(table)),
+            "Right, but divided by the number of samples. Send `f(y)[:, d].sum()` back, not the "
+            "mean: then each row holds the slopes of its own sample.",
         ),
         Mistake(
             "not summed",
@@ -1312,7 +1350,7 @@ def _density_with(
     join: Callable = lambda prior, gained: prior + gained,
     sigmas_of: Callable = lambda sigmas: sigmas,
     weigh: Callable = lambda here, there, h: h * (here + there) / 2,
-    moved: Callable = lambda y, ahead: ahead,
+    moved: Callable = lambda y, ahead, look: ahead,
     where: Callable = lambda y, ahead: (y, ahead),
 ) -> Callable:
     """The answer with something changed."""
@@ -1322,8 +1360,8 @@ def _density_with(
         sigmas = sigmas_of(sigmas)
         for a, b in zip(sigmas[:-1], sigmas[1:], strict=True):
             h, first = b - a, slope(y, a)
-            ahead = y + h * (first + slope(y + h * first, b)) / 2
-            ahead = moved(y, ahead)
+            look = y + h * first
+            ahead = moved(y, y + h * (first + slope(look, b)) / 2, look)
             places = where(y, ahead)
             gained = gained + weigh(divergence(places[0], a), divergence(places[1], b), h)
             y = ahead
@@ -1423,6 +1461,33 @@ log_density = Exercise(
             "missing in it.",
         ),
         Mistake(
+            "sigma not squared in the constant",
+            _density_with(
+                prior=lambda y, begin, sigmas: (
+                    _log_normal(y, sigmas[-1]) + y.shape[1] / 2 * math.log(sigmas[-1])
+                )
+            ),
+            "The constant of your bell curve has log(2 pi sigma_max). It is log(2 pi "
+            "sigma_max^2), with the variance.",
+        ),
+        Mistake(
+            "constant of one dimension",
+            _density_with(prior=lambda y, begin, sigmas: _log_normal(y, sigmas[-1], 1)),
+            "The constant of your bell curve is that of one dimension, whatever D is. Each of the "
+            "D dimensions, `y.shape[1]`, adds one half log(2 pi sigma_max^2).",
+        ),
+        Mistake(
+            "constant of two dimensions",
+            _density_with(prior=lambda y, begin, sigmas: _log_normal(y, sigmas[-1], 2)),
+            "The constant of your bell curve is that of two dimensions, whatever D is. D is "
+            "`y.shape[1]`.",
+        ),
+        Mistake(
+            "constant of the batch",
+            _density_with(prior=lambda y, begin, sigmas: _log_normal(y, sigmas[-1], len(y))),
+            "The constant of your bell curve counts samples. D is `y.shape[1]`, not `len(y)`.",
+        ),
+        Mistake(
             "constant without its sign",
             _density_with(
                 prior=lambda y, begin, sigmas: (
@@ -1451,7 +1516,7 @@ log_density = Exercise(
         ),
         Mistake(
             "point held still",
-            _density_with(moved=lambda y, ahead: y),
+            _density_with(moved=lambda y, ahead, look: y),
             "Your y does not move: the divergence must be taken along the path.",
         ),
         Mistake(
@@ -1459,6 +1524,12 @@ log_density = Exercise(
             _euler_density,
             "Right in its idea, but of first order: take Heun's step for y, and the mean of the "
             "divergences at both ends of a stride.",
+        ),
+        Mistake(
+            "Euler for y alone",
+            _density_with(moved=lambda y, ahead, look: look),
+            "The mean of both divergences is there, but y moves by Euler's step. Take the mean of "
+            "the two slopes as well.",
         ),
         Mistake(
             "left end only",
@@ -1515,6 +1586,12 @@ log_density = Exercise(
             "negative",
             _density_with(join=lambda prior, gained: -prior - gained),
             "This is the negative log density, a loss. Return the log density.",
+        ),
+        Mistake(
+            "in bits",
+            _density_with(join=lambda prior, gained: (prior + gained) / math.log(2)),
+            "This is the log density in bits, by the logarithm to base 2. Here nats are asked "
+            "for: leave the natural logarithm as it is.",
         ),
     ),
     alternatives=(_both_at_once, _fine),
@@ -1608,6 +1685,12 @@ bits = Number(
             "sign",
             10.0,
             "A high density *saves* bits: their number is minus log2 of the probability.",
+        ),
+        Mistake(
+            "no box, no sign",
+            3.0,
+            "That is the density's share, which *saves* bits. The width of a gray level, 2^-7, "
+            "costs 7 of them.",
         ),
         Mistake("nats", 4.92, "Still in nats: divide by log 2 to get bits."),
         Mistake(

@@ -701,6 +701,18 @@ _LOSS_MISTAKES = {
         _loss_with(reduce=lambda error: error.square().mean().sqrt()),
         "You take the root of the mean squared error. The loss has no root.",
     ),
+    "norm": (
+        _loss_with(reduce=lambda error: error.norm()),
+        "You take the norm of all errors, the root of the sum of squares. The loss is the mean of "
+        "the squares, without a root.",
+    ),
+    "weighed by time": (
+        lambda model, x0, time, eps: (
+            per_sample(time, x0)
+            * (model(torch.lerp(x0, eps, per_sample(time, x0)), time) - eps + x0).square()
+        ).mean(),
+        "Your squared errors are multiplied by time. In this loss all times count the same.",
+    ),
     "half": (
         _loss_with(reduce=lambda error: error.square().mean() / 2),
         "Your loss is half of what it should be: no factor 1/2 here.",
@@ -1016,6 +1028,44 @@ to_flow = Exercise(
             ),
             "The two rates have changed places: a, the signal rate, belongs to x0. (Or you divide "
             "by time where 1 - time belongs.)",
+        ),
+        Mistake(
+            "1 - a for the noise rate",
+            _to_flow_with(
+                x0_of=lambda x, x_t, eps_hat, signal, noise: (x_t - (1 - signal) * eps_hat) / signal
+            ),
+            "In your x0_hat the noise has the size 1 - a. On the straight line shares sum to 1, "
+            "but x_t is not on it: there the noise rate is b.",
+        ),
+        Mistake(
+            "two worlds in x0_hat",
+            _to_flow_with(
+                x0_of=lambda x, x_t, eps_hat, signal, noise: (
+                    (x - noise / (signal + noise) * eps_hat) / signal
+                )
+            ),
+            "Your x0_hat takes x and tau from the straight line, and divides by a, which belongs "
+            "to x_t. Take all of it in one world: (x_t - b eps_hat) / a.",
+        ),
+        Mistake(
+            "x_t over time",
+            _to_flow_with(
+                result=lambda eps_hat, x0_hat, x, signal, noise: (
+                    ((signal + noise) * x - x0_hat) * (signal + noise) / noise
+                )
+            ),
+            "The way so far is x - x0_hat on the straight line; you put x_t in the place of x. "
+            "(x - x0_hat) / tau is right, and so is eps_hat - x0_hat.",
+        ),
+        Mistake(
+            "x_t over the noise rate",
+            _to_flow_with(
+                result=lambda eps_hat, x0_hat, x, signal, noise: (
+                    ((signal + noise) * x - x0_hat) / noise
+                )
+            ),
+            "You divide x_t - x0_hat by the noise rate. Both belong to the straight line: it is "
+            "(x - x0_hat) / tau, or simply eps_hat - x0_hat.",
         ),
         Mistake(
             "alpha_bar for the rates",
@@ -1376,6 +1426,8 @@ _TAKEN = (
     "square roots",
     "time not shaped",
     "summed",
+    "norm",
+    "weighed by time",
     "not averaged",
     "no gradient",
 )
@@ -1427,6 +1479,33 @@ reflow_loss = Exercise(
             ),
             "Your teacher takes a single step. Walk down all of `times`: the student can only be "
             "as good as the pairs.",
+        ),
+        Mistake(
+            "times read upwards",
+            _reflow_with(
+                drawn=lambda teacher, noise, times: _walked_to(teacher, noise, times[::-1])
+            ),
+            "The teacher walks through `times` from the last to the first. The walk begins in "
+            "noise, at times[0].",
+        ),
+        Mistake(
+            "times of its own",
+            _reflow_with(
+                drawn=lambda teacher, noise, times: _walked_to(
+                    teacher, noise, [i / 50 for i in range(50, -1, -1)]
+                )
+            ),
+            "The teacher walks in 50 even strides. Use the argument `times`.",
+        ),
+        Mistake(
+            "student learns at the start only",
+            lambda student, teacher, noise, time, times: (
+                (student(noise, torch.ones_like(time)) - noise + _walked_to(teacher, noise, times))
+                .square()
+                .mean()
+            ),
+            "You ask the student at the noise only, at time 1. Ask at `time`, on the line between "
+            "the two ends.",
         ),
         Mistake(
             "last stride missing",
@@ -1515,6 +1594,11 @@ weight = Number(
     rtol=1e-3,
     mistakes=(
         Mistake("not squared", 10.0, "The error itself is ten times larger. The loss squares it."),
+        Mistake(
+            "time over what is left",
+            81.0,
+            "0.9 does not stand in the formula of v, only 1 - time: 1 over its square.",
+        ),
         Mistake("by time", 1 / 0.9, "You divide by time. What stands below is 1 - time."),
         Mistake(
             "by time, squared",

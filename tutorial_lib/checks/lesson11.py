@@ -8,7 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tutorial_lib.checks.framework import Choice, Exercise, Mistake, Number, Wrong, tensor_like
+from tutorial_lib.checks.framework import (
+    Choice,
+    Exercise,
+    Mistake,
+    Number,
+    Wrong,
+    per_sample,
+    tensor_like,
+)
 from tutorial_lib.forward import predict_x0
 from tutorial_lib.schedules import NoiseSchedule, cosine_schedule, from_betas, linear_schedule
 
@@ -202,6 +210,14 @@ start = Exercise(
             "only the *last* few strides are left.",
         ),
         Mistake(
+            "1 - strength",
+            lambda schedule, x0, timesteps, strength, eps: _start(
+                schedule, x0, timesteps, 1 - strength, eps
+            ),
+            "You take 1 - strength of the strides. A small strength should change little, so it "
+            "leaves few of them.",
+        ),
+        Mistake(
             "the first part",
             _start_with(lambda timesteps, strides: timesteps[: strides + 1]),
             "You keep the first part of the walk, which begins in noise and never reaches 0. The "
@@ -222,6 +238,34 @@ start = Exercise(
             _start_share_of_steps,
             "You take a share of the *steps* in the list. Strength counts strides, and those are "
             "one fewer.",
+        ),
+        Mistake(
+            "a share of n + 1",
+            lambda schedule, x0, timesteps, strength, eps: _start_with(
+                lambda timesteps, strides: timesteps[
+                    -max(1, round(strength * len(timesteps))) - 1 :
+                ]
+            )(schedule, x0, timesteps, strength, eps),
+            "You take strength times the length of the list. It has n + 1 entries for n strides: "
+            "multiply by `len(timesteps) - 1`.",
+        ),
+        Mistake(
+            "steps below a share",
+            lambda schedule, x0, timesteps, strength, eps: _start_with(
+                lambda timesteps, strides: (
+                    [t for t in timesteps if t <= strength * timesteps[0]] or timesteps[-1:]
+                )
+            )(schedule, x0, timesteps, strength, eps),
+            "You keep the steps below strength times the first one. Strength counts *strides*, "
+            "which may differ in length.",
+        ),
+        Mistake(
+            "begun at the next step",
+            lambda schedule, x0, timesteps, strength, eps: (lambda x_t, rest: (x_t, rest[1:]))(
+                *_start(schedule, x0, timesteps, strength, eps)
+            ),
+            "The picture is right, but your list lacks the step that it was noised to. A walk "
+            "begins at the first step of its list.",
         ),
         Mistake(
             "the whole walk",
@@ -280,6 +324,14 @@ start = Exercise(
             ),
             "You mix with alpha_bar and 1 - alpha_bar. The jump takes their roots, signal rate and "
             "noise rate.",
+        ),
+        Mistake(
+            "mixed by strength",
+            lambda schedule, x0, timesteps, strength, eps: _start_mixed(
+                lambda schedule, x0, t, eps: (1 - strength) * x0 + strength * eps
+            )(schedule, x0, timesteps, strength, eps),
+            "You mix picture and noise by the strength. It only says where to begin; the mixture "
+            "there is that of the schedule, by signal rate and noise rate.",
         ),
         Mistake(
             "rates swapped",
@@ -411,6 +463,24 @@ put_back = Exercise(
             _replaced(lambda schedule, s, known, eps: schedule.signal_rate[s] * known),
             "The known part is faded, but it has no noise. The model would see at once that it "
             "does not belong there.",
+        ),
+        Mistake(
+            "nothing at the end",
+            lambda schedule, x_s, s, known, mask, eps: (
+                _put_back(schedule, x_s, s, known, mask, eps) if s > 0 else x_s * 1
+            ),
+            "Right, but at s = 0 you put nothing back. There the known part is clean, and the "
+            "finished picture must show it as it is.",
+        ),
+        Mistake(
+            "1 minus the signal rate",
+            _replaced(
+                lambda schedule, s, known, eps: (
+                    schedule.signal_rate[s] * known + (1 - schedule.signal_rate[s]) * eps
+                )
+            ),
+            "Your noise has the size 1 - signal_rate. It is the squares of the two rates that sum "
+            "to 1: take `schedule.noise_rate[s]`.",
         ),
         Mistake(
             "not faded",
@@ -617,6 +687,48 @@ share = Exercise(
             "You add the mean to x_1. The distance is their difference.",
         ),
         Mistake(
+            "weights squared",
+            _share_made(
+                lambda away, means, variance, w: w**2 * torch.exp(-(away**2) / (2 * variance))
+            ),
+            "Your weights count twice. Bayes multiplies by them once.",
+        ),
+        Mistake(
+            "weights after the softmax",
+            _share_made(
+                lambda away, means, variance, w: w * (-(away**2) / (2 * variance)).softmax(1),
+                scaled=False,
+            ),
+            "The weights come after the softmax, so a row no longer sums to 1. Multiply before "
+            "you scale: add their logarithm, then take the softmax.",
+        ),
+        Mistake(
+            "weights in the exponent",
+            _share_made(lambda away, means, variance, w: (w - away**2 / (2 * variance)).softmax(1)),
+            "You add the weights in the exponent. There a factor becomes its logarithm: "
+            "`weights.log()`.",
+        ),
+        Mistake(
+            "likeliest only",
+            _share_made(
+                lambda away, means, variance, w: F.one_hot(
+                    (w.log() - away**2 / (2 * variance)).argmax(1), len(w)
+                ).float()
+            ),
+            "You give the likeliest cluster everything. Each has its share.",
+        ),
+        Mistake(
+            "scaled over all",
+            _share_made(
+                lambda away, means, variance, w: (lambda likely: likely / likely.sum())(
+                    w * torch.exp(-(away**2) / (2 * variance))
+                ),
+                scaled=False,
+            ),
+            "You divide by the sum over all points. Each row belongs to one point: divide it by "
+            "its own sum, `sum(1, keepdim=True)`.",
+        ),
+        Mistake(
             "scaled by the mean",
             _share_made(
                 lambda away, means, variance, w: (
@@ -820,6 +932,27 @@ back_up = Exercise(
             "You go up to t - 1 only.",
         ),
         Mistake(
+            "one noising early",
+            _up(
+                lambda abar, s, t: (
+                    (abar[t] / abar[max(s - 1, 0)]).sqrt(),
+                    (1 - abar[t] / abar[max(s - 1, 0)]).sqrt(),
+                )
+            ),
+            "You begin at s - 1: the noising that led to s is taken once more.",
+        ),
+        Mistake(
+            "difference for the ratio",
+            _up(
+                lambda abar, s, t: (
+                    (1 - abar[s] + abar[t]).sqrt(),
+                    (abar[s] - abar[t]).sqrt(),
+                )
+            ),
+            "You take the difference of the two alpha_bars. They are products: the alphas between "
+            "s and t are their *ratio*.",
+        ),
+        Mistake(
             "one noising late",
             _up(
                 lambda abar, s, t: (
@@ -1013,6 +1146,17 @@ fit = Exercise(
             "You go half of the way. One full correction makes the means right at once.",
         ),
         Mistake(
+            "sums for means",
+            lambda x0_hat, y: x0_hat + _twice_as_large(y - 4 * F.avg_pool2d(x0_hat, 2)),
+            "You compare y with the sum of each block. It holds means: a quarter of that.",
+        ),
+        Mistake(
+            "one number for the picture",
+            _fitted(lambda missing: missing.mean((2, 3), keepdim=True)),
+            "You add one number to the whole picture, so only its mean is right. Each block has a "
+            "number of its own.",
+        ),
+        Mistake(
             "maxima",
             lambda x0_hat, y: x0_hat + _twice_as_large(y - F.max_pool2d(x0_hat, 2)),
             "You compare y with the largest pixel of each block. It holds means: `avg_pool2d`.",
@@ -1107,6 +1251,10 @@ def _gradient_cases(generator: torch.Generator):
 _NOT_A_GRADIENT = (
     "What you return is the norm, one number a sample. Return its gradient, in the shape of x_t."
 )
+_A_TUPLE = (
+    "`torch.autograd.grad` gives a tuple with the gradient in it, and you return the tuple. Take "
+    "what is in it: `[0]`."
+)
 _NO_GRADIENT = (
     "No gradient can be taken: nothing here knows that it depends on x_t. Make a tensor that "
     "requires a gradient, `x_t.detach().requires_grad_()`, and compute everything from it."
@@ -1123,7 +1271,7 @@ def _gradient_use(answer, model, schedule, x_t, t, y, A):
     if came is ...:
         return ...
     if isinstance(came, tuple) and len(came) == 1:
-        came = came[0]  # as torch.autograd.grad gives it
+        raise Wrong("shape", _A_TUPLE, "the tuple")
     if isinstance(came, Tensor) and came.ndim < x_t.ndim and came.numel() in (1, len(x_t)):
         raise Wrong("shape", _NOT_A_GRADIENT, "the norm itself")
     return tensor_like(came, x_t)
@@ -1194,6 +1342,10 @@ def _one_step(model, schedule, x_t, t, y, A):
 def _never_required(model, schedule, x_t, t, y, A):
     missed = (y - A(predict_x0(schedule, x_t, t, model(x_t, t)))).flatten(1)
     return torch.autograd.grad(_norms(missed).sum(), x_t)[0]
+
+
+def _in_a_tuple(model, schedule, x_t, t, y, A):
+    return (_gradient(model, schedule, x_t, t, y, A),)
 
 
 def _norm_itself(model, schedule, x_t, t, y, A):
@@ -1307,6 +1459,24 @@ gradient = Exercise(
             "sum of squares.",
         ),
         Mistake(
+            "mean of squares over the batch",
+            _of(lambda missed: missed.square().mean(0, keepdim=True).mean(1)),
+            "This is the gradient of the mean of squares over the whole batch, as in training. "
+            "Take the norm of each sample, the root of its sum of squares, and sum those.",
+        ),
+        Mistake(
+            "the step taken",
+            lambda model, schedule, x_t, t, y, A: x_t - _gradient(model, schedule, x_t, t, y, A),
+            "You take the step yourself: this is x_t less the gradient. Return the gradient alone.",
+        ),
+        Mistake(
+            "of length 1",
+            lambda model, schedule, x_t, t, y, A: (
+                lambda g: g / per_sample(g.flatten(1).norm(dim=1), g)
+            )(_gradient(model, schedule, x_t, t, y, A)),
+            "Your gradients are scaled to length 1. Return them as they are.",
+        ),
+        Mistake(
             "one norm for the batch",
             _of(lambda missed: missed.norm()),
             "You take one norm for the whole batch, so that each sample's gradient depends on the "
@@ -1335,6 +1505,7 @@ gradient = Exercise(
             "You use the first sample's step for all of them. Each has its own t.",
         ),
         Mistake("nothing requires a gradient", _never_required, _NO_GRADIENT),
+        Mistake("the tuple", _in_a_tuple, _A_TUPLE),
         Mistake("the norm itself", _norm_itself, _NOT_A_GRADIENT),
     ),
     alternatives=(_gradient_backward, _gradient_one_by_one),
@@ -1397,6 +1568,12 @@ dps_cost = Number(
             "backward only",
             50.0,
             "That is the way back alone. Each stride asks the network as well.",
+        ),
+        Mistake(
+            "three times back",
+            100.0,
+            "Going back takes two forward evaluations, not three; with the one forward that makes "
+            "three a stride.",
         ),
         Mistake(
             "once",

@@ -72,7 +72,8 @@ _TORCH_SAYS = (
     ),
     (
         r"backward through the graph a second time",
-        "Each `backward` uses up its graph. Compute the loss anew before the next one.",
+        "Each `backward` or `grad` uses up its graph. Compute what it starts from anew before the "
+        "next one, or keep the graph: `retain_graph=True`.",
     ),
     (
         r"grad can be implicitly created only for scalar outputs",

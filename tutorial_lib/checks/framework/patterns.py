@@ -70,12 +70,15 @@ def how_many(pairs: Sequence[Pair]) -> str:
 
 
 def how_near(pairs: Sequence[Pair]) -> str:
-    """By how much the numbers are off at most, if that is little."""
-    yours, target = _all(pairs)
-    error = float((yours - target).abs().max() / target.abs().max().clamp(min=1e-30))
-    if not 0 < error < 0.02:  # also NaN
+    """By how much the numbers are off at most, if that is little in every case."""
+    errors = [
+        float((pair.yours - pair.target).abs().max() / pair.target.abs().max().clamp(min=1e-30))
+        for pair in pairs
+        if pair.target.numel()
+    ]
+    if not errors or not all(error < 0.02 for error in errors) or not any(errors):  # also NaN
         return ""
-    return f"They are close: off by at most {100 * error:.2g} % of the largest number."
+    return f"They are close: off by at most {100 * max(errors):.2g} % of a case's largest number."
 
 
 def _all(pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
