@@ -91,6 +91,7 @@ plot.text(620, 6.6, "without fading", color=ORANGE, ha="right")
 plot.text(1010, 1.0, "both roots", color=BLUE, va="center")
 plot.text(1010, 0.5, "a root missing", color=GREEN, va="center")
 plot.set(xlabel="t", ylabel="variance of $x_t$", yscale="log", xlim=(0, 1230), ylim=(0.38, 14))
+plot.set_xticks(range(0, 1001, 200))
 plot.set_yticks([0.5, 1, 2, 5, 10], ["0.5", "1", "2", "5", "10"])
 plot.minorticks_off()
 show(
@@ -369,6 +370,7 @@ for row, end, color, dash in zip(
     right.text(1015, row[-1], rf"$\beta_T$ = {end}", color=color, va="center")
 left.set(title=r"$\bar\alpha_t$", xlabel="t")
 right.set(title="the same, logarithmic", xlabel="t", yscale="log", xlim=(0, 1280))
+right.set_xticks(range(0, 1001, 200))
 show(
     figure,
     alt="alpha bar for four linear schedules. The larger the last beta, the earlier the curve "

@@ -345,9 +345,9 @@ for plot, step, walk, jump in zip(plots, four_steps, by_chain, by_jump, strict=T
     signal, noise = float(schedule.signal_rate[step]), float(schedule.noise_rate[step])
     bins = torch.linspace(signal * PIXEL - 4 * noise, signal * PIXEL + 4 * noise, 41)
     plot.hist(walk, bins, density=True, color=BLUE, alpha=0.35)
-    plot.hist(jump, bins, density=True, color=ORANGE, histtype="step")
+    plot.hist(jump, bins, density=True, color=ORANGE, histtype="step", lw=0.8)
     bell = torch.exp(-((bins - signal * PIXEL) ** 2) / (2 * noise**2)) / (noise * math.tau**0.5)
-    plot.plot(bins, bell, color=INK, lw=1, ls="--")
+    plot.plot(bins, bell, color=INK, lw=2.2)
     plot.set(title=f"t = {step}", yticks=[])
 for height, name, color in (
     (0.97, "walked", BLUE),

@@ -259,7 +259,7 @@ right.axhline(float(dice / beta), color=COLORS[0], lw=1, ls="--")
 right.text(-1.95, 1.12, "β", color=INK)
 right.text(
     1.98,
-    float(dice / beta) - 0.12,
+    -0.15,
     "posterior variance",
     color=COLORS[0],
     ha="right",
@@ -267,7 +267,7 @@ right.text(
     fontsize=8.5,
 )
 right.text(1.0, 3.0, "where walkers are", color=INK, ha="center", fontsize=8.5)
-right.set(title="at t = 100, as multiples of β", xlabel="$x_t$", ylim=(-0.5, 6.6), xlim=(-2, 2))
+right.set(title="at t = 100, as multiples of β", xlabel="$x_t$", ylim=(-0.75, 6.6), xlim=(-2, 2))
 show(
     figure,
     alt="Left: a map over t and place. Below beta, in blue, along both villages at small t; above beta, in "
