@@ -162,16 +162,18 @@ class ReceptiveFieldExplorer(base.Explorer, folder="receptive"):
         picture = (self._image[0].clamp(-1, 1) + 1) / 2
         axes[0].imshow(picture.permute(1, 2, 0).numpy(), cmap="gray", vmin=0, vmax=1)
         axes[0].set_title("the input")
+        drawn = []
         for axis, name, maps in zip(axes[1:], self.model_names, self._maps, strict=True):
             seen = maps[row, column].float()
             logarithm = (seen - 1) / wire.INFLUENCE_LEVELS * decades - decades
             shown = torch.where(seen > 0, logarithm, torch.nan)
-            drawn = axis.imshow(shown.numpy(), cmap="cividis", vmin=-decades, vmax=0)
+            drawn.append(axis.imshow(shown.numpy(), cmap="cividis", vmin=-decades, vmax=0))
             axis.set_title(name)
-            figure.colorbar(drawn, ax=axis, shrink=0.7, label="log10 of the influence")
+        figure.colorbar(drawn[0], ax=axes[1:], shrink=0.7, label="log10 of the influence")
         for axis in axes:
             axis.plot(column, row, "+", color=plots.COLORS[1], ms=10, mew=2)
             axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(True)
         return figure
 
 
