@@ -174,6 +174,15 @@ LESSONS = (
         teaches=("editing",),
         images=500,
     ),
+    Lesson(
+        "12_latent_diffusion",
+        title="Latent diffusion",
+        goal="train an autoencoder, and draw pictures in its latents",
+        minutes=60,
+        teaches=("latents", "autoencoders", "networks.autoencoder", "training.autoencoder"),
+        train_steps=600,
+        images=100,
+    ),
 )
 """Every lesson, in the order of the course. Amounts of computing are estimates."""
 
