@@ -178,7 +178,7 @@ LESSONS = (
         "12_latent_diffusion",
         title="Latent diffusion",
         goal="train an autoencoder, and draw pictures in its latents",
-        minutes=60,
+        minutes=50,
         teaches=("latents", "autoencoders", "networks.autoencoder", "training.autoencoder"),
         train_steps=600,
         images=100,

@@ -888,7 +888,7 @@ show(
 # You have built every part of a generator of small pictures. Lesson 9 makes it fast, lesson 10 straightens its paths, and
 # lesson 11 edits with it. Large ones add more:
 #
-# - **latent diffusion**: the same walk in the small space of an autoencoder, which makes large pictures affordable;
+# - **latent diffusion** (lesson 12): the same walk in the small space of an autoencoder, which makes large pictures affordable;
 # - **text**: a text encoder in the place of our table, and attention from the picture to the words.
 #
 # To draw your own classes: `python -m tutorial_lib train --dataset folder:PATH --conditional`, with a subfolder for each class.

@@ -36,6 +36,7 @@ def _psnr_cases(generator: torch.Generator):
         ((3, 2, 2, 2, 2), 0.3),
         ((6, 5), 0.01),
         ((7,), 0.9),
+        ((2, 9), 15.0),  # an error above the range: fewer than 0 decibels
     ):
         images = 2 * torch.rand(shape, generator=generator) - 1
         # the first picture is much worse than the others: a mean of decibels would not see it
@@ -186,6 +187,10 @@ def _pca_cases(generator: torch.Generator):
         spread = 3 * 0.6 ** torch.arange(width)
         mean = 2 * torch.randn(width, generator=generator)
         yield left * spread @ turn + mean, k
+    # rows that spread along the axes themselves: entries of directions are 1 or -1
+    x = torch.diag(torch.tensor([4.0, 2.0, 1.0, 0.5]))
+    yield torch.cat([x, -x]) + 0.5, 3
+    yield torch.cat([-x, x]) - 0.5, 2
 
 
 def _pca_with(directions: Callable, center: Callable | None = None) -> Callable:
@@ -729,6 +734,8 @@ def _scale_cases(generator: torch.Generator):
     ):
         latents = torch.randn(count, channels, height, width, generator=generator)
         spread = 0.3 + 2 * torch.rand(channels, generator=generator)
+        if channels == 3:
+            spread[1] = 0.003
         middle = 2 * torch.randn(channels, generator=generator)
         # pictures differ in their means, and places differ, as real latents do
         own = torch.randn(count, channels, 1, 1, generator=generator)
