@@ -56,6 +56,11 @@ keep_freed_memory()  # on a CPU, this kernel reuses the memory of its tensors: u
 folder = Path(tempfile.mkdtemp())
 
 
+def new_folder():
+    """A new folder for a run, also where a cell is run again."""
+    return Path(tempfile.mkdtemp(dir=folder)) / "run"
+
+
 def own(exercise, mine):
     """Your function if its check passes, else the model answer: the lesson goes on either way."""
     return mine if exercise.judge(mine).passed else exercise.model_answer
@@ -193,11 +198,11 @@ def right(images):
 
 
 rows = F.unfold(pictures, 4, stride=4).transpose(1, 2).flatten(0, 1)  # (64 * 256, 48)
-back = pca(rows, 4).unflatten(0, (64, 256)).transpose(1, 2)
+back = torch.as_tensor(pca(rows, 4)).unflatten(0, (64, 256)).transpose(1, 2)
 by_pca = F.fold(back, (64, 64), 4, stride=4).clamp(-1, 1)
 print(f"PCA: {float(psnr(pictures, by_pca)):.1f} dB, the judge reads {right(by_pca)} of 64")
 
-error = (pca(rows, 4) - rows).square().sum() / len(rows)
+error = (torch.as_tensor(pca(rows, 4)) - rows).square().sum() / len(rows)
 dropped = torch.linalg.eigvalsh(torch.cov(rows.T, correction=0))[:-4].sum()
 assert torch.isclose(error, dropped, rtol=1e-3)  # the variance of what was dropped, no more
 
@@ -456,7 +461,7 @@ def one_object(count):
 images, labels = one_object(18_000)
 with torch.no_grad():
     raw = autoencoder.encode(images.to(device)).mean  # (N, 4, 8, 8)
-shift, scale = own(lesson12.scale, my_scale)(raw)
+shift, scale = (torch.as_tensor(part).flatten() for part in own(lesson12.scale, my_scale)(raw))
 latents = (raw - shift[:, None, None]) / scale[:, None, None]
 print(f"{len(images)} pictures of {len(CLASSES)} classes")
 print("means:    ", [f"{float(m):5.2f}" for m in raw.mean((0, 2, 3))])
@@ -477,7 +482,7 @@ assert torch.allclose(latents.std((0, 2, 3)), torch.ones(4, device=device), rtol
 # %%
 config = TrainConfig(
     conditional=True, patch=1, batch_size=64, steps=350, ema=0.98,
-    progress=False, out=folder / "latents", device=str(device),
+    progress=False, out=new_folder(), device=str(device),
 )  # fmt: skip
 run = train(config, data=(latents.cpu(), labels))
 print(f"{run.seconds:.0f} s, the loss from {run.losses[0]:.2f} to {run.losses[-1]:.3f}")
@@ -516,6 +521,7 @@ with torch.no_grad():
     drawn = draw_in_latents(
         model, run.schedule, autoencoder.decode, shift, scale, x_T, evenly_spaced(1000, 30)
     )
+drawn = torch.as_tensor(drawn)
 verdict = judge_scenes(drawn.cpu(), [CLASSES[i] for i in asked.tolist()])
 print(f"{int(verdict.all_right.sum())} of 72 show what was asked for, says the judge")
 assert verdict.all_right.float().mean() > 0.5
@@ -598,7 +604,7 @@ show(
 
 # %%
 save_autoencoder(folder / "mine", my_codec.to("cpu"), card={})
-two_steps = TrainConfig(latent="scenes", steps=2, progress=False, out=folder / "two")
+two_steps = TrainConfig(latent="scenes", steps=2, progress=False, out=new_folder())
 checkpoint = load_checkpoint(train(two_steps, data=images[:64]).checkpoint)
 print("with its own:", with_autoencoder(checkpoint).picture_shape)
 try:

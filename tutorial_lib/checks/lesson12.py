@@ -408,10 +408,17 @@ def _gradients_reach_both(answer: Callable) -> bool:
     mean.requires_grad_()
     log_variance.requires_grad_()
     drawn = answer(mean, log_variance, eps)
+    slopes = (torch.ones(3, 4), 0.5 * torch.exp(log_variance.detach() / 2) * eps)
+    return _slopes_are(drawn, mean, log_variance, slopes)
+
+
+def _slopes_are(
+    drawn: object, mean: Tensor, log_variance: Tensor, slopes: tuple[Tensor, Tensor]
+) -> bool:
+    """Whether the gradients of the sum are these."""
     if not isinstance(drawn, Tensor) or not drawn.requires_grad:
         return False
     drawn.sum().backward()
-    slopes = (torch.ones(3, 4), 0.5 * torch.exp(log_variance.detach() / 2) * eps)
     return all(
         number.grad is not None and torch.allclose(number.grad, slope, rtol=1e-3, atol=1e-4)
         for number, slope in zip((mean, log_variance), slopes, strict=True)
@@ -584,9 +591,25 @@ def _divergence_use(answer, mean, log_variance):
 def _divergence_by_loops(mean, log_variance):
     found = []
     for m, v in zip(mean, log_variance, strict=True):
-        sd = np.exp(v.double().numpy() / 2)
-        found.append(float(np.sum((sd**2 + m.double().numpy() ** 2) / 2 - 0.5 - np.log(sd))))
-    return found
+        sd = torch.exp(v / 2)
+        found.append(torch.sum((sd**2 + m**2) / 2 - 0.5 - torch.log(sd)))
+    return torch.stack(found)
+
+
+_STUCK = (
+    "The values are right, but no gradient comes back to mean and log_variance, so that nothing "
+    "could be trained by it. Return a tensor that torch's functions made, without `detach`, "
+    "`tolist` or `numpy`."
+)
+
+
+def _divergence_trains(answer: Callable) -> bool:
+    """Whether a gradient comes back to mean and log variance, with the right values."""
+    mean, log_variance = _gaussians(torch.Generator().manual_seed(6), (3, 4))
+    slopes = (mean.clone(), 0.5 * (log_variance.exp() - 1))
+    mean.requires_grad_()
+    log_variance.requires_grad_()
+    return _slopes_are(answer(mean, log_variance), mean, log_variance, slopes)
 
 
 divergence = Exercise(
@@ -603,6 +626,7 @@ divergence = Exercise(
     cases=_divergence_cases,
     use=_divergence_use,
     reference=_by_torch,
+    properties=(Property(_STUCK, _divergence_trains, mistake="no gradient"),),
     mistakes=(
         Mistake(
             "mean for the sum",
@@ -703,12 +727,17 @@ divergence = Exercise(
             lambda mean, log_variance: _each(mean, log_variance).sum(),
             _ONE_EACH,
         ),
+        Mistake(
+            "no gradient",
+            lambda mean, log_variance: _by_torch(mean, log_variance).tolist(),
+            _STUCK,
+        ),
     ),
     alternatives=(
         lambda mean, log_variance: (
             -0.5 * (1 + log_variance - mean.pow(2) - log_variance.exp()).flatten(1).sum(1)
         ),
-        lambda mean, log_variance: _by_torch(mean, log_variance).tolist(),
+        _by_torch,
         _divergence_by_loops,
     ),
     passed="torch.distributions.kl_divergence says the same.",
