@@ -1,7 +1,7 @@
 """Lesson 12: what an autoencoder saves, what it costs, and what diffusion makes of its latents.
 
 Pictures to draw are scenes of one large object on black, a disc, a square or a triangle, in 32 x 32
-pixels: easy enough that twenty seconds of training say something. Costs of a step are those
+pixels: easy enough that twelve seconds of training say something. Costs of a step are those
 of 64 x 64.
 """
 
@@ -151,7 +151,7 @@ def _clamped(x: Tensor) -> Tensor:
 def drawn(way: Way, labels: Tensor, seed: int, seconds: float, quick: bool) -> Numbers:
     """Trains for so many CPU seconds, draws each class some times, and asks the judge."""
     hardware.keep_freed_memory()
-    widths, walk, each = ((8, 8), 2, 1) if quick else ((32, 64), 30, 6)
+    widths, walk, each = ((8, 8), 2, 1) if quick else ((32, 64), 30, EACH)
     with tempfile.TemporaryDirectory() as folder:
         config = TrainConfig(
             seed=seed,
@@ -187,8 +187,10 @@ def _share(hits: Tensor) -> float:
     return round(float(hits.double().mean()), 4)
 
 
-SECONDS = 15.0
+SECONDS = 12.0
 """CPU seconds of training that each contender gets."""
+EACH = 4
+"""Pictures that are drawn of each class."""
 
 
 @functools.cache
@@ -227,7 +229,7 @@ def contenders(quick: bool) -> Numbers:
     seeds, seconds = ([0, 1], 1.0) if quick else ([0, 1, 2], SECONDS)
     pictures = one_object(400 if quick else 18_000)
     found: dict[str, Any] = {"seeds": seeds, "cpu_seconds": seconds, "count": 0}
-    found["count"] = len(CLASSES) * (1 if quick else 6)
+    found["count"] = len(CLASSES) * (1 if quick else EACH)
     for name in ("latents", "patch 2", "patch 4", "unscaled", "other pictures", "five times"):
         way = _contender(name, quick)
         rows = [drawn(way, pictures.labels, seed, seconds, quick) for seed in seeds]
@@ -390,7 +392,7 @@ def divergences(quick: bool) -> Numbers:
     seeds, seconds = ([0, 1], 1.0) if quick else ([0, 1], SECONDS)
     pictures = one_object(400 if quick else 18_000)
     test = scenes(16 if quick else 256, seed=TEST_SEED)
-    count = len(CLASSES) * (1 if quick else 6)
+    count = len(CLASSES) * (1 if quick else EACH)
     found: dict[str, Any] = {"seeds": seeds, "cpu_seconds": seconds, "count": count}
     for weight in KL_WEIGHTS:
         row: dict[str, list[float]] = {"psnr": [], "spread": [], "noise": [], "right": []}
