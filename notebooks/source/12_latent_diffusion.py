@@ -555,7 +555,7 @@ show(
 # The same network, the same seconds, the same judge, in pixels? The table of claims has it for twelve seconds and three seeds: about half of the pictures are right in latents,
 # hardly any in pixels. With patches of 2 a step costs more, so that there are only half as many. With patches of 4 there are as many steps as in latents,
 # and the network has to make 48 numbers of each place. **What latents buy is not cheaper steps. It is what a step does not have to learn**: edges and plain
-# surfaces. The decoder knows these already. Given much more time, pixels catch up: lesson 8's digits were drawn without latents.
+# surfaces. The decoder knows these already. (Twelve seconds say nothing about a day of training: the digits of lesson 8 were drawn without latents.)
 #
 # ## The wrong decoder
 #
