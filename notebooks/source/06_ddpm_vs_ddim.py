@@ -811,9 +811,9 @@ TrajectoryExplorer(
 # Both begin with the same blur, the mean of many pictures. Coarse things are settled first, fine things last. Without dice the guess
 # mostly sharpens. With dice it can still become another picture.
 #
-# **Are DDIM's pictures as good?** Sixteen pictures cannot say. With 250 digits each, no label asked
-# for, a distance of lesson 7's kind does not tell DDIM in 50 steps from DDPM in 1000 (numbers below). DDPM is slightly ahead on
-# average. Which is better depends on the network: measure it.
+# **Are DDIM's pictures as good?** Sixteen pictures cannot say. With 1,000 digits each, no label asked
+# for, a distance of lesson 7's kind does not tell DDIM in 50 steps from DDPM in 1000; one larger by a third would probably have shown.
+# Which is better depends on the network: measure it.
 
 # %% [markdown]
 # ## Between two noises
