@@ -13,7 +13,6 @@ from tutorial_lib.checks.framework import (
     Exercise,
     Mistake,
     Number,
-    Property,
     Wrong,
     tensor_like,
 )
@@ -400,16 +399,22 @@ def _reparameterize_cases(generator: torch.Generator):
         yield mean, log_variance, torch.randn(shape, generator=generator)
 
 
-def _gradients_reach_both(answer: Callable) -> bool:
-    """Whether a gradient comes back to mean and log variance, with the right values."""
-    generator = torch.Generator().manual_seed(5)
-    mean, log_variance = _gaussians(generator, (3, 4))
-    eps = torch.randn(3, 4, generator=generator)
-    mean.requires_grad_()
-    log_variance.requires_grad_()
+def _reparameterize_use(answer: Callable, mean: Tensor, log_variance: Tensor, eps: Tensor):
+    """The sample; where it is right, its gradients must be, too."""
     drawn = answer(mean, log_variance, eps)
-    slopes = (torch.ones(3, 4), 0.5 * torch.exp(log_variance.detach() / 2) * eps)
-    return _slopes_are(drawn, mean, log_variance, slopes)
+    if _alike(drawn, _reparameterize(mean, log_variance, eps)):
+        given = [number.clone().requires_grad_() for number in (mean, log_variance)]
+        slopes = (torch.ones_like(mean), 0.5 * torch.exp(log_variance / 2) * eps)
+        if not _slopes_are(answer(*given, eps), *given, slopes):
+            raise Wrong("properties", _NO_GRADIENT, "no gradient")
+    return drawn
+
+
+def _alike(value: object, right: Tensor) -> bool:
+    """Whether ``value`` is a tensor with the numbers of ``right``."""
+    if not isinstance(value, Tensor) or value.shape != right.shape:
+        return False
+    return torch.allclose(value.detach().to(right), right, rtol=1e-4, atol=1e-5)
 
 
 def _slopes_are(
@@ -445,7 +450,8 @@ reparameterize = Exercise(
     ),
     model_answer=_reparameterize,
     cases=_reparameterize_cases,
-    properties=(Property(_NO_GRADIENT, _gradients_reach_both, mistake="no gradient"),),
+    use=_reparameterize_use,
+    together=True,  # gradients go back to the arguments
     mistakes=(
         Mistake(
             "variance for the standard deviation",
@@ -585,7 +591,13 @@ def _divergence_use(answer, mean, log_variance):
     if isinstance(came, Tensor) and came.shape != mean.shape[:1] and came.ndim in (0, mean.ndim):
         whole = came.ndim == 0
         raise Wrong("shape", _ONE_EACH, "one for the batch" if whole else "one for each latent")
-    return tensor_like(came, mean.reshape(len(mean), -1)[:, 0])
+    came = tensor_like(came, mean.reshape(len(mean), -1)[:, 0])
+    if _alike(came, _by_torch(mean, log_variance)):
+        given = [number.clone().requires_grad_() for number in (mean, log_variance)]
+        slopes = (mean, 0.5 * (torch.exp(log_variance) - 1))
+        if not _slopes_are(answer(*given), *given, slopes):
+            raise Wrong("properties", _STUCK, "no gradient")
+    return came
 
 
 def _divergence_by_loops(mean, log_variance):
@@ -603,15 +615,6 @@ _STUCK = (
 )
 
 
-def _divergence_trains(answer: Callable) -> bool:
-    """Whether a gradient comes back to mean and log variance, with the right values."""
-    mean, log_variance = _gaussians(torch.Generator().manual_seed(6), (3, 4))
-    slopes = (mean.clone(), 0.5 * (log_variance.exp() - 1))
-    mean.requires_grad_()
-    log_variance.requires_grad_()
-    return _slopes_are(answer(mean, log_variance), mean, log_variance, slopes)
-
-
 divergence = Exercise(
     "lesson12.divergence",
     "How far from standard normal",
@@ -626,7 +629,7 @@ divergence = Exercise(
     cases=_divergence_cases,
     use=_divergence_use,
     reference=_by_torch,
-    properties=(Property(_STUCK, _divergence_trains, mistake="no gradient"),),
+    together=True,  # gradients go back to the arguments
     mistakes=(
         Mistake(
             "mean for the sum",
