@@ -403,9 +403,9 @@ def _reparameterize_use(answer: Callable, mean: Tensor, log_variance: Tensor, ep
     """The sample; where it is right, its gradients must be, too."""
     drawn = answer(mean, log_variance, eps)
     if _alike(drawn, _reparameterize(mean, log_variance, eps)):
-        given = [number.clone().requires_grad_() for number in (mean, log_variance)]
+        m, v = mean.clone().requires_grad_(), log_variance.clone().requires_grad_()
         slopes = (torch.ones_like(mean), 0.5 * torch.exp(log_variance / 2) * eps)
-        if not _slopes_are(answer(*given, eps), *given, slopes):
+        if not _slopes_are(answer(m, v, eps), m, v, slopes):
             raise Wrong("properties", _NO_GRADIENT, "no gradient")
     return drawn
 
@@ -593,9 +593,9 @@ def _divergence_use(answer, mean, log_variance):
         raise Wrong("shape", _ONE_EACH, "one for the batch" if whole else "one for each latent")
     came = tensor_like(came, mean.reshape(len(mean), -1)[:, 0])
     if _alike(came, _by_torch(mean, log_variance)):
-        given = [number.clone().requires_grad_() for number in (mean, log_variance)]
+        m, v = mean.clone().requires_grad_(), log_variance.clone().requires_grad_()
         slopes = (mean, 0.5 * (torch.exp(log_variance) - 1))
-        if not _slopes_are(answer(*given), *given, slopes):
+        if not _slopes_are(answer(m, v), m, v, slopes):
             raise Wrong("properties", _STUCK, "no gradient")
     return came
 
