@@ -1,7 +1,7 @@
 """Latent diffusion: PCA, a Gaussian for each latent, a scale for each channel, and a decoder."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -401,33 +401,30 @@ def _reparameterize_cases(generator: torch.Generator):
 
 def _reparameterize_use(answer: Callable, mean: Tensor, log_variance: Tensor, eps: Tensor):
     """The sample; where it is right, its gradients must be, too."""
-    drawn = answer(mean, log_variance, eps)
+    slopes = (torch.ones_like(mean), 0.5 * torch.exp(log_variance / 2) * eps)
+    drawn = tensor_like(answer(mean.clone(), log_variance.clone(), eps.clone()), mean)
     if _alike(drawn, _reparameterize(mean, log_variance, eps)):
-        m, v = mean.clone().requires_grad_(), log_variance.clone().requires_grad_()
-        slopes = (torch.ones_like(mean), 0.5 * torch.exp(log_variance / 2) * eps)
-        if not _slopes_are(answer(m, v, eps), m, v, slopes):
-            raise Wrong("properties", _NO_GRADIENT, "no gradient")
+        _must_teach(answer, (mean, log_variance, eps), slopes, _NO_GRADIENT)
     return drawn
 
 
-def _alike(value: object, right: Tensor) -> bool:
-    """Whether ``value`` is a tensor with the numbers of ``right``."""
-    if not isinstance(value, Tensor) or value.shape != right.shape:
-        return False
+def _alike(value: Tensor, right: Tensor) -> bool:
+    """Whether the numbers are those of ``right``."""
     return torch.allclose(value.detach().to(right), right, rtol=1e-4, atol=1e-5)
 
 
-def _slopes_are(
-    drawn: object, mean: Tensor, log_variance: Tensor, slopes: tuple[Tensor, Tensor]
-) -> bool:
-    """Whether the gradients of the sum are these."""
-    if not isinstance(drawn, Tensor) or not drawn.requires_grad:
-        return False
-    drawn.sum().backward()
-    return all(
-        number.grad is not None and torch.allclose(number.grad, slope, rtol=1e-3, atol=1e-4)
-        for number, slope in zip((mean, log_variance), slopes, strict=True)
-    )
+def _must_teach(
+    answer: Callable, given: Sequence[Tensor], slopes: tuple[Tensor, Tensor], message: str
+) -> None:
+    """Raises unless the sum of the answer has these gradients with respect to mean and log
+    variance, the first two of its arguments."""
+    mean, log_variance = (number.clone().requires_grad_() for number in given[:2])
+    came = answer(mean, log_variance, *(number.clone() for number in given[2:]))
+    if isinstance(came, Tensor) and came.requires_grad:
+        came.sum().backward()
+    for number, slope in zip((mean, log_variance), slopes, strict=True):
+        if number.grad is None or not torch.allclose(number.grad, slope, rtol=1e-3, atol=1e-4):
+            raise Wrong("properties", message, "no gradient")
 
 
 OWN_NOISE = "You draw noise of your own. Use `eps`, so that the result can be checked."
@@ -592,11 +589,9 @@ def _divergence_use(answer, mean, log_variance):
         whole = came.ndim == 0
         raise Wrong("shape", _ONE_EACH, "one for the batch" if whole else "one for each latent")
     came = tensor_like(came, mean.reshape(len(mean), -1)[:, 0])
+    slopes = (mean, 0.5 * (torch.exp(log_variance) - 1))
     if _alike(came, _by_torch(mean, log_variance)):
-        m, v = mean.clone().requires_grad_(), log_variance.clone().requires_grad_()
-        slopes = (mean, 0.5 * (torch.exp(log_variance) - 1))
-        if not _slopes_are(answer(m, v), m, v, slopes):
-            raise Wrong("properties", _STUCK, "no gradient")
+        _must_teach(answer, (mean, log_variance), slopes, _STUCK)
     return came
 
 
