@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
+from words import quarters
 
 from measured.claim import Claim, Numbers, paired
 from tutorial_lib import hardware
@@ -302,20 +303,12 @@ def _scale_number(numbers: Numbers) -> str:
 TOO_SMALL = {"widths": (16, 16), "latent_channels": 2}
 
 
-def _parts(images: Tensor) -> Tensor:
-    """Each picture in four, without those that show nothing but ground."""
-    side = images.shape[-1] // 2
-    parts = images.unfold(2, side, side).unfold(3, side, side)
-    parts = parts.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
-    return parts[(parts.amax((2, 3)) - parts.amin((2, 3))).amax(1) > 0.1].contiguous()
-
-
 def _trained(seed: int, steps: int, quick: bool, kl_weight: float, **config: Any) -> Codec:
     images = scenes(40 if quick else 2000, size=64, seed=seed).images
     torch.manual_seed(seed)
     autoencoder = Autoencoder(3, **config)
     train_autoencoder(
-        _parts(images),
+        quarters(images),
         autoencoder,
         steps=2 if quick else steps,
         kl_weight=kl_weight,
@@ -366,8 +359,8 @@ def ceiling(quick: bool) -> Numbers:
 
 def _ceiling_verdict(numbers: Numbers) -> str:
     lost = paired(numbers["shipped"]["right"], numbers["too small"]["right"])
-    return "no: objects are lost for good" if lost.told_apart and lost.mean > 0 else "not told "
-    "apart"
+    told = lost.told_apart and lost.mean > 0
+    return "no: objects are lost for good" if told else "not told apart"
 
 
 def _ceiling_number(numbers: Numbers) -> str:
