@@ -5,12 +5,12 @@
 #
 # Most of a picture is the same as what is next to it. A denoiser that works on pixels pays for each of them, a thousand times
 # over. So let one network learn to pack pictures into a few numbers and to unpack them again, and let diffusion draw
-# only those numbers. Stable Diffusion is built like that, and in an hour you will have built it yourself.
+# only those numbers. Stable Diffusion is built this way, and in an hour you will have built a small one yourself.
 #
 # **After this lesson you will be able to**
 #
 # - say what a latent saves, in values, in multiplications and in seconds, which are three different numbers,
-# - write an autoencoder's loss, with the Gaussian, its noise from outside and its divergence,
+# - train an autoencoder whose latents diffusion can draw,
 # - scale latents so that a noise schedule fits them,
 # - draw in latents, with the trainer and the samplers that you know,
 # - say what no diffusion can repair, and what comes out of the wrong decoder.
@@ -78,28 +78,29 @@ def maps(latents, size):
 # %% [markdown]
 # ## What a picture costs
 #
-# Our pictures are colored scenes: one or two objects on a plain ground, 64 x 64 pixels. A judge that knows how they
-# are drawn reads them, and says of each word of a caption whether it holds.
+# Our pictures are colored scenes: one or two objects on a plain ground, 64 x 64 pixels, each with a caption. A judge that knows how
+# scenes are drawn looks at a picture and says, for each word of the caption, whether it is true.
 
 # %%
 test = scenes(64, seed=1_000_000)  # nothing was trained on these
 pictures = test.images.to(device)
 print(test.vocabulary.decode(test.words[:1])[0])
 print(f"{pictures[0].numel():,} values each")
-print("the judge reads all words of", int(judge_scenes(test.images, test.words).all_right.sum()))
+all_right = judge_scenes(test.images, test.words).all_right
+print(f"the judge finds every word true of {int(all_right.sum())} of 64 pictures")
 
 # %% [markdown]
-# A picture has 12,288 values, and nearly all of them repeat a neighbor. The plan has two stages:
+# A picture has 12,288 values, and nearly all of them repeat a neighbor. So the plan has two stages:
 #
 # 1. An **autoencoder** is trained once. Its *encoder* turns a picture into a **latent**, a much smaller stack of numbers that is still laid out
 #    like a picture. Its *decoder* turns the latent back.
-# 2. **Diffusion** learns latents in place of pictures. To draw, it walks from noise to a latent, and the decoder is called once.
+# 2. **Diffusion** learns latents in place of pictures. To draw, it walks from noise to a latent, and then the decoder is called once.
 #
 # ### Question 12.A: how many times fewer?
 #
 # *2 minutes.*
 #
-# Stable Diffusion draws pictures of 512 x 512 pixels in three colors. Its latents have 64 x 64 places and four channels. How many times
+# Stable Diffusion draws pictures of 512 x 512 pixels in three colors. Its latents have 64 x 64 positions and four channels. How many times
 # fewer values is that?
 
 # %%
@@ -113,8 +114,8 @@ times_fewer = 512 * 512 * 3 / (64 * 64 * 4)
 lesson12.values.check(times_fewer)
 
 # %% [markdown]
-# Values are not work. One network, and a training step of it: on the pixels of a picture of 64 x 64, with patches of 1, 2 and 4
-# pixels as one place of the network (lesson 4), and on latents of 16 x 16 places.
+# Fewer values need not mean less work. We time a training step of the same network, first on the pixels of a 64 x 64 picture, where each position of the
+# network is a patch of 1 x 1, 2 x 2 or 4 x 4 pixels (lesson 4), and then on a latent with 16 x 16 positions.
 
 # %%
 schedule = cosine_schedule(1000).to(device)
@@ -132,21 +133,21 @@ print({name: f"{1000 * s:.0f} ms" for name, s in step_seconds.items()})
 assert step_seconds["patch 1"] > step_seconds["latents"]
 
 # %% [markdown]
-# Against single pixels, latents save most of the time. Against **patches of 4 pixels**, which have just as many places, they save nothing:
-# the network does the same work on each place. So speed alone is no argument for latents. We will have to look at what comes out for the
-# same time.
+# Against single pixels, latents save most of the time. Against **patches of 4 x 4 pixels**, which give the network just as many positions, they save
+# almost nothing: the work at each position is the same. So speed alone is no argument for latents. We will have to compare what the network has
+# learned after the same time.
 #
-# ## The best straight line
+# ## The best linear autoencoder
 #
-# How good is "back again"? One number says it, in decibels: the **peak signal-to-noise ratio**, 10 times the logarithm to base 10 of the
-# squared *range* of the values over the mean squared error. 20 dB is an error of a tenth of the range, 40 dB of a hundredth.
+# How close does the decoded picture come to the original? The usual measure is the **peak signal-to-noise ratio** in decibels: 10 times the logarithm to
+# base 10 of the squared *range* of the values over the mean squared error. At 20 dB the error (root mean square) is a tenth of the range, at 40 dB a hundredth.
 
 # %% [markdown]
 # ### Exercise 12.1: decibels
 #
 # *Difficulty 1 of 3, 3 minutes.*
 #
-# Write `my_psnr(images, again)`: one number for all pictures together. Values are in −1..1, so their range is 2. The shapes are the same, (B, ...).
+# Write `my_psnr(images, again)`: one number for all pictures together. Values are in −1..1, so their range is 2. Both have the same shape, (B, ...).
 
 
 # %%
@@ -160,19 +161,19 @@ def my_psnr(images, again):
 lesson12.psnr.check(my_psnr)
 
 # %% [markdown]
-# Now an encoder without any network. Cut the picture into patches of 4 x 4 pixels; in three colors a patch is a row of 48 numbers. Which four numbers say
-# most about such a row, if encoder and decoder may only multiply and add? **Principal component analysis**, PCA: subtract the mean row, find the directions in which the
-# rows spread most, and tell how far to go along each of the first four. No linear encoder and decoder do better.
+# What must a network beat? An encoder without one. Cut the picture into patches of 4 x 4 pixels; in three colors a patch is a row of 48 numbers. Which four
+# numbers say most about such a row, if encoder and decoder may only multiply by constants and add? Those of **principal component analysis** (PCA): subtract the mean row, find
+# the directions in which the rows spread most, and note how far each row reaches along the first four. No other linear encoder and decoder leave a smaller squared error.
 
 # %% [markdown]
 # ### Exercise 12.2: the best linear autoencoder
 #
 # *Difficulty 2 of 3, 7 minutes.*
 #
-# Write `my_pca(x, k)`: `x` is (N, D), and what you return is (N, D) as well, each row as it comes back from its `k` best numbers.
+# Write `my_pca(x, k)`: encode each row of `x`, (N, D), as `k` numbers, decode it again, and return the decoded rows, (N, D).
 #
-# `torch.linalg.svd(centered, full_matrices=False).Vh` has the directions as rows, each of length 1, the one with the most spread first. A row times
-# a direction is one number; the decoder goes back along the directions.
+# `torch.linalg.svd(centered, full_matrices=False).Vh` has the directions as rows, each of length 1, the one with the most spread first. The dot product of a
+# row and a direction is one of the numbers; the decoder adds up that many times each direction.
 
 
 # %%
@@ -186,7 +187,7 @@ def my_pca(x, k):
 lesson12.pca.check(my_pca)
 
 # %% [markdown]
-# What it gives: four numbers a patch, 16 x 16 x 4 a picture. That is 12 times fewer values.
+# What it gives: four numbers for each patch, so 16 x 16 x 4 for a picture. That is 12 times fewer values.
 
 # %%
 psnr, pca = own(lesson12.psnr, my_psnr), own(lesson12.pca, my_pca)
@@ -200,19 +201,20 @@ def right(images):
 rows = F.unfold(pictures, 4, stride=4).transpose(1, 2).flatten(0, 1)  # (64 * 256, 48)
 back = torch.as_tensor(pca(rows, 4)).unflatten(0, (64, 256)).transpose(1, 2)
 by_pca = F.fold(back, (64, 64), 4, stride=4).clamp(-1, 1)
-print(f"PCA: {float(psnr(pictures, by_pca)):.1f} dB, the judge reads {right(by_pca)} of 64")
+print(f"PCA: {float(psnr(pictures, by_pca)):.1f} dB, all words true of {right(by_pca)} of 64")
 
 error = (torch.as_tensor(pca(rows, 4)) - rows).square().sum() / len(rows)
 dropped = torch.linalg.eigvalsh(torch.cov(rows.T, correction=0))[:-4].sum()
-assert torch.isclose(error, dropped, rtol=1e-3)  # the variance of what was dropped, no more
+print(f"squared error of a patch {float(error):.4f}, variance dropped {float(dropped):.4f}")
+assert torch.isclose(error, dropped, rtol=1e-3)
 
 # %% [markdown]
-# The error is the variance along the 44 directions that were dropped, to the digit. So this is the mark that a network has to beat.
+# The error is the variance along the 44 directions that were dropped, no more and no less. This is the mark to beat, and we were generous: PCA was fitted to these very pictures.
 #
-# ## An encoder that may bend
+# ## A network as the encoder
 #
-# Ours is small: a few convolutions that make a picture a quarter as wide and high, with 4 channels, and the same the other way round. What it can do and
-# PCA cannot: look beyond its patch, and decide by what it sees. We load one that was trained for four minutes.
+# Ours is small: a few convolutions that make a picture a quarter as wide and high, with 4 channels, and a decoder that does the same in reverse. It can do two things that
+# PCA cannot: look beyond its patch, and treat different patches differently. We load one that was trained for four minutes, on other pictures.
 
 # %%
 shipped = load_autoencoder("scenes", device=device)
@@ -221,7 +223,7 @@ with torch.no_grad():
     encoded = autoencoder.encode(pictures).mean
     by_network = autoencoder.decode(encoded).clamp(-1, 1)
 print(tuple(pictures.shape[1:]), "->", tuple(encoded.shape[1:]))
-print(f"{float(psnr(pictures, by_network)):.1f} dB, the judge reads {right(by_network)} of 64")
+print(f"{float(psnr(pictures, by_network)):.1f} dB, all words true of {right(by_network)} of 64")
 assert psnr(pictures, by_network) > psnr(pictures, by_pca) + 10
 
 # %% tags=["plumbing"]
@@ -240,16 +242,16 @@ show(
 )
 
 # %% [markdown]
-# The four maps of a latent look like small pictures: an object stays where it is. That will matter, since a U-Net is made for pictures.
+# The four channels of a latent look like small pictures: an object stays where it is. That will matter, since a U-Net is made for pictures.
 #
 # ## Noise in the middle
 #
-# Train encoder and decoder on the error alone, and the encoder may hide anything in the tenth decimal of a number. Diffusion cannot draw
-# tenth decimals. So while it is trained, the encoder must not name a number. It names a **Gaussian**, a mean and a variance for each latent,
-# and the decoder is handed a number drawn from it.
+# If only the error counts, the encoder may hide what it knows in the sixth decimal of a number. Diffusion cannot draw sixth decimals: it gets
+# every latent slightly wrong. So in training the encoder does not give the decoder a number. It gives a **Gaussian**, a mean and a variance for each latent,
+# and the decoder receives a number drawn from it.
 #
-# How does a gradient get through a draw? The noise is taken from outside, $\epsilon$ from a standard normal distribution, and mean and standard
-# deviation only shift and stretch it: $z = \mu + \sigma\epsilon$. That is the **reparameterization trick**. The network says $\log\sigma^2$, which may be any number.
+# How does a gradient get through a random draw? The noise $\epsilon$ comes from outside, from a standard normal distribution, and mean and standard
+# deviation only shift and stretch it: $z = \mu + \sigma\epsilon$. That is the **reparameterization trick**. The network's output is $\log\sigma^2$, which, unlike $\sigma$, may be any number.
 
 # %% [markdown]
 # ### Exercise 12.3: noise from outside
@@ -270,19 +272,19 @@ def my_draw(mean, log_variance, eps):
 lesson12.reparameterize.check(my_draw)
 
 # %% [markdown]
-# One hole is left. The encoder could make its variances tiny or its means huge, and the noise would not be felt. So it pays for each Gaussian
-# by how far it is from the standard normal one: by their **Kullback–Leibler divergence**. For one latent that is
+# There is a loophole. The encoder could make its variances tiny or its means huge, and the noise would make no difference. So each Gaussian costs something:
+# how far it is from the standard normal one, measured by the **Kullback–Leibler divergence**. For one latent that is
 #
 # $$\tfrac12\big(\mu^2 + \sigma^2 - 1 - \log\sigma^2\big),$$
 #
-# and for all latents of a picture it is the sum of theirs.
+# and for a whole picture it is the sum over its latents.
 
 # %% [markdown]
 # ### Exercise 12.4: how far from standard normal
 #
 # *Difficulty 2 of 3, 5 minutes.*
 #
-# Write `my_divergence(mean, log_variance)`: both are (B, ...), and the result is (B,), one number a picture.
+# Write `my_divergence(mean, log_variance)`: both are (B, ...), and the result is (B,), one number for each picture. Gradients must reach both.
 
 
 # %%
@@ -298,12 +300,13 @@ lesson12.divergence.check(my_divergence)
 # %% [markdown]
 # ## Train one
 #
-# The loss is the squared error plus a weight times the divergence, here in *nats a latent*, so that the weight does not depend on the size:
+# The loss is the mean squared error plus a weight times the divergence. We divide the divergence by the number of latents, so that the weight need not change with the size
+# of the picture (with natural logarithms, its unit is then *nats per latent*):
 #
 # $$\text{loss} = \text{mean}\,(\text{again} - x)^2 + w \cdot \text{divergence} / \text{number of latents}.$$
 #
-# $w$ is about $10^{-6}$ (Rombach et al. 2022). Eighty steps with your two functions and the optimizer of the course's trainer: first with that
-# weight, then with one that is 100,000 times as large. We train on quarters of pictures, those that show something. Convolutions do not mind.
+# $w$ is tiny, here $10^{-6}$ (Rombach et al. 2022 use the same number, on sums in place of means). We train for eighty steps with your two functions and the optimizer of the course's
+# trainer: once with that weight, and once with one that is 100,000 times as large. To save time we train on quarters of pictures, and only on those that show something: convolutions work on any size.
 
 # %%
 draw, divergence = own(lesson12.reparameterize, my_draw), own(lesson12.divergence, my_divergence)
@@ -344,10 +347,10 @@ mine, strict = trained(1e-6), trained(0.1)
 #
 # *2 minutes.*
 #
-# With the large weight far fewer decibels come out. Why?
+# With the large weight the decoded pictures are clearly worse, by some decibels. Why?
 #
 # - a) The divergence forces the latents to describe the pictures more exactly.
-# - b) The latents are mostly noise: it is cheapest to say little of the picture.
+# - b) The latents are mostly noise: it is cheapest to say little about the picture.
 # - c) A large weight makes the variances so small that nothing can be learned.
 # - d) Standard normal latents are what the noise schedule wants, so this is the better autoencoder.
 
@@ -375,18 +378,18 @@ with torch.no_grad():
     ]
 show(
     filmstrip([x[chosen].cpu() for x in (pictures, *again)], rows=["pictures", "1e-6", "0.1"]),
-    alt="Three rows of eight scenes: the originals; those that come back with the small weight, a "
-    "little soft; those that come back with the large one, blurred, with colors that run.",
+    alt="Three rows of eight scenes: the originals; those that come back with the small weight, "
+    "soft; those that come back with the large one, blurred, with colors that run.",
 )
 
 # %% [markdown]
-# With the large weight there is more noise than message. With the small one the noise is a hundredth of the spread, after enough steps. The divergence does *not*
-# make these latents standard normal, though one often reads so. It only keeps the numbers in bounds, and the noise keeps the decoder calm.
+# With the large weight there is more noise than signal. With the small one, after enough steps, the noise falls to a hundredth of the spread, as in the shipped autoencoder. It is often
+# said that the divergence makes latents standard normal. At this weight it does *not* (see the claims at the end). It only keeps the numbers from growing without limit.
 #
 # ## The ceiling
 #
 # What the decoder cannot draw never appears in a picture, however well the diffusion does. So measure the autoencoder *alone*, on
-# pictures that it has not seen, before you train anything on its latents. We compare four, the last one with a single channel and few weights.
+# pictures that it has not seen, before you train anything on its latents. We compare four autoencoders; one is new, with a single channel and few weights.
 
 # %%
 tiny = trained(1e-6, widths=(8, 8), latent_channels=1)
@@ -408,17 +411,19 @@ show(
         rows=["pictures", "PCA", "one channel", "yours", "shipped"],
     ),
     alt="Five rows of eight scenes: the originals; by PCA, ragged; by an autoencoder with one channel, "
-    "smeared and in wrong colors; by yours, soft; by the shipped one, like the originals.",
+    "smeared and gray; by yours, soft; by the shipped one, like the originals.",
 )
 
 # %% [markdown]
-# The judge is stricter than decibels: a shape must be right to half a pixel. Yours, which is soft everywhere, can keep up with PCA in decibels and fails
-# before the judge.
-# In large systems it is small faces, fingers and letters that the decoder cannot draw, and that is why newer autoencoders have 16 channels in place of 4.
+# With one channel the colors are gone, and no diffusion will bring them back. The judge is stricter than decibels: an outline may be off by half a pixel at most. Yours can keep up with PCA in decibels, but it is soft
+# everywhere, and the judge accepts hardly any of its pictures. The Fréchet distance of lesson 7 sees it,
+# too: in the claims at the end, what PCA gives back is more than 20 times as far from real scenes as other real scenes are, and what the shipped one gives back cannot be told from them.
+#
+# In large systems the decoder struggles with small faces, fingers and letters. That is one reason why newer autoencoders have 16 channels instead of 4.
 #
 # ## A scale for each channel
 #
-# A noise schedule is made for data with a standard deviation of about 1: at each step it says how much noise comes in *beside* that. Latents come as they like.
+# A noise schedule is made for data with a standard deviation of about 1: what a given amount of noise hides depends on how large the data are. But nothing in the autoencoder's loss sets the size of its latents.
 
 # %% [markdown]
 # ### Exercise 12.5: a shift and a scale
@@ -441,7 +446,7 @@ lesson12.scale.check(my_scale)
 
 # %% [markdown]
 # What it gives, on the pictures that we are going to draw: one large object on black, a disc, a square or a triangle, in 32 x 32 pixels. (Half a minute of training is not enough for
-# more.) The autoencoder takes any size that is a multiple of 4, and these become 8 x 8 places.
+# more.) The autoencoder takes any size that is a multiple of 4, so a latent has 8 x 8 positions here.
 
 # %% tags=["plumbing"]
 # picks pictures of one object on black, with its color and shape as its class
@@ -466,19 +471,22 @@ latents = (raw - shift[:, None, None]) / scale[:, None, None]
 print(f"{len(images)} pictures of {len(CLASSES)} classes")
 print("means:    ", [f"{float(m):5.2f}" for m in raw.mean((0, 2, 3))])
 print("deviations", [f"{float(s):5.2f}" for s in raw.std((0, 2, 3))])
+for times in (1, 5):
+    step = int((times**2 * schedule.snr < 1).nonzero()[0])
+    print(f"deviation {times}: noise outweighs the latents from step {step} of 1,000 on")
 assert torch.allclose(latents.std((0, 2, 3)), torch.ones(4, device=device), rtol=1e-2)
 
 # %% [markdown]
-# Forget the scale and nothing will warn you. If latents are too large, the picture still shows through at the last step of the schedule, and a walk that
-# begins in pure noise begins where the network has never been. If they are too small, everything drowns early, and many steps teach nothing. In the claims
-# at the end, latents five times too large cost most of the pictures. Stable Diffusion's would be that large: their standard deviation is about 5.5, and its famous 0.18215
-# is one over that. Ours come with 0.5 to 0.7, and so they train without a scale, too; whether worse could not be told apart with three seeds.
+# Forget the scale, and nothing will warn you. If latents are five times too large, they stand out from the noise at most steps, and what to draw is decided in the
+# few noisy steps that are left. If latents are too small, noise hides them early, and the many steps after that teach nothing. In the claims
+# at the end, latents five times too large cost most of the pictures. Stable Diffusion's would be about that large: their standard deviation is about 5.5, and its famous factor 0.18215
+# is one over that. Ours have 0.5 to 0.7, so they train without shift and scale, too; fewer pictures were right, but three seeds cannot tell that from chance.
 #
 # (`Codec.fitted(autoencoder, images)` is this exercise as a class, with `encode` and `decode`.)
 #
 # ## Draw in latents
 #
-# The rest you know. The trainer takes any tensors (N, ...) with their labels; it need not know that they are latents. Less than a minute:
+# The rest you know. The trainer takes any tensor (N, ...) with its labels; it need not know that these are latents. This takes less than a minute:
 
 # %%
 config = TrainConfig(
@@ -495,9 +503,9 @@ print(f"{run.seconds:.0f} s, the loss from {run.losses[0]:.2f} to {run.losses[-1
 #
 # Write `my_draw_in_latents(model, schedule, decode, shift, scale, x_T, timesteps)`:
 #
-# - walk with `ddim(model, schedule, x_T, timesteps)`, whose end `last` gives: scaled latents (B, C, H, W),
-# - undo shift and scale, (C,) each,
-# - `decode(latents)` makes pictures of *unscaled* latents. Clamp those to −1..1.
+# - walk with `ddim(model, schedule, x_T, timesteps)`; `last(...)` of it gives what the walk ends with, scaled latents (B, C, H, W),
+# - undo `shift` and `scale`, (C,) each,
+# - call `decode(latents)`, which turns *unscaled* latents into pictures, and clamp the pictures to −1..1.
 
 
 # %%
@@ -548,25 +556,26 @@ show(
 )
 
 # %% [markdown]
-# The last row was never a picture before the decoder was called.
+# Nothing in the last row was ever a picture before the decoder was called.
 #
 # ## Against pixels
 #
-# The same network, the same seconds, the same judge, in pixels? The table of claims has it for twelve seconds and three seeds: about half of the pictures are right in latents,
-# hardly any in pixels. With patches of 2 a step costs more, so that there are only half as many. With patches of 4 there are as many steps as in latents,
-# and the network has to make 48 numbers of each place. **What latents buy is not cheaper steps. It is what a step does not have to learn**: edges and plain
-# surfaces. The decoder knows these already. (Twelve seconds say nothing about a day of training: the digits of lesson 8 were drawn without latents.)
+# How far does the same network get in pixels, with the same time and the same judge? The table of claims has the answer for twelve seconds and three seeds: in latents about half of the pictures are right,
+# in pixels hardly any. With patches of 2 x 2 a step takes longer, so there are only half as many steps. With patches of 4 x 4 there are as many steps as in latents,
+# but the network has to make 48 numbers at each position. **What latents buy is not cheaper steps. It is what diffusion does not have to learn**: edges and plain
+# surfaces. The decoder already knows those. (Two things to keep in mind. The four minutes for the autoencoder are not counted; they are spent once, for all models that follow. And twelve seconds say nothing about a day of training:
+# the digits of lesson 8 were drawn without latents.)
 #
 # ## The wrong decoder
 #
-# You have two autoencoders of the same shape now, yours and the shipped one. Hand *these* latents to *that* decoder.
+# You now have two autoencoders whose latents have the same shape, yours and the shipped one. Give the latents of the shipped one to *your* decoder, scaled as it expects.
 
 # %% [markdown]
 # ### Question 12.C: a stranger's latents
 #
 # *2 minutes.*
 #
-# What comes out?
+# What do you get?
 #
 # - a) An error: the shapes do not fit.
 # - b) The right pictures, a little blurred: both were trained on scenes.
@@ -600,8 +609,8 @@ show(
 )
 
 # %% [markdown]
-# No error, no warning, wrong pictures. So a checkpoint should say which autoencoder its latents come from. Ours writes down the **checksum** of the file, and whoever
-# brings another one is refused.
+# No error, no warning, just wrong pictures. So a checkpoint should say which autoencoder its latents come from. Ours store the **checksum** of the autoencoder's file, and refuse any
+# other.
 
 # %%
 save_autoencoder(folder / "mine", my_codec.to("cpu"), card={})
@@ -616,10 +625,10 @@ except CheckpointError as error:
 # %% [markdown]
 # ## Recap
 #
-# - An **autoencoder** packs pictures into latents, laid out like pictures. It is trained once, on the squared error with noise in the middle and a very small weight on
+# - An **autoencoder** packs pictures into latents that are laid out like pictures. It is trained once, on the squared error, with noise on the latents and a very small weight on
 #   the divergence.
-# - PCA is the best that straight lines can do: the mark to beat.
-# - The **ceiling**: what the decoder cannot give back, no diffusion will draw. Measure it first.
+# - PCA is the best linear autoencoder: the mark to beat.
+# - The **ceiling**: what the decoder cannot draw, no diffusion will draw. Measure it first.
 # - Latents are **scaled** to a standard deviation of 1, channel by channel, and the scale is undone before the decoder.
 # - Schedule, loss, trainer and samplers stay as they were.
 #
@@ -627,11 +636,11 @@ except CheckpointError as error:
 #
 # | what people say | what it means |
 # |---|---|
-# | VAE, variational autoencoder, KL autoencoder | an autoencoder whose encoder names Gaussians |
-# | latent, latent space | what the encoder makes of a picture; all of those |
+# | VAE, variational autoencoder, KL autoencoder | an autoencoder whose encoder outputs Gaussians |
+# | latent, latent space | what the encoder makes of a picture; the set of all of these |
 # | reparameterization trick | noise from outside, so that gradients reach mean and variance |
-# | f8, downsampling factor 8 | sides of latents are 8 times shorter; ours is f4 |
-# | scaling factor, 0.18215 | one over the standard deviation of the latents |
+# | f8, downsampling factor 8 | the sides of a latent are 8 times shorter than the picture's; ours is f4 |
+# | scaling factor, 0.18215 | one over the standard deviation of Stable Diffusion's latents |
 # | posterior collapse | the divergence wins, and latents say nothing |
 # | LDM, latent diffusion model | diffusion on such latents |
 # | perceptual loss, LPIPS, adversarial loss | what large autoencoders add for sharp texture; ours has none |
@@ -647,20 +656,20 @@ except CheckpointError as error:
 # | Stable Diffusion 1 and 2, XL | 128 x 128 x 4 | 48 |
 # | Stable Diffusion 3, Flux | 128 x 128 x 16 | 12 |
 #
-# Flux then takes patches of 2 x 2 latents for one place of its network: both ideas at once.
+# The last two then make one position of their network from each patch of 2 x 2 latents: both ideas at once.
 #
 # <details><summary>Further reading</summary>
 #
 # - Kingma, Welling: *Auto-Encoding Variational Bayes*, 2014, arXiv 1312.6114. The divergence is in app. B.
 # - Rombach and others: *High-Resolution Image Synthesis with Latent Diffusion Models*, 2022, arXiv 2112.10752. The weight and the scale are in app. G.
 # - Esser and others: *Scaling Rectified Flow Transformers for High-Resolution Image Synthesis*, 2024, arXiv 2403.03206. More channels, a higher ceiling.
-# - Eckart, Young: *The approximation of one matrix by another of lower rank*, 1936. Why PCA is the best straight line.
+# - Eckart, Young: *The approximation of one matrix by another of lower rank*, 1936. Why no linear autoencoder beats PCA.
 #
 # </details>
 #
 # ## What you can do now
 #
 # An hour ago your denoiser had to learn every pixel. Now you can train an autoencoder, say what it loses before you build on it, and let the same trainer and the same samplers
-# draw in its latents. You know which of the savings that people quote are real, and why a checkpoint must remember its decoder.
+# draw in its latents. You know which of the savings that people quote are real, and why a checkpoint must remember its autoencoder.
 #
 # <!-- navigation -->

@@ -49,9 +49,34 @@ def _psnr_from(made: Callable[[Tensor], Tensor]) -> Callable:
     return lambda images, again: made(again - images)
 
 
-def _psnr_of_each(images, again):
+def _psnr_each(images, again):
     error = (again - images).square().reshape(len(images), -1).mean(1)
-    return (10 * torch.log10(4 / error)).mean()
+    return 10 * torch.log10(4 / error)
+
+
+def _psnr_of_each(images, again):
+    return _psnr_each(images, again).mean()
+
+
+def _psnr_of_power(images, again):
+    return 10 * torch.log10(images.square().mean() / (again - images).square().mean())
+
+
+def _psnr_of_own_range(images, again):
+    reach = images.max() - images.min()
+    return 10 * torch.log10(reach.square() / (again - images).square().mean())
+
+
+def _psnr_use(answer, images, again):
+    came = answer(images.clone(), again.clone())
+    if isinstance(came, Tensor) and came.shape == images.shape[:1] != (1,):
+        raise Wrong("shape", _ONE_FOR_ALL, "one for each picture")
+    return came
+
+
+_ONE_FOR_ALL = (
+    "Return one number for all pictures together: one mean over all axes, also the first."
+)
 
 
 psnr = Exercise(
@@ -65,6 +90,7 @@ psnr = Exercise(
     ),
     model_answer=_psnr,
     cases=_psnr_cases,
+    use=_psnr_use,
     mistakes=(
         Mistake(
             "range of 1",
@@ -76,6 +102,12 @@ psnr = Exercise(
             "range not squared",
             _psnr_from(lambda d: 10 * torch.log10(2 / d.square().mean())),
             "The range is 2, but the error is squared: the range must be squared, too.",
+        ),
+        Mistake(
+            "range of 4",
+            _psnr_from(lambda d: 10 * torch.log10(16 / d.square().mean())),
+            "6 dB too many, as if the range were 4. (Or did you bring the pictures to 0..1? Then "
+            "their range is 1, not 2.)",
         ),
         Mistake(
             "range of 255",
@@ -114,6 +146,47 @@ psnr = Exercise(
             "Half of it: with the root of the squared error the factor is 20.",
         ),
         Mistake(
+            "range squared, error not",
+            _psnr_from(lambda d: 10 * torch.log10(4 / d.square().mean().sqrt())),
+            "The range is squared, and the error is a root. Square both, or neither, and then the "
+            "factor is 20.",
+        ),
+        Mistake(
+            "length of the difference",
+            _psnr_from(lambda d: 10 * torch.log10(4 / d.norm())),
+            "`norm` is the root of the *sum* of squares. Take the mean of the squares.",
+        ),
+        Mistake(
+            "variance of the difference",
+            _psnr_from(lambda d: 10 * torch.log10(4 / d.var())),
+            "The variance leaves out the mean difference. A picture that is too bright everywhere "
+            "is wrong, too: take the mean of the squares.",
+        ),
+        Mistake(
+            "power of the signal",
+            _psnr_of_power,
+            "This is the plain signal-to-noise ratio, with the mean square of the pictures. The "
+            "*peak* one has the range of the values, squared.",
+        ),
+        Mistake(
+            "root missing",
+            _psnr_from(lambda d: 20 * torch.log10(2 / d.square().mean())),
+            "The factor 20 goes with the *root* of the mean squared error, which is missing here.",
+        ),
+        Mistake(
+            "divided by the batch alone",
+            lambda images, again: (
+                10 * torch.log10(4 * len(images) / (again - images).square().sum())
+            ),
+            "You sum over each picture, and divide by the number of pictures. Take the mean over "
+            "everything.",
+        ),
+        Mistake(
+            "added",
+            lambda images, again: 10 * torch.log10(4 / (again + images).square().mean()),
+            "You add the pictures. The error is their difference.",
+        ),
+        Mistake(
             "upside down",
             _psnr_from(lambda d: 10 * torch.log10(d.square().mean() / 4)),
             "The sign is wrong: a smaller error gives *more* decibels. The fraction is upside "
@@ -149,6 +222,13 @@ psnr = Exercise(
             "You take the largest value that these pictures happen to have. The range is that of "
             "all pictures, from -1 to 1.",
         ),
+        Mistake(
+            "range of these pictures",
+            _psnr_of_own_range,
+            "You take the range that these pictures happen to have. Every picture may go from -1 "
+            "to 1, so the range is 2.",
+        ),
+        Mistake("one for each picture", _psnr_each, _ONE_FOR_ALL),
     ),
     alternatives=(
         lambda images, again: 20 * math.log10(2 / ((again - images) ** 2).mean().item() ** 0.5),
@@ -177,7 +257,7 @@ def _pca_cases(generator: torch.Generator):
         (6, 6, 3),
         (4, 9, 2),
         (12, 4, 4),
-        (1, 3, 1),
+        (2, 3, 1),  # 2 rows at least: `torch.cov` divides by n - 1
         (25, 8, 5),
     ):
         turn = torch.linalg.qr(torch.randn(width, width, generator=generator)).Q
@@ -221,9 +301,40 @@ def _pca_use(answer, x, k):
 
 
 _ENCODED = (
-    "You return the k numbers of each row. That is the encoder; the decoder is missing, which "
-    "makes vectors as long as before of them."
+    "You return the k numbers of each row. That is the encoder; what is missing is the decoder, "
+    "which turns them back into rows of length D."
 )
+
+
+def _pca_mean_only_added(x, k):
+    rows = _rows(x)[:k]
+    return x.mean(0) + x @ rows.T @ rows
+
+
+def _pca_mean_subtracted_twice(x, k):
+    return _pca_no_mean_back(x, k) - x.mean(0)
+
+
+def _pca_directions_of_x(x, k):
+    rows = _rows(x)[:k]
+    return x.mean(0) + (x - x.mean(0)) @ rows.T @ rows
+
+
+def _pca_times_spread(x, k):
+    s = torch.linalg.svd(x - x.mean(0), full_matrices=False)
+    return x.mean(0) + (x - x.mean(0)) @ s.Vh[:k].T * s.S[:k] @ s.Vh[:k]
+
+
+def _pca_smallest_of_eigh(x, k):
+    centered = x - x.mean(0)
+    vectors = torch.linalg.eigh(centered.T @ centered).eigenvectors[:, :k]
+    return x.mean(0) + centered @ vectors @ vectors.T
+
+
+def _pca_standardized(x, k):
+    mean, spread = x.mean(0), x.std(0).clamp(min=1e-6)
+    rows = _rows((x - mean) / spread)[:k]
+    return mean + spread * ((x - mean) / spread @ rows.T @ rows)
 
 
 def _pca_no_mean_back(x, k):
@@ -300,6 +411,26 @@ pca = Exercise(
             "again.",
         ),
         Mistake(
+            "mean only added",
+            _pca_mean_only_added,
+            "You add the mean at the end, and never subtract it before.",
+        ),
+        Mistake(
+            "mean subtracted twice",
+            _pca_mean_subtracted_twice,
+            "The mean is subtracted at the beginning, and at the end once more. There it is added.",
+        ),
+        Mistake(
+            "directions of rows with their mean",
+            _pca_directions_of_x,
+            "You encode and decode the centered rows, but `svd` was given x with its mean.",
+        ),
+        Mistake(
+            "sum for the mean",
+            _pca_with(lambda x, k: _rows(x)[:k], lambda x: x.sum(0)),
+            "You subtract the sum of the rows. Subtract their mean.",
+        ),
+        Mistake(
             "mean kept in",
             _pca_mean_kept_in,
             "The directions are right, but you encode and decode x with its mean. Only what lies "
@@ -319,8 +450,12 @@ pca = Exercise(
         Mistake(
             "the last directions",
             _pca_with(lambda x, k: _rows(x)[-k:]),
-            "These are the directions with the *smallest* spread. `svd` gives the largest first, "
-            "`eigh` gives it last.",
+            "These are the directions with the *smallest* spread. `svd` gives the largest first.",
+        ),
+        Mistake(
+            "the first of eigh",
+            _pca_smallest_of_eigh,
+            "`eigh` gives the *smallest* spread first. Take its last k columns.",
         ),
         Mistake(
             "columns for rows",
@@ -353,10 +488,32 @@ pca = Exercise(
             "Every row comes back as the mean. What it differs by is missing.",
         ),
         Mistake(
+            "what was dropped",
+            lambda x, k: x - _pca_no_mean_back(x, k),
+            "You return what the k numbers do *not* say, with the mean. Return what they do say.",
+        ),
+        Mistake(
+            "decoded and subtracted",
+            lambda x, k: x.mean(0) - _pca_no_mean_back(x, k),
+            "You subtract the decoded row from the mean. Add it.",
+        ),
+        Mistake(
             "scaled to unit spread",
             _pca_whitened,
             "The numbers are divided by their size, and the decoder does not undo it. Leave them "
             "as they are.",
+        ),
+        Mistake(
+            "times the singular values",
+            _pca_times_spread,
+            "The numbers are multiplied by the singular values. The dot products are right as they "
+            "are: the spread is in them already.",
+        ),
+        Mistake(
+            "columns standardized",
+            _pca_standardized,
+            "You divide each column by its standard deviation first, and PCA then finds other "
+            "directions. Subtract the mean, no more.",
         ),
         Mistake(
             "the first columns",
@@ -368,6 +525,11 @@ pca = Exercise(
             "one direction only",
             _pca_with(lambda x, k: _rows(x)[k - 1 : k]),
             "One direction is kept, the k-th. Keep the first k: `Vh[:k]`.",
+        ),
+        Mistake(
+            "one direction behind the k-th",
+            _pca_with(lambda x, k: _rows(x)[k : k + 1]),
+            "One direction is kept, the one behind the k-th. Keep the first k: `Vh[:k]`.",
         ),
         Mistake(
             "numbers, not vectors",
@@ -417,9 +579,12 @@ def _must_teach(
     answer: Callable, given: Sequence[Tensor], slopes: tuple[Tensor, Tensor], message: str
 ) -> None:
     """Raises unless the sum of the answer has these gradients with respect to mean and log
-    variance, the first two of its arguments."""
+    variance, the first two of its arguments.
+
+    The answer gets copies, which it may overwrite as it may the output of an encoder.
+    """
     mean, log_variance = (number.clone().requires_grad_() for number in given[:2])
-    came = answer(mean, log_variance, *(number.clone() for number in given[2:]))
+    came = answer(mean.clone(), log_variance.clone(), *(number.clone() for number in given[2:]))
     if isinstance(came, Tensor) and came.requires_grad:
         came.sum().backward()
     for number, slope in zip((mean, log_variance), slopes, strict=True):
@@ -460,6 +625,11 @@ reparameterize = Exercise(
             "root twice",
             lambda mean, log_variance, eps: mean + torch.exp(log_variance / 2).sqrt() * eps,
             "The root is taken twice: exp(log_variance / 2) is the standard deviation already.",
+        ),
+        Mistake(
+            "half of the variance",
+            lambda mean, log_variance, eps: mean + torch.exp(log_variance) / 2 * eps,
+            "You halve the variance. Its root is what you get by halving the *logarithm*.",
         ),
         Mistake(
             "a quarter too much",
@@ -506,8 +676,34 @@ reparameterize = Exercise(
         Mistake(
             "standard normal",
             lambda mean, log_variance, eps: mean + eps,
-            "The noise has standard deviation 1 everywhere. The encoder says another one for each "
-            "number.",
+            "The noise has standard deviation 1 everywhere. The encoder names one for each number.",
+        ),
+        Mistake(
+            "standard deviation added",
+            lambda mean, log_variance, eps: mean + torch.exp(log_variance / 2) + eps,
+            "The standard deviation is added. It stretches the noise: multiply them.",
+        ),
+        Mistake(
+            "softplus",
+            lambda mean, log_variance, eps: mean + F.softplus(log_variance) * eps,
+            "`softplus` makes a positive number of it, but not this one. What undoes a logarithm "
+            "is the exponential.",
+        ),
+        Mistake(
+            "base 10",
+            lambda mean, log_variance, eps: mean + 10 ** (log_variance / 2) * eps,
+            "10 to the power undoes `log10`. This is a natural logarithm: `torch.exp`.",
+        ),
+        Mistake(
+            "base 2",
+            lambda mean, log_variance, eps: mean + 2 ** (log_variance / 2) * eps,
+            "2 to the power undoes `log2`. This is a natural logarithm: `torch.exp`.",
+        ),
+        Mistake(
+            "standard normal noise times the mean",
+            lambda mean, log_variance, eps: mean * eps + torch.exp(log_variance / 2),
+            "The noise is multiplied by the mean. It is stretched by the standard deviation, and "
+            "the mean is added.",
         ),
         Mistake(
             "one noise for the batch",
@@ -663,6 +859,29 @@ divergence = Exercise(
             "You halve the logarithm of the variance twice: the half in front covers the bracket.",
         ),
         Mistake(
+            "log_variance for the logarithm of the standard deviation",
+            _divergence_of(lambda m, v: 0.5 * (m**2 + (2 * v).exp() - 1 - 2 * v)),
+            "You take log_variance for the logarithm of the standard deviation, and double it. It "
+            "is that of the variance.",
+        ),
+        Mistake(
+            "half of the mean only",
+            _divergence_of(lambda m, v: 0.5 * m**2 + v.exp() - 1 - v),
+            "The half covers all four terms, not the mean alone.",
+        ),
+        Mistake(
+            "1 subtracted once a picture",
+            lambda mean, log_variance: (
+                0.5 * ((mean**2 + log_variance.exp() - log_variance).flatten(1).sum(1) - 1)
+            ),
+            "The 1 is subtracted once for a picture. It belongs to every latent.",
+        ),
+        Mistake(
+            "the logarithm alone",
+            _divergence_of(lambda m, v: -0.5 * v),
+            "Only the logarithm is left. Three more terms belong to the bracket.",
+        ),
+        Mistake(
             "half of the first part only",
             _divergence_of(lambda m, v: 0.5 * (m**2 + v.exp() - 1) - v),
             "The half covers the logarithm, too. A bracket is in the wrong place.",
@@ -670,7 +889,7 @@ divergence = Exercise(
         Mistake(
             "standard deviation for the variance",
             _divergence_of(lambda m, v: 0.5 * (m**2 + (v / 2).exp() - 1 - v)),
-            "exp(log_variance / 2) is the standard deviation. Here stands the variance.",
+            "exp(log_variance / 2) is the standard deviation. The formula has the variance.",
         ),
         Mistake(
             "variance squared",
@@ -686,6 +905,24 @@ divergence = Exercise(
             "mean not squared",
             _divergence_of(lambda m, v: 0.5 * (m + v.exp() - 1 - v)),
             "The mean must be squared: minus 2 is as far from 0 as 2.",
+        ),
+        Mistake(
+            "mean doubled",
+            _divergence_of(lambda m, v: 0.5 * (2 * m + v.exp() - 1 - v)),
+            "The mean is doubled: `mean * 2`. Its square is `mean**2`.",
+        ),
+        Mistake(
+            "one over the variance",
+            _divergence_of(lambda m, v: 0.5 * (m**2 + (-v).exp() - 1 - v)),
+            "A minus too many in the exponential: that is one over the variance.",
+        ),
+        Mistake(
+            "a mean over the channels",
+            lambda mean, log_variance: (
+                _each(mean, log_variance).reshape(len(mean), -1).sum(1)
+                / (mean.shape[1] if mean.ndim > 1 else 1)
+            ),
+            "The sum is divided by the number of channels. Sum over all axes but the first.",
         ),
         Mistake(
             "absolute mean",
@@ -719,6 +956,13 @@ divergence = Exercise(
                 _each(mean, log_variance).reshape(len(mean), -1).sum(1) / len(mean)
             ),
             "You divide by the size of the batch. Each picture has a divergence of its own.",
+        ),
+        Mistake(
+            "the mean of the batch for each",
+            lambda mean, log_variance: (
+                _each(mean, log_variance).sum().expand(len(mean)) / len(mean)
+            ),
+            "Every picture gets the mean of the whole batch. Sum over the latents of each alone.",
         ),
         Mistake(
             "one for the batch",
@@ -910,6 +1154,27 @@ scale = Exercise(
             "pictures. Take the standard deviation.",
         ),
         Mistake(
+            "smallest value and range",
+            _scaled_by(
+                lambda x: x.amin((0, 2, 3)), lambda x: x.amax((0, 2, 3)) - x.amin((0, 2, 3))
+            ),
+            "This brings each channel to 0..1. Bring it to mean 0 and standard deviation 1.",
+        ),
+        Mistake(
+            "reshaped across channels",
+            lambda latents: (
+                latents.reshape(latents.shape[1], -1).mean(1),
+                latents.reshape(latents.shape[1], -1).std(1),
+            ),
+            "`reshape` keeps the order of the numbers, so that a row is cut from several channels. "
+            "Move axis 1 to the front first, or name the axes of the mean.",
+        ),
+        Mistake(
+            "the first picture only",
+            lambda latents: (latents[0].mean((1, 2)), latents[0].std((1, 2))),
+            "You look at the first picture only. Take mean and spread over all of them.",
+        ),
+        Mistake(
             "largest value",
             _scaled_by(_middle, lambda x: x.abs().amax((0, 2, 3))),
             "The scale is the largest value, which a single latent decides. Take the standard "
@@ -919,13 +1184,13 @@ scale = Exercise(
             "spread within a picture",
             _scaled_by(_middle, lambda x: x.std((2, 3)).mean(0)),
             "You take the spread within each picture, and its mean. Pictures differ from one "
-            "another, too: take the spread over pictures and places together.",
+            "another, too: take the spread over pictures and positions together.",
         ),
         Mistake(
             "spread between pictures",
             _scaled_by(_middle, lambda x: x.std(0).mean((1, 2)) if len(x) > 1 else 0 * _spread(x)),
-            "You take the spread over the batch at each place, and its mean. Places differ, too: "
-            "take the spread over pictures and places together.",
+            "You take the spread over the batch at each position, and its mean. Positions differ, "
+            "too: take the spread over pictures and positions together.",
         ),
         Mistake(
             "scale of 1",
@@ -966,15 +1231,24 @@ def _schedule(kind: int | str, generator: torch.Generator) -> NoiseSchedule:
     return linear_schedule() if kind == "linear" else cosine_schedule()
 
 
-def _wavy(num_steps: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """A cheap model that depends on x and t, and refuses what a network would refuse."""
+def _wavy(schedule: NoiseSchedule) -> Callable[[Tensor, Tensor], Tensor]:
+    """A cheap model that depends on x and t, and refuses what a network would refuse.
+
+    Like a trained network it has some x0 in mind, of size 1: a walk from nearly pure noise ends at
+    such numbers, so that rounding in a right answer does not show.
+    """
+    rates = schedule.signal_rate, schedule.noise_rate
 
     def model(x: Tensor, t: Tensor) -> Tensor:
         if not isinstance(t, Tensor) or t.dtype != torch.int64 or t.shape != (len(x),):
             got = f"{t.dtype} {tuple(t.shape)}" if isinstance(t, Tensor) else type(t).__name__
             raise ValueError(f"t must be int64 of shape ({len(x)},), got {got}")
-        age = (t / num_steps).reshape(-1, *[1] * (x.ndim - 1)).to(x.dtype)
-        return 0.8 * x + 0.3 * torch.sin(x.roll(1, -1) + age)
+        age, signal, noise = (
+            rate.reshape(-1, *[1] * (x.ndim - 1)).to(x.dtype)
+            for rate in (t / schedule.num_steps, rates[0][t], rates[1][t])
+        )
+        wave = x + 0.5 * x.roll(1, -1) + age
+        return (x - signal * 4 * wave / (1 + wave.square())) / noise
 
     return model
 
@@ -984,6 +1258,9 @@ def _decoder(channels: int, generator: torch.Generator) -> Callable[[Tensor], Te
     mix = torch.randn(3, channels, generator=generator)
 
     def decode(latents: Tensor) -> Tensor:
+        if not isinstance(latents, Tensor):
+            got = type(latents).__name__
+            raise TypeError(f"latents must be a tensor, got a {got}; `last` gives a walk's end")
         if latents.ndim != 4 or latents.shape[1] != channels:
             got = tuple(latents.shape)
             raise ValueError(f"latents must have shape (B, {channels}, H, W), got {got}")
@@ -1005,7 +1282,7 @@ def _draw_cases(generator: torch.Generator):
         shift = 1.5 * torch.randn(channels, generator=generator)
         scale = 0.4 + 2.5 * torch.rand(channels, generator=generator)
         x_T = torch.randn(count, channels, side, side, generator=generator)
-        model, decode = _wavy(schedule.num_steps), _decoder(channels, generator)
+        model, decode = _wavy(schedule), _decoder(channels, generator)
         yield model, schedule, decode, shift, scale, x_T, timesteps
 
 
@@ -1066,6 +1343,20 @@ def _draw_latents_clamped(model, schedule, decode, shift, scale, x_T, timesteps)
 def _draw_clamped_before(model, schedule, decode, shift, scale, x_T, timesteps):
     latents = last(ddim(model, schedule, x_T, timesteps))
     return decode((latents * scale[:, None, None] + shift[:, None, None]).clamp(-1, 1))
+
+
+def _draw_clamped_twice(model, schedule, decode, shift, scale, x_T, timesteps):
+    return _draw_clamped_before(model, schedule, decode, shift, scale, x_T, timesteps).clamp(-1, 1)
+
+
+def _shown(finish: Callable[[Tensor], Tensor]) -> Callable:
+    """An answer that does something else with the decoder's pictures than clamp them."""
+
+    def draw(model, schedule, decode, shift, scale, x_T, timesteps):
+        latents = last(ddim(model, schedule, x_T, timesteps))
+        return finish(decode(latents * scale[:, None, None] + shift[:, None, None]))
+
+    return draw
 
 
 def _draw_squashed(model, schedule, decode, shift, scale, x_T, timesteps):
@@ -1154,6 +1445,11 @@ draw = Exercise(
             "last.",
         ),
         Mistake(
+            "swapped",
+            _unscaled(lambda z, shift, scale: z * shift + scale),
+            "You multiply by the shift and add the scale. It is the other way round.",
+        ),
+        Mistake(
             "no shift",
             _unscaled(lambda z, shift, scale: z * scale),
             "The shift is not added.",
@@ -1218,6 +1514,31 @@ draw = Exercise(
             "You clamp what the decoder is given, not what it returns. Latents have no bounds.",
         ),
         Mistake(
+            "clamped on both sides of the decoder",
+            _draw_clamped_twice,
+            "You clamp the pictures, and also what the decoder is given. Latents have no bounds.",
+        ),
+        Mistake(
+            "clamped to 0..1",
+            _shown(lambda pictures: pictures.clamp(0, 1)),
+            "You clamp to 0..1, which cuts off the dark half. Our pictures go from -1 to 1.",
+        ),
+        Mistake(
+            "clamped from below",
+            _shown(lambda pictures: pictures.clamp(min=-1)),
+            "You clamp at -1 only. Above 1 the pictures leave the range, too.",
+        ),
+        Mistake(
+            "clamped from above",
+            _shown(lambda pictures: pictures.clamp(max=1)),
+            "You clamp at 1 only. Below -1 the pictures leave the range, too.",
+        ),
+        Mistake(
+            "brought to 0..1",
+            _shown(lambda pictures: (pictures.clamp(-1, 1) + 1) / 2),
+            "You bring the pictures to 0..1. Leave them in -1 to 1.",
+        ),
+        Mistake(
             "squashed",
             _draw_squashed,
             "You squash the pictures by tanh, which changes every value. Clamp them.",
@@ -1235,6 +1556,32 @@ draw = Exercise(
                 )
             ),
             "You decode after the first step of the walk. Take its last.",
+        ),
+        Mistake(
+            "stopped before 0",
+            _walked(
+                lambda model, schedule, x_T, timesteps: last(
+                    ddim(model, schedule, x_T, timesteps[:-1])
+                )
+            ),
+            "The walk stops at the last step but one. Give `ddim` all of `timesteps`, with the 0.",
+        ),
+        Mistake(
+            "eta 1",
+            _walked(
+                lambda model, schedule, x_T, timesteps: last(
+                    ddim(
+                        model,
+                        schedule,
+                        x_T,
+                        timesteps,
+                        eta=1.0,
+                        generator=torch.Generator().manual_seed(0),
+                    )
+                )
+            ),
+            "You walk with eta 1, which rolls dice at every step. Leave eta at 0, so that the "
+            "result can be compared.",
         ),
         Mistake(
             "what the model has in mind at first",
@@ -1283,7 +1630,8 @@ values = Number(
     difficulty=1,
     minutes=2,
     hints=(
-        "How many numbers has the picture, with its three colors? And the latent, with its four?",
+        "How many numbers does the picture have, with its three colors? And the latent, with its "
+        "four channels?",
     ),
     value=48.0,
     rtol=1e-6,
@@ -1291,18 +1639,18 @@ values = Number(
         Mistake(
             "places for values",
             192.0,
-            "So it is often told. 64 x 64 = 4,096 counts the *places* of the latent. At each there "
-            "are four numbers.",
+            "One often reads that. But 64 x 64 = 4,096 counts the *positions* of the latent. There "
+            "are four numbers at each.",
         ),
         Mistake(
             "places alone",
             64.0,
-            "There are 64 times fewer places. Count numbers: three at each place of the picture, "
-            "four at each place of the latent.",
+            "There are 64 times fewer positions. Count numbers: three at each position of the "
+            "picture, four at each position of the latent.",
         ),
         Mistake("one side", 8.0, "That is how many times shorter a side is."),
         Mistake("upside down", 1 / 48, "That is the share. How many times *fewer* are there?"),
-        Mistake("colors forgotten", 16.0, "The picture has three colors at each place."),
+        Mistake("colors forgotten", 16.0, "The picture has three colors at each position."),
         Mistake("the latent itself", 16384.0, "That is how many numbers the latent has."),
     ),
     why="512 x 512 x 3 = 786,432 values against 64 x 64 x 4 = 16,384: 48 times fewer.",
@@ -1314,8 +1662,8 @@ heavy = Choice(
     difficulty=2,
     minutes=2,
     hints=(
-        "The divergence is 0 where the encoder says mean 0 and variance 1 for every picture. What "
-        "would such latents say about the picture?",
+        "The divergence is 0 where the encoder gives mean 0 and variance 1, whatever the picture. "
+        "What would such latents say about the picture?",
     ),
     right="b",
     options={
@@ -1336,7 +1684,7 @@ stranger = Choice(
     difficulty=2,
     minutes=2,
     hints=(
-        "Two autoencoders of the same kind, trained from other first weights. Does anything make "
+        "Two autoencoders, trained apart, from different random weights. Does anything make "
         "channel 2 of one mean what channel 2 of the other means?",
     ),
     right="d",
@@ -1345,9 +1693,9 @@ stranger = Choice(
         "mistake so unpleasant.",
         "b": "Both were trained on the same pictures, but each found a code of its own: nothing "
         "says what a channel must mean.",
-        "c": "Noise would come out if the latents said nothing. Where things are survives: both "
-        "encoders are convolutions, so that a place stays a place.",
-        "d": "Right. Places survive, since both are convolutions, and what a number means does "
+        "c": "Noise would come out if the latents said nothing. But they do say where things are: "
+        "all parts are convolutions, so an object stays where it is.",
+        "d": "Right. Positions survive, since all parts are convolutions. What a number means does "
         "not.",
     },
 )
