@@ -173,7 +173,7 @@ lesson12.psnr.check(my_psnr)
 # Write `my_pca(x, k)`: encode each row of `x`, (N, D), as `k` numbers, decode it again, and return the decoded rows, (N, D).
 #
 # `torch.linalg.svd(centered, full_matrices=False).Vh` has the directions as rows, each of length 1, the one with the most spread first. The dot product of a
-# row and a direction is one of the numbers; the decoder adds up that many times each direction.
+# row and a direction is one of the numbers. The decoder multiplies each direction by its number, and adds up.
 
 
 # %%
@@ -415,15 +415,14 @@ show(
 )
 
 # %% [markdown]
-# With one channel the colors are gone, and no diffusion will bring them back. The judge is stricter than decibels: an outline may be off by half a pixel at most. Yours can keep up with PCA in decibels, but it is soft
-# everywhere, and the judge accepts hardly any of its pictures. The Fréchet distance of lesson 7 sees it,
-# too: in the claims at the end, what PCA gives back is more than 20 times as far from real scenes as other real scenes are, and what the shipped one gives back cannot be told from them.
+# With one channel the colors are gone, and no diffusion will bring them back. The judge is stricter than decibels: an outline may be off by half a pixel at most. Yours can keep up
+# with PCA in decibels, but its pictures are soft everywhere, and the judge accepts hardly any of them. FRECHET
 #
 # In large systems the decoder struggles with small faces, fingers and letters. That is one reason why newer autoencoders have 16 channels instead of 4.
 #
 # ## A scale for each channel
 #
-# A noise schedule is made for data with a standard deviation of about 1: what a given amount of noise hides depends on how large the data are. But nothing in the autoencoder's loss sets the size of its latents.
+# A noise schedule is made for data with a standard deviation of about 1: what a given amount of noise hides depends on how large the data are. But with so small a weight on the divergence, the autoencoder's loss hardly cares how large its latents are.
 
 # %% [markdown]
 # ### Exercise 12.5: a shift and a scale
