@@ -371,6 +371,11 @@ def _pca_eigh(x, k):
     return mean + (centered @ vectors @ vectors.T).float()
 
 
+def _pca_cov(x, k):
+    mean, vectors = x.mean(0), torch.linalg.eigh(torch.cov(x.T)).eigenvectors.flip(1)[:, :k]
+    return torch.einsum("nd,dk,ek->ne", x - mean, vectors, vectors) + mean
+
+
 def _pca_usv(x, k):
     u, s, vh = np.linalg.svd(x.numpy() - x.numpy().mean(0), full_matrices=False)
     return u[:, :k] * s[:k] @ vh[:k] + x.numpy().mean(0)
@@ -537,7 +542,7 @@ pca = Exercise(
             _ENCODED,
         ),
     ),
-    alternatives=(_pca_eigh, _pca_usv),
+    alternatives=(_pca_eigh, _pca_usv, _pca_cov),
     passed="No linear encoder and decoder with k numbers can do better (Eckart and Young, 1936).",
 )
 
@@ -737,6 +742,7 @@ reparameterize = Exercise(
         lambda mean, log_variance, eps: mean + eps * log_variance.exp().sqrt(),
         lambda mean, log_variance, eps: torch.addcmul(mean, (0.5 * log_variance).exp(), eps),
         lambda mean, log_variance, eps: mean + eps * math.e ** (log_variance / 2),
+        lambda mean, log_variance, eps: mean.add_(log_variance.mul_(0.5).exp_() * eps),
     ),
     passed="This is the reparameterization trick (Kingma and Welling, 2014).",
 )
@@ -1394,6 +1400,12 @@ def _draw_numpy(model, schedule, decode, shift, scale, x_T, timesteps):
     return np.clip(decode(latents).numpy(), -1, 1)
 
 
+def _draw_rounded_otherwise(model, schedule, decode, shift, scale, x_T, timesteps):
+    *_, end = ddim(model, schedule, x_T, timesteps)
+    latents = torch.addcmul(shift.view(-1, 1, 1), end.x_t, scale.view(-1, 1, 1))
+    return decode(latents).minimum(torch.ones(())).maximum(-torch.ones(()))
+
+
 def _draw_one_by_one(model, schedule, decode, shift, scale, x_T, timesteps):
     pictures = []
     for noise in x_T:
@@ -1617,7 +1629,7 @@ draw = Exercise(
             _NOT_DECODED,
         ),
     ),
-    alternatives=(_draw_numpy, _draw_one_by_one),
+    alternatives=(_draw_numpy, _draw_one_by_one, _draw_rounded_otherwise),
     passed="That is how Stable Diffusion draws: a walk in latents, and one call of the decoder.",
 )
 
