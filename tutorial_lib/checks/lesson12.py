@@ -373,7 +373,7 @@ def _pca_eigh(x, k):
 
 def _pca_cov(x, k):
     mean, vectors = x.mean(0), torch.linalg.eigh(torch.cov(x.T)).eigenvectors.flip(1)[:, :k]
-    return torch.einsum("nd,dk,ek->ne", x - mean, vectors, vectors) + mean
+    return torch.einsum("bi,ik,jk->bj", x - mean, vectors, vectors) + mean
 
 
 def _pca_usv(x, k):
