@@ -43,6 +43,13 @@ KNOWN = {
     "student": ["teacher", "student"] * 3,
     "two_processes": [4],
     "contrastive": ["combinations seen", "combinations held out"],
+    "word_settings": [
+        "as shipped",
+        "no cross-attention: the mean of the words",
+        "words not read together: no text layers",
+        "weight v",
+        "weight v, noisy steps",
+    ],
     "words": ["autoencoder", "guidance 2, seen", "guidance 2, held out"],
     "train_speed": [
         "example, fp32",
