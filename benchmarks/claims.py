@@ -97,8 +97,20 @@ def store(entries: dict[str, Any]) -> None:
         if path.stem not in files:
             path.unlink()
     for stem, found in files.items():
-        text = json.dumps(found, indent=2, ensure_ascii=False)
-        _files.write_whole(RESULTS / f"{stem}.json", f"{text}\n".encode())
+        _write(stem, found)
+
+
+def keep(name: str, lesson: str, entry: dict[str, Any]) -> None:
+    """Writes one measurement into its lesson's file, beside what is there; nothing else changes."""
+    path = RESULTS / f"{checks_of(lesson)}.json"
+    there = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    _write(path.stem, there | {name: entry})
+
+
+def _write(stem: str, found: dict[str, Any]) -> None:
+    text = json.dumps(found, indent=2, ensure_ascii=False)
+    _files.write_whole(RESULTS / f"{stem}.json", f"{text}\n".encode())
 
 
 def readme_table(entries: dict[str, Any]) -> str:
@@ -171,19 +183,24 @@ def main() -> None:
 
 
 def measure(name: str, lesson: str, claim: Claim, options: argparse.Namespace) -> dict[str, Any]:
-    """Measures one claim and, unless ``--quick``, stores it at once."""
+    """Measures one claim and, unless ``--quick``, stores it at once.
+
+    The numbers are stored before texts are made of them: minutes of measuring are not lost to a
+    text that is too long, or to a number that an older measurement lacks.
+    """
     about = report.about(options, __file__)
     print(f"measuring {name} (lesson {lesson})", file=sys.stderr, flush=True)
     start = time.perf_counter()
     numbers = claim.measure(options.quick)
-    entry = {
-        **rendered(lesson, claim, numbers),
-        "numbers": numbers,
-        "seconds": round(time.perf_counter() - start, 1),
-        "about": {key: about[key] for key in ("device", "cpu", "threads", "versions")},
-    }
+    seconds = round(time.perf_counter() - start, 1)
+    conditions = {key: about[key] for key in ("device", "cpu", "threads", "versions")}
+    kept = {"numbers": numbers, "seconds": seconds, "about": conditions}
+    untold = {"lesson": lesson, "claim": claim.claim, "verdict": "", "number": ""}
     if not options.quick:
-        store(stored() | {name: entry})
+        keep(name, lesson, {**untold, **kept})
+    entry = {**rendered(lesson, claim, numbers), **kept}
+    if not options.quick:
+        keep(name, lesson, entry)
     return entry
 
 

@@ -1,5 +1,6 @@
 """The tables of claims say what benchmarks/claims.py measured, and nothing else."""
 
+import argparse
 import importlib
 import json
 import math
@@ -100,6 +101,21 @@ def test_a_text_too_long_for_a_row_is_refused():
         claims.rendered("1", example(number="word " * 31), {})
     with pytest.raises(ValueError, match="verdict of a has 13 words"):
         claims.rendered("1", example(verdict="word " * 13), {})
+
+
+def test_a_measurement_outlives_a_text_that_is_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(claims, "RESULTS", tmp_path)
+    older = {"b": {"numbers": {"from before": 1}}}
+    (tmp_path / "lesson01.json").write_text(json.dumps(older))
+    options = argparse.Namespace(quick=False, seed="its own")
+    with pytest.raises(ValueError, match="number of a has 31 words"):
+        claims.measure("a", "1", example(number="word " * 31), options)
+    found = json.loads((tmp_path / "lesson01.json").read_text())
+    assert set(found) == {"a", "b"}, "and what others measured is still there"
+    assert found["a"]["numbers"] == {}
+    assert found["b"] == older["b"]
 
 
 def test_a_readme_without_the_marks_is_refused():
