@@ -17,6 +17,8 @@ that were not trained on.
 """
 
 import argparse
+import copy
+import dataclasses
 import math
 import sys
 import tempfile
@@ -58,8 +60,9 @@ HELD_OUT = [
 """Combinations that the network never sees; each color and each shape once, cyan never."""
 WIDTHS = (48, 96)
 """Of the network: with the autoencoder its weights take at most 5 MB, which may ship."""
-STEPS = 8_000
-"""Of the network's training: with the autoencoder's, half an hour on two cores."""
+STEPS, LAYOUT_STEPS = 8_000, 3_000
+"""Of the network's training, first what things look like, then where they are: with the
+autoencoder's, half an hour on two cores."""
 FIRST = 10_000
 """Pictures are drawn, and encoded, so many at a time; each part has a seed of its own."""
 PROMPTS_SEED = 1_000_000
@@ -154,11 +157,10 @@ def latents_of(trained: TrainedAutoencoder, options: argparse.Namespace) -> Exam
 
 
 def config_of(options: argparse.Namespace, folder: Path) -> TrainConfig:
-    """How the network is trained: with the settings that are usual in this course.
+    """How the network is trained first: with the settings that are usual in this course.
 
-    Shapes are decided where noise is one to six times the signal, and min-SNR leaves most of the
-    loss around there. Leaning towards noisy steps with the weight v learns shapes far later: there
-    the largest losses are at the noisiest steps, where there is least to learn.
+    It learns what things look like, one object at a time. Min-SNR leaves most of the loss where
+    noise is about as strong as the signal, and there shapes are decided.
     """
     return TrainConfig(
         dataset="scenes",
@@ -183,9 +185,27 @@ def config_of(options: argparse.Namespace, folder: Path) -> TrainConfig:
     )
 
 
-def trained_on(data: Examples, options: argparse.Namespace, folder: Path, codec: Codec) -> Run:
-    """The run in ``folder``, resumed if it is there; done at once if it is finished."""
-    return train(config_of(options, folder), data=data, decode=codec.decode)
+def layout_config_of(options: argparse.Namespace, folder: Path) -> TrainConfig:
+    """How it is trained then: where things are is decided at the noisiest steps, which min-SNR
+    leaves out, so t leans there, and v weighs all t alike."""
+    first = config_of(options, folder)
+    return dataclasses.replace(
+        first, weight="v", step_sampler="noisy", steps=options.layout_steps, muon_lr=0.01
+    )
+
+
+def trained_on(
+    data: Examples, options: argparse.Namespace, folder: Path, codec: Codec
+) -> list[Run]:
+    """Both runs below ``folder``, resumed if they are there; done at once if they are finished."""
+    details = train(config_of(options, folder / "details"), data=data, decode=codec.decode)
+    layout = train(
+        layout_config_of(options, folder / "layout"),
+        data=data,
+        model=copy.deepcopy(details.ema_network),
+        decode=codec.decode,
+    )
+    return [details, layout]
 
 
 def share_right(
@@ -229,7 +249,7 @@ def measured(options: argparse.Namespace, folder: Path, run_folder: Path) -> lis
     """Trains both models, ships them to ``folder`` and judges what they draw."""
     with parallel.processes(hardware.pick_device()) as ranks:  # the first trains it
         trained = ranks.in_turns(lambda: autoencoder_of(options, folder))
-        run = trained_on(latents_of(trained, options), options, run_folder, trained.codec)
+        runs = trained_on(latents_of(trained, options), options, run_folder, trained.codec)
     if not parallel.is_first():
         return []
     row = {
@@ -242,7 +262,7 @@ def measured(options: argparse.Namespace, folder: Path, run_folder: Path) -> lis
     rows: list[dict[str, Any]] = [
         {**row, "all right": metrics["all_right"], "psnr": metrics["psnr"]}
     ]
-    place = ship(run, folder)
+    place = ship(runs[-1], folder)
     checkpoint = load_checkpoint(place, device=hardware.pick_device())
     checkpoint = with_autoencoder(checkpoint, trained.path)
     asked = {
@@ -253,7 +273,7 @@ def measured(options: argparse.Namespace, folder: Path, run_folder: Path) -> lis
         for name, data in asked.items():
             found = share_right(checkpoint, data.words, scale, options)
             model = {"model": f"guidance {scale:g}, {name}", "prompts": name, "guidance": scale}
-            rows.append({**model, "seconds": round(run.seconds, 1), **found})
+            rows.append({**model, "seconds": round(sum(run.seconds for run in runs), 1), **found})
             print(f"{model['model']}: {found['all right']}", file=sys.stderr, flush=True)
     return rows
 
@@ -268,17 +288,19 @@ def main() -> None:
     parser.add_argument("--autoencoder-images", type=int, default=10_000)
     parser.add_argument("--images", type=int, default=20_000, help="scenes to learn words from")
     parser.add_argument("--steps", type=int, default=STEPS, help="training steps")
+    parser.add_argument("--layout-steps", type=int, default=LAYOUT_STEPS, help="after those")
     parser.add_argument("--batch-size", type=int, default=64, help="scenes in a training step")
     parser.add_argument("--widths", type=int, nargs="+", default=list(WIDTHS))
     parser.add_argument("--size", type=int, default=64, help="side of the pictures")
     parser.add_argument("--count", type=int, default=512, help="prompts of each kind")
-    parser.add_argument("--guidance", type=float, nargs="+", default=[1, 2, 3, 4, 6])
+    parser.add_argument("--guidance", type=float, nargs="+", default=[1, 2, 4])
     parser.add_argument("--walk", type=int, default=30, help="steps of DDIM")
     parser.add_argument("--batch", type=int, default=64, help="pictures drawn at once")
     options = parser.parse_args()
     if options.quick:
         options.autoencoder_steps, options.autoencoder_images, options.images = 3, 40, 40
-        options.steps, options.batch_size, options.widths, options.size = 3, 8, [16, 16], 16
+        options.steps, options.layout_steps, options.batch_size = 3, 2, 8
+        options.widths, options.size = [16, 16], 16
         options.count, options.guidance, options.walk = 8, [2.0], 3
     hardware.keep_freed_memory()
     result = report.about(options, __file__)
