@@ -23,6 +23,7 @@ import math
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from tutorial_lib.autoencoders import (
 )
 from tutorial_lib.checkpoints import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from tutorial_lib.datasets import scenes
-from tutorial_lib.datasets.scene_captions import VOCABULARY
+from tutorial_lib.datasets.scene_captions import PARTS, VOCABULARY, parse
 from tutorial_lib.hardware import parallel
 from tutorial_lib.latents import Codec, peak_signal_to_noise
 from tutorial_lib.metrics import judge_scenes
@@ -211,7 +212,8 @@ def trained_on(
 def share_right(
     checkpoint: Checkpoint, words: Tensor, scale: float, options: argparse.Namespace
 ) -> dict[str, float]:
-    """The share of prompts with every word right, its standard error, and that of all words."""
+    """The share of prompts with every word right and its standard error, the same for prompts of
+    one and of two objects, and the share of words that hold, those of relations apart."""
     recipe = Recipe(steps=options.walk, guidance=scale, seed=options.seed)
     start, pictures = time.perf_counter(), []
     for first in range(0, len(words), options.batch):
@@ -219,23 +221,34 @@ def share_right(
         pictures.append(draw(checkpoint, recipe, numbers, words[numbers.start : numbers.stop]))
     seconds = time.perf_counter() - start
     verdict = judge_scenes(torch.cat(pictures), words)
-    share = float(verdict.all_right.double().mean())
-    single = verdict.right[words != 0].double().mean()
+    said, right = parse(words), verdict.all_right
+    share = float(right.double().mean())
+    relations = verdict.right[said.part == PARTS.index("relation")]
     return {
         "all right": round(share, 4),
         "error": round(math.sqrt(share * (1 - share) / len(words)), 4),
-        "words right": round(float(single), 4),
+        "one object": round(float(right[said.relation < 0].double().mean()), 4),
+        "two objects": round(float(right[said.relation >= 0].double().mean()), 4),
+        "words right": round(float(verdict.right[words != 0].double().mean()), 4),
+        "relations": round(float(relations.double().mean()), 4),
         "pictures/s": round(len(words) / seconds, 1),
     }
 
 
-def ship(run: Run, folder: Path) -> Path:
-    """Saves the last checkpoint of a run as ``folder``/words; its card says what was held out."""
-    checkpoint = load_checkpoint(run.checkpoint)
+def ship(runs: Sequence[Run], folder: Path) -> Path:
+    """Saves the last checkpoint of the last run as ``folder``/words; its card says what was held
+    out, and how the run before it was made."""
+    first, checkpoint = (load_checkpoint(run.checkpoint) for run in (runs[0], runs[-1]))
     card = {
         name: value
         for name, value in checkpoint.card.items()
         if name not in ("format", "weights", "network", "target", "versions")
+    }
+    card["config"] = _anywhere(checkpoint.card["config"])
+    card["after"] = {
+        "steps": first.card["steps"],
+        "seconds": first.card["seconds"],
+        "config": _anywhere(first.card["config"]),
     }
     card["held_out"] = [list(words) for words in HELD_OUT]
     card["command"] = COMMAND
@@ -243,6 +256,11 @@ def ship(run: Run, folder: Path) -> Path:
     return save_checkpoint(
         folder / "words", checkpoint.network, checkpoint.schedule, target=target, card=card
     )
+
+
+def _anywhere(config: dict[str, Any]) -> dict[str, Any]:
+    """A run's config without the place where the run was on one machine."""
+    return {**config, "out": f"runs/words/{Path(config['out']).name}"}
 
 
 def measured(options: argparse.Namespace, folder: Path, run_folder: Path) -> list[dict[str, Any]]:
@@ -262,7 +280,7 @@ def measured(options: argparse.Namespace, folder: Path, run_folder: Path) -> lis
     rows: list[dict[str, Any]] = [
         {**row, "all right": metrics["all_right"], "psnr": metrics["psnr"]}
     ]
-    place = ship(runs[-1], folder)
+    place = ship(runs, folder)
     checkpoint = load_checkpoint(place, device=hardware.pick_device())
     checkpoint = with_autoencoder(checkpoint, trained.path)
     asked = {

@@ -25,6 +25,8 @@ PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
 SHIPPED = {
     "mnist.json",
     "mnist.safetensors",
+    "words.json",
+    "words.safetensors",
     "autoencoders/scenes.json",
     "autoencoders/scenes.safetensors",
     "judge/digit_classifier.json",

@@ -7,15 +7,21 @@ import pytest
 import torch
 
 from tests.damage import flips_believed
-from tutorial_lib.autoencoders import load_autoencoder, shipped_autoencoders
+from tutorial_lib.autoencoders import (
+    load_autoencoder,
+    shipped_autoencoders,
+    with_autoencoder,
+)
 from tutorial_lib.checkpoints import SHIPPED, load_checkpoint, shipped
-from tutorial_lib.cli.words import parse
+from tutorial_lib.cli.words import parse as parse_command
 from tutorial_lib.datasets import scenes
+from tutorial_lib.datasets.scene_captions import parse
 from tutorial_lib.latents import peak_signal_to_noise
 from tutorial_lib.metrics import judge_scenes
 from tutorial_lib.metrics.digit_features import load_digit_classifier
 from tutorial_lib.predictions import clip_x0
 from tutorial_lib.samplers import ddim, evenly_spaced, last
+from tutorial_lib.sampling import Recipe, draw
 from tutorial_lib.training import TrainConfig
 
 
@@ -24,14 +30,16 @@ def test_it_is_small_and_holds_numbers_only() -> None:
     assert weights.stat().st_size <= 5_000_000
     header = weights.read_bytes()[8:].lstrip()
     assert header.startswith(b"{")  # safetensors: eight bytes of length, then JSON
-    assert list(shipped()) == ["mnist"]
+    assert list(shipped()) == ["mnist", "words"]
+    both = (SHIPPED / "words.safetensors", SHIPPED / "autoencoders" / "scenes.safetensors")
+    assert sum(path.stat().st_size for path in both) <= 5_000_000
 
 
 def test_the_command_on_the_card_gives_the_config_on_the_card() -> None:
     card = json.loads((SHIPPED / "mnist.json").read_text(encoding="utf-8"))
     program, dash_m, package, verb, *words = shlex.split(card["command"])
     assert (program, dash_m, package, verb) == ("python", "-m", "tutorial_lib", "train")
-    parsed = parse([verb, *words], {"train": TrainConfig})
+    parsed = parse_command([verb, *words], {"train": TrainConfig})
     assert parsed is not None
     config = parsed[1]
     # through JSON, so that tuples become lists, as on the card
@@ -66,10 +74,21 @@ def test_the_autoencoder_gives_scenes_back() -> None:
     assert judge_scenes(again, data.words).all_right.double().mean() >= 0.97
 
 
+def test_it_draws_what_prompts_say() -> None:
+    checkpoint = with_autoencoder(load_checkpoint("words"))
+    asked = scenes(160, seed=1_000_001, held_out=checkpoint.card["held_out"]).words
+    asked = asked[parse(asked).relation < 0][:32]
+    recipe = Recipe(steps=20, guidance=2, precision="fp32")
+    verdict = judge_scenes(draw(checkpoint, recipe, range(32), asked), asked)
+    # ONE of prompts of one object are right at 30 steps; this is over three errors of 32 lower
+    assert verdict.all_right.double().mean() >= 0.8
+
+
 @pytest.mark.parametrize(
     ("name", "entry"),
     [
         ("mnist", "weights"),
+        ("words", "weights"),
         ("autoencoders/scenes", "weights"),
         ("judge/digit_classifier", "file"),
         ("judge/digit_reference", "file"),
