@@ -183,6 +183,15 @@ LESSONS = (
         train_steps=600,
         images=100,
     ),
+    Lesson(
+        "13_pictures_from_words",
+        title="Pictures from words",
+        goal="type a sentence and get its picture, and teach the model a word it never saw",
+        minutes=60,
+        teaches=("networks.attention", "networks.text", "networks.lora", "networks.contrastive"),
+        train_steps=900,
+        images=300,
+    ),
 )
 """Every lesson, in the order of the course. Amounts of computing are estimates."""
 

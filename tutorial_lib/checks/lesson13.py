@@ -1,0 +1,1438 @@
+"""Pictures from words: numbers of words, attention, negative prompts, LoRA, a small CLIP."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tutorial_lib.checks.framework import (
+    Choice,
+    Exercise,
+    Mistake,
+    Number,
+    per_sample,
+    tensor_like,
+)
+
+# --- sentences as numbers ------------------------------------------------------------------------
+
+
+def _tokens(sentence, words, length, unknown):
+    parts = sentence.lower().split()
+    numbers = [words.index(part) if part in words else unknown for part in parts]
+    numbers = numbers[:length]
+    return torch.tensor(numbers + [0] * (length - len(numbers)))
+
+
+_WORDS = ("a", "small", "large", "red", "blue", "disc", "square", "left", "of", "above", "on")
+
+
+def _tokens_cases(generator: torch.Generator):
+    for sentence, length in (
+        ("a small red disc", 6),
+        ("a large blue square above a small red disc", 12),
+        ("a red disc left of a red square", 8),
+        ("a purple disc on a striped square", 9),  # two that are not on the list
+        ("A Large RED disc", 5),
+        ("a  small   blue square", 7),
+        ("disc", 1),
+        ("", 4),
+        ("a small red disc above a large blue square", 6),  # longer than a row
+        ("of of of unicorn a", 5),
+    ):
+        order = torch.randperm(len(_WORDS), generator=generator).tolist()
+        unknown = len(_WORDS) + 1
+        yield sentence, ["", *(_WORDS[i] for i in order)], length, unknown
+
+
+def _tokens_with(
+    *,
+    split: Callable = lambda sentence: sentence.lower().split(),
+    number: Callable = lambda part, words, unknown: words.index(part) if part in words else unknown,
+    fill: Callable = lambda numbers, length: (
+        numbers[:length] + [0] * (length - len(numbers[:length]))
+    ),
+    order: Callable = lambda parts: parts,
+) -> Callable:
+    """An answer with something changed."""
+
+    def tokens(sentence, words, length, unknown):
+        numbers = [number(part, words, unknown) for part in order(split(sentence))]
+        return torch.tensor(fill(numbers, length), dtype=torch.int64)
+
+    return tokens
+
+
+def _tokens_dropped(sentence, words, length, unknown):
+    known = " ".join(part for part in sentence.lower().split() if part in words)
+    return _tokens(known, words, length, unknown)
+
+
+def _tokens_letters(sentence, words, length, unknown):
+    parts = list(sentence.lower())
+    numbers = [words.index(part) if part in words else unknown for part in parts][:length]
+    return torch.tensor(numbers + [0] * (length - len(numbers)))
+
+
+def _tokens_table(sentence, words, length, unknown):
+    table = {word: i for i, word in enumerate(words)}
+    row = np.zeros(length, dtype=np.int64)
+    for place, part in enumerate(sentence.lower().split()[:length]):
+        row[place] = table.get(part, unknown)
+    return row
+
+
+def _tokens_list(sentence, words, length, unknown):
+    row = []
+    for part in sentence.lower().split():
+        if len(row) == length:
+            break
+        row.append(words.index(part) if words.count(part) else unknown)
+    while len(row) < length:
+        row.append(0)
+    return row
+
+
+tokens = Exercise(
+    "lesson13.tokens",
+    "Words to numbers",
+    difficulty=1,
+    minutes=4,
+    hints=(
+        "`sentence.lower().split()` is the list of its words, and `words.index(word)` the place of "
+        "one on the list.",
+        "Make the list of numbers first. Then cut it to `length`, and add as many zeros as are "
+        "missing: `[0] * n` is a list of n zeros.",
+    ),
+    model_answer=_tokens,
+    cases=_tokens_cases,
+    first_axis="place",
+    mistakes=(
+        Mistake(
+            "padding in front",
+            _tokens_with(
+                fill=lambda numbers, length: (
+                    [0] * (length - len(numbers[:length])) + numbers[:length]
+                )
+            ),
+            "The padding stands in front of the words. It fills the row *behind* them.",
+        ),
+        Mistake(
+            "unknown words dropped",
+            _tokens_dropped,
+            "A word that is not on the list is missing from your row, and those behind it have "
+            "moved. It keeps its place, with the number `unknown`.",
+        ),
+        Mistake(
+            "unknown as padding",
+            _tokens_with(
+                number=lambda part, words, unknown: words.index(part) if part in words else 0
+            ),
+            "A word that is not on the list becomes 0 in your row. That number means that there is "
+            "no word at all.",
+        ),
+        Mistake(
+            "unknown as the last word",
+            _tokens_with(
+                number=lambda part, words, unknown: (
+                    words.index(part) if part in words else len(words) - 1
+                )
+            ),
+            "A word that is not on the list gets the number of the last word on it. The number for "
+            "such words is `unknown`.",
+        ),
+        Mistake(
+            "capitals",
+            _tokens_with(split=lambda sentence: sentence.split()),
+            "A word with capital letters is not found, since all words on the list are in lower "
+            "case.",
+        ),
+        Mistake(
+            "split at single spaces",
+            _tokens_with(split=lambda sentence: sentence.lower().split(" ")),
+            "Between two spaces there is an empty word in your list, and it takes a place. "
+            "`split()`, with nothing in the brackets, splits at any number of spaces.",
+        ),
+        Mistake(
+            "one too many",
+            _tokens_with(
+                number=lambda part, words, unknown: (
+                    words.index(part) + 1 if part in words else unknown
+                )
+            ),
+            "All numbers of words are too large by one. The padding is on the list already, at "
+            "place 0.",
+        ),
+        Mistake(
+            "one too few",
+            _tokens_with(
+                number=lambda part, words, unknown: (
+                    words.index(part) - 1 if part in words else unknown
+                )
+            ),
+            "All numbers of words are too small by one: the list begins with the padding, so the "
+            "first real word has number 1.",
+        ),
+        Mistake(
+            "the end kept",
+            _tokens_with(
+                fill=lambda numbers, length: (
+                    numbers[-length:] + [0] * (length - len(numbers[-length:]))
+                )
+            ),
+            "Of a sentence that is too long you keep the end. Keep the beginning.",
+        ),
+        Mistake(
+            "not cut",
+            _tokens_with(fill=lambda numbers, length: numbers + [0] * (length - len(numbers))),
+            "A sentence with more words than `length` gives a row that is too long. Cut it.",
+        ),
+        Mistake(
+            "not padded",
+            _tokens_with(fill=lambda numbers, length: numbers[:length]),
+            "Your rows are as long as the sentences. All must have `length` numbers, or they do "
+            "not fit into one tensor.",
+        ),
+        Mistake(
+            "each word once",
+            _tokens_with(order=lambda parts: list(dict.fromkeys(parts))),
+            'Each word comes only once in your row. "a red disc left of a red square" says "a '
+            'red" twice.',
+        ),
+        Mistake(
+            "sorted",
+            _tokens_with(order=sorted),
+            "Your words are in the order of the alphabet. Their order in the sentence matters.",
+        ),
+        Mistake(
+            "reversed",
+            _tokens_with(order=lambda parts: parts[::-1]),
+            "Your row begins with the last word of the sentence.",
+        ),
+        Mistake(
+            "letters",
+            _tokens_letters,
+            "You number the letters of the sentence. Split it into words first.",
+        ),
+        Mistake(
+            "filled with unknown",
+            lambda sentence, words, length, unknown: torch.tensor(
+                (_tokens(sentence, words, length, unknown)[: len(sentence.split())]).tolist()
+                + [unknown] * (length - len(sentence.split()[:length]))
+            ),
+            "You fill the row with `unknown`. That is for words that are there and not on the "
+            "list; behind the last word stands 0.",
+        ),
+    ),
+    alternatives=(
+        _tokens_table,
+        _tokens_list,
+    ),
+    passed="Real tokenizers also split words into pieces, so that nothing is unknown to them.",
+)
+
+
+# --- attention -----------------------------------------------------------------------------------
+
+
+def _attention(queries, keys, values, visible):
+    scores = queries @ keys.transpose(1, 2) / queries.shape[-1] ** 0.5
+    scores = scores.masked_fill(~visible[:, None], float("-inf"))
+    return scores.softmax(-1) @ values
+
+
+def _visible(batch: int, count: int, generator: torch.Generator) -> Tensor:
+    """Bool (B, S): sentences of several lengths, padding behind them."""
+    lengths = torch.randint(1, count + 1, (batch,), generator=generator)
+    lengths[0] = max(1, count - 1)  # one with padding, where there is room for it
+    return torch.arange(count) < lengths[:, None]
+
+
+def _attention_cases(generator: torch.Generator):
+    for batch, asking, count, width, out in (
+        (2, 5, 4, 3, 6),
+        (1, 3, 5, 4, 2),
+        (3, 3, 3, 3, 3),  # every broken broadcast fits here
+        (4, 2, 6, 16, 5),
+        (2, 4, 4, 9, 4),
+        (3, 1, 7, 2, 2),
+        (2, 6, 1, 5, 3),
+    ):
+        queries = 2 * torch.randn(batch, asking, width, generator=generator)
+        keys = torch.randn(batch, count, width, generator=generator)
+        values = torch.randn(batch, count, out, generator=generator)
+        yield queries, keys, values, _visible(batch, count, generator)
+
+
+def _attended(answer: Callable, queries, keys, values, visible) -> object:
+    """The shares, which values that are a unit matrix bring to light, and the result."""
+    count = keys.shape[1]
+    unit = torch.eye(count).expand(len(keys), -1, -1).clone()
+    shares = answer(queries.clone(), keys.clone(), unit, visible.clone())
+    if shares is ...:
+        return ...
+    shares = tensor_like(shares, queries @ keys.transpose(1, 2))
+    like = torch.zeros(*queries.shape[:2], values.shape[2])
+    result = answer(queries.clone(), keys.clone(), values.clone(), visible.clone())
+    return shares, tensor_like(result, like)
+
+
+def _attended_reference(queries, keys, values, visible) -> tuple[Tensor, Tensor]:
+    q, k = queries.double(), keys.double()
+    unit = torch.eye(keys.shape[1], dtype=torch.float64).expand(len(keys), -1, -1)
+    shares, result = (
+        F.scaled_dot_product_attention(
+            q, k, v, attn_mask=visible[:, None].expand(-1, q.shape[1], -1)
+        )
+        for v in (unit, values.double())
+    )
+    return shares, result
+
+
+def _hidden(scores: Tensor, visible: Tensor) -> Tensor:
+    return scores.masked_fill(~visible[:, None], float("-inf"))
+
+
+def _attention_with(
+    *,
+    score: Callable = lambda q, k, v: q @ k.transpose(1, 2) / q.shape[-1] ** 0.5,
+    hide: Callable = _hidden,
+    share: Callable = lambda scores, visible: scores.softmax(-1),
+    take: Callable = lambda shares, q, k, v: shares @ v,
+) -> Callable:
+    """An answer with something changed."""
+
+    def attention(queries, keys, values, visible):
+        shares = share(hide(score(queries, keys, values), visible), visible)
+        return take(shares, queries, keys, values)
+
+    return attention
+
+
+def _unmasked(scores: Tensor, visible: Tensor) -> Tensor:
+    return scores
+
+
+def _attention_sdpa(queries, keys, values, visible):
+    mask = visible[:, None].expand(-1, queries.shape[1], -1)
+    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+
+
+def _attention_einsum(queries, keys, values, visible):
+    scores = torch.einsum("bqd,bsd->bqs", queries, keys) * queries.shape[-1] ** -0.5
+    scores = scores + torch.where(visible, 0.0, -1e9)[:, None]
+    return torch.einsum("bqs,bse->bqe", F.softmax(scores, dim=2), values)
+
+
+def _attention_loop(queries, keys, values, visible):
+    samples = []
+    for q, k, v, seen in zip(queries, keys, values, visible, strict=True):
+        rows = []
+        for one in q:
+            powers = torch.exp(k[seen] @ one / math.sqrt(len(one)))
+            rows.append((powers[:, None] * v[seen]).sum(0) / powers.sum())
+        samples.append(torch.stack(rows))
+    return torch.stack(samples)
+
+
+attention = Exercise(
+    "lesson13.attention",
+    "Attention",
+    difficulty=2,
+    minutes=8,
+    hints=(
+        "`queries @ keys.transpose(1, 2)` holds the product of each query with each key, "
+        "(B, Q, S). Divide by the root of d = `queries.shape[-1]`.",
+        "`scores.masked_fill(~visible[:, None], -math.inf)` hides the padding from every query: "
+        "exp(-inf) is 0. It has to happen before the softmax.",
+        "`.softmax(-1)` makes shares of the scores, over the words. `shares @ values` is the mean "
+        "of the values, weighted by them.",
+    ),
+    model_answer=_attention,
+    cases=_attention_cases,
+    use=_attended,
+    reference=_attended_reference,
+    parts=("shares, how much each query takes of each word", "result"),
+    mistakes=(
+        Mistake(
+            "no root of d",
+            _attention_with(score=lambda q, k, v: q @ k.transpose(1, 2)),
+            "The scores are not divided by the root of d. Products of long vectors are large, and "
+            "the softmax would take nearly all from one word.",
+        ),
+        Mistake(
+            "divided by d",
+            _attention_with(score=lambda q, k, v: q @ k.transpose(1, 2) / q.shape[-1]),
+            "You divide the scores by d. A sum of d products of random numbers grows like the "
+            "*root* of d.",
+        ),
+        Mistake(
+            "times the root",
+            _attention_with(score=lambda q, k, v: q @ k.transpose(1, 2) * q.shape[-1] ** 0.5),
+            "You multiply the scores by the root of d. They are to be divided by it.",
+        ),
+        Mistake(
+            "the root of the number of words",
+            _attention_with(score=lambda q, k, v: q @ k.transpose(1, 2) / k.shape[1] ** 0.5),
+            "You divide by the root of the number of words. d is the length of a query and of a "
+            "key.",
+        ),
+        Mistake(
+            "the root of the batch",
+            _attention_with(score=lambda q, k, v: q @ k.transpose(1, 2) / len(q) ** 0.5),
+            "You divide by the root of the batch size: `len(queries)` is B. d is the last axis.",
+        ),
+        Mistake(
+            "softmax over the queries",
+            _attention_with(
+                share=lambda scores, visible: scores.nan_to_num(neginf=-1e4).softmax(1)
+            ),
+            "Your softmax runs over the queries. Each *query* shares out its attention among the "
+            "words: the last axis.",
+        ),
+        Mistake(
+            "softmax over the batch",
+            _attention_with(
+                share=lambda scores, visible: scores.nan_to_num(neginf=-1e4).softmax(0)
+            ),
+            "Your softmax runs over the batch, so that the samples compete for words. Each query "
+            "shares out its attention among the words: the last axis.",
+        ),
+        Mistake(
+            "no softmax",
+            _attention_with(
+                hide=_unmasked, share=lambda scores, visible: scores * visible[:, None]
+            ),
+            "The scores are used as they are. The softmax makes shares of them, which are not "
+            "negative and sum to 1.",
+        ),
+        Mistake(
+            "sigmoid",
+            _attention_with(share=lambda scores, visible: scores.sigmoid()),
+            "A sigmoid looks at each score alone, and the shares do not sum to 1. Use a softmax.",
+        ),
+        Mistake(
+            "one word takes all",
+            _attention_with(
+                share=lambda scores, visible: F.one_hot(scores.argmax(-1), scores.shape[-1]).to(
+                    scores
+                )
+            ),
+            "You take the word with the highest score alone. Attention is the soft version of "
+            "that: a softmax.",
+        ),
+        Mistake(
+            "mask inverted",
+            _attention_with(
+                hide=lambda scores, visible: scores.masked_fill(visible[:, None], -1e4)
+            ),
+            "Your queries look at the padding, and not at the words. `visible` is True where there "
+            "is a word.",
+        ),
+        Mistake(
+            "padding not hidden",
+            _attention_with(hide=_unmasked),
+            "Some attention goes to the padding. What has no word must be hidden before the "
+            "softmax.",
+        ),
+        Mistake(
+            "hidden after the softmax",
+            _attention_with(
+                hide=_unmasked,
+                share=lambda scores, visible: scores.softmax(-1) * visible[:, None],
+            ),
+            "The padding is hidden after the softmax, when it has already taken its share: the "
+            "rest no longer sums to 1. Hide it before.",
+        ),
+        Mistake(
+            "hidden by 0",
+            _attention_with(hide=lambda scores, visible: scores * visible[:, None]),
+            "You set the scores of the padding to 0. exp(0) is 1, so it is still looked at; hide "
+            "it by -inf, whose exponential is 0.",
+        ),
+        Mistake(
+            "keys taken",
+            _attention_with(take=lambda shares, q, k, v: shares @ (k if k.shape == v.shape else v)),
+            "The shares are right, but you take the mean of the keys. What a word gives away is "
+            "its value.",
+        ),
+        Mistake(
+            "keys and values swapped",
+            _attention_with(
+                score=lambda q, k, v: (
+                    q @ (v if k.shape == v.shape else k).transpose(1, 2) / q.shape[-1] ** 0.5
+                ),
+                take=lambda shares, q, k, v: shares @ (k if k.shape == v.shape else v),
+            ),
+            "Keys and values have changed places: what is compared with the queries are the keys, "
+            "what is taken are the values.",
+        ),
+        Mistake(
+            "all words alike",
+            _attention_with(score=lambda q, k, v: 0 * (q @ k.transpose(1, 2))),
+            "Every visible word gets the same share. The scores are the products of queries and "
+            "keys.",
+        ),
+    ),
+    alternatives=(_attention_sdpa, _attention_einsum, _attention_loop),
+    passed="Vaswani et al. 2017, equation 1. PyTorch has it as F.scaled_dot_product_attention.",
+)
+
+
+# --- pictures ask words --------------------------------------------------------------------------
+
+
+def _cross(x, context, visible, W_q, W_k, W_v):
+    places = x.flatten(2).transpose(1, 2)
+    queries, keys, values = places @ W_q, context @ W_k, context @ W_v
+    taken = F.scaled_dot_product_attention(queries, keys, values, attn_mask=visible[:, None])
+    return x + taken.transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+def _cross_cases(generator: torch.Generator):
+    for batch, channels, height, width, count, text, inner in (
+        (2, 3, 2, 4, 5, 6, 4),
+        (1, 4, 3, 2, 3, 2, 4),
+        (3, 4, 2, 2, 4, 4, 4),  # channels = places = words = width of a word
+        (2, 5, 1, 3, 6, 3, 2),
+        (2, 2, 4, 3, 2, 5, 8),
+        (4, 6, 3, 3, 1, 6, 6),
+    ):
+        x = torch.randn(batch, channels, height, width, generator=generator)
+        context = torch.randn(batch, count, text, generator=generator)
+        visible = _visible(batch, count, generator)
+        W_q = torch.randn(channels, inner, generator=generator)
+        W_k = torch.randn(text, inner, generator=generator)
+        W_v = torch.randn(text, channels, generator=generator)
+        yield x, context, visible, W_q, W_k, W_v
+
+
+def _taken(queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=visible[:, None])
+
+
+def _cross_with(
+    *,
+    rows: Callable = lambda x: x.flatten(2).transpose(1, 2),
+    back: Callable = lambda taken, x: taken.transpose(1, 2).unflatten(2, x.shape[2:]),
+    attend: Callable = _taken,
+    join: Callable = lambda x, taken: x + taken,
+    key_matrix: Callable = lambda W_k, W_v: W_k,
+    value_matrix: Callable = lambda W_k, W_v: W_v,
+) -> Callable:
+    """An answer with something changed."""
+
+    def cross(x, context, visible, W_q, W_k, W_v):
+        queries = rows(x) @ W_q
+        keys = context @ key_matrix(W_k, W_v)
+        values = context @ value_matrix(W_k, W_v)
+        return join(x, back(attend(queries, keys, values, visible), x))
+
+    return cross
+
+
+def _if_it_fits(instead: Tensor, own: Tensor) -> Tensor:
+    """Matrices that are swapped by mistake give an answer only where their shapes agree."""
+    return instead if instead.shape == own.shape else own
+
+
+def _cross_on_itself(x, context, visible, W_q, W_k, W_v):
+    places = x.flatten(2).transpose(1, 2)
+    asked = places if places.shape[2] == context.shape[2] else context
+    seen = torch.ones(asked.shape[:2], dtype=torch.bool) if asked is places else visible
+    taken = _taken(places @ W_q, asked @ W_k, asked @ W_v, seen)
+    return x + taken.transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+def _cross_one_by_one(x, context, visible, W_q, W_k, W_v):
+    out = x.clone()
+    for b in range(len(x)):
+        words = context[b][visible[b]]
+        for i in range(x.shape[2]):
+            for j in range(x.shape[3]):
+                scores = (x[b, :, i, j] @ W_q) @ (words @ W_k).T / W_q.shape[1] ** 0.5
+                out[b, :, i, j] += scores.softmax(0) @ (words @ W_v)
+    return out
+
+
+def _cross_einsum(x, context, visible, W_q, W_k, W_v):
+    queries = torch.einsum("bchw,cd->bhwd", x, W_q)
+    scores = torch.einsum("bhwd,bsd->bhws", queries, context @ W_k) / math.sqrt(W_q.shape[1])
+    scores = scores.masked_fill(~visible[:, None, None], float("-inf"))
+    return x + torch.einsum("bhws,bsc->bchw", scores.softmax(-1), context @ W_v)
+
+
+cross = Exercise(
+    "lesson13.cross",
+    "The picture asks the words",
+    difficulty=2,
+    minutes=7,
+    hints=(
+        "`x.flatten(2)` is (B, C, H W), and `.transpose(1, 2)` makes a row of C numbers for each "
+        "place of it, (B, H W, C).",
+        "Queries come from the places, keys *and* values from the words. "
+        "`F.scaled_dot_product_attention(q, k, v, attn_mask=visible[:, None])` is your attention.",
+        "The way back has the same two steps in reverse: `.transpose(1, 2)`, then "
+        "`.unflatten(2, x.shape[2:])`. And what the words say is *added* to the picture.",
+    ),
+    model_answer=_cross,
+    cases=_cross_cases,
+    mistakes=(
+        Mistake(
+            "not added",
+            _cross_with(join=lambda x, taken: taken),
+            "What the words gave is right, but it takes the place of the picture. Add it to x.",
+        ),
+        Mistake(
+            "subtracted",
+            _cross_with(join=lambda x, taken: x - taken),
+            "You subtract what the words gave. Add it.",
+        ),
+        Mistake(
+            "reshaped in",
+            _cross_with(rows=lambda x: x.reshape(len(x), -1, x.shape[1])),
+            "`reshape` to (B, H W, C) cuts the numbers in another order: a row then holds pieces "
+            "of one channel. Flatten the places, then swap the axes.",
+        ),
+        Mistake(
+            "reshaped out",
+            _cross_with(back=lambda taken, x: taken.reshape(x.shape)),
+            "On the way back, `reshape` mixes places and channels. First swap the axes, so that "
+            "channels come before places, then unflatten.",
+        ),
+        Mistake(
+            "reshaped in and out",
+            _cross_with(
+                rows=lambda x: x.reshape(len(x), -1, x.shape[1]),
+                back=lambda taken, x: taken.reshape(x.shape),
+            ),
+            "`reshape` mixes places and channels, on the way in and on the way out. Flatten and "
+            "transpose on the way in; transpose and unflatten on the way out.",
+        ),
+        Mistake(
+            "rows and columns swapped",
+            _cross_with(rows=lambda x: x.transpose(2, 3).flatten(2).transpose(1, 2)),
+            "The places went in column by column and came out row by row.",
+        ),
+        Mistake(
+            "padding not hidden",
+            _cross_with(attend=lambda q, k, v, visible: F.scaled_dot_product_attention(q, k, v)),
+            "Some attention goes to the padding. Pass on which words are visible.",
+        ),
+        Mistake(
+            "mask inverted",
+            _cross_with(
+                attend=lambda q, k, v, visible: _taken(q, k, v, ~visible | visible.all(1)[:, None])
+            ),
+            "Your places look at the padding instead of the words. In `attn_mask`, too, True means "
+            "that it may be looked at.",
+        ),
+        Mistake(
+            "no root of d",
+            _cross_with(
+                attend=lambda q, k, v, visible: F.scaled_dot_product_attention(
+                    q, k, v, attn_mask=visible[:, None], scale=1.0
+                )
+            ),
+            "The scores are not divided by the root of d, the length of a query.",
+        ),
+        Mistake(
+            "the root of the channels",
+            _cross_with(
+                attend=lambda q, k, v, visible: F.scaled_dot_product_attention(
+                    q, k, v, attn_mask=visible[:, None], scale=v.shape[2] ** -0.5
+                )
+            ),
+            "You divide by the root of the number of channels. d is the length of a query, the "
+            "columns of W_q.",
+        ),
+        Mistake(
+            "the picture asks itself",
+            _cross_on_itself,
+            "Keys and values come from the picture. That is self-attention. Here the words answer.",
+        ),
+        Mistake(
+            "values by W_k",
+            _cross_with(value_matrix=lambda W_k, W_v: _if_it_fits(W_k, W_v)),
+            "The values are made with W_k. They have a matrix of their own, W_v.",
+        ),
+        Mistake(
+            "keys by W_v",
+            _cross_with(key_matrix=lambda W_k, W_v: _if_it_fits(W_v, W_k)),
+            "The keys are made with W_v. Their matrix is W_k.",
+        ),
+        Mistake(
+            "W_k and W_v swapped",
+            _cross_with(
+                key_matrix=lambda W_k, W_v: _if_it_fits(W_v, W_k),
+                value_matrix=lambda W_k, W_v: _if_it_fits(W_k, W_v),
+            ),
+            "W_k and W_v have changed places: the keys are what is compared, the values what is "
+            "taken.",
+        ),
+        Mistake(
+            "the same for all places",
+            _cross_with(back=lambda taken, x: taken.mean(1)[:, :, None, None].expand_as(x)),
+            "Every place gets the same. Each has asked for itself, so each gets an answer of its "
+            "own.",
+        ),
+    ),
+    alternatives=(_cross_einsum, _cross_one_by_one),
+    passed="Rombach et al. 2022, section 3.3: how words get into Stable Diffusion.",
+)
+
+
+# --- a negative prompt ---------------------------------------------------------------------------
+
+
+class _Reader:
+    """A model that reads: its answer for a sample depends on all that it is told about it."""
+
+    def __init__(self, shape: tuple[int, ...], length: int, generator: torch.Generator) -> None:
+        self.shape, self.length = shape, length
+        self.table = torch.randn(20, length, generator=generator)
+
+    def __call__(self, x_t: Tensor, t: Tensor, words: Tensor) -> Tensor:
+        if x_t.shape[1:] != self.shape[1:]:
+            wanted = ", ".join(["n", *map(str, self.shape[1:])])
+            raise ValueError(f"x_t must have shape ({wanted}), got {tuple(x_t.shape)}")
+        if t.shape != x_t.shape[:1]:
+            raise ValueError(f"t must be {len(x_t)} steps, got shape {tuple(t.shape)}")
+        if words.shape != (len(x_t), self.length):
+            wanted = (len(x_t), self.length)
+            raise ValueError(f"words must have shape {wanted}, got {tuple(words.shape)}")
+        if words.min() < 0 or words.max() >= len(self.table):
+            raise ValueError("words must be numbers of words, 0..19")
+        shift = per_sample(self.table.to(x_t)[words, torch.arange(self.length)].mean(1), x_t)
+        return torch.sin(x_t * (1 + 0.3 * shift)) + shift + 1e-3 * per_sample(t, x_t)
+
+    def __repr__(self) -> str:
+        return "a test model"
+
+
+def _negative(model, x_t, t, words, negative, scale):
+    eps = model(x_t, t, words)
+    eps_negative = model(x_t, t, negative)
+    return eps_negative + scale * (eps - eps_negative)
+
+
+def _negative_cases(generator: torch.Generator):
+    for shape, length, scale in (
+        ((3, 1, 2, 2), 4, 3.0),
+        ((1, 4, 2), 6, 1.5),
+        ((2, 2), 2, 0.5),
+        ((4, 3, 2, 2), 12, 7.5),
+        ((5, 2), 3, 0.0),
+        ((2, 3), 5, 1.0),
+        ((2, 2, 1, 2, 2), 3, 2),
+    ):
+        model = _Reader(shape, length, generator)
+        x_t = torch.randn(shape, generator=generator)
+        t = torch.randint(1, 1001, shape[:1], generator=generator)
+        words, negative = torch.randint(1, 20, (2, shape[0], length), generator=generator)
+        negative[:, length // 2 + 1 :] = 0
+        yield model, x_t, t, words, negative, scale
+
+
+def _negative_mixed(mix: Callable, negative_of: Callable = lambda negative: negative) -> Callable:
+    """An answer that combines the two answers in another way."""
+
+    def answer(model, x_t, t, words, negative, scale):
+        eps = model(x_t, t, words)
+        return mix(eps, model(x_t, t, negative_of(negative)), scale)
+
+    return answer
+
+
+def _negative_three(model, x_t, t, words, negative, scale):
+    empty = model(x_t, t, torch.zeros_like(words))
+    return empty + scale * (model(x_t, t, words) - model(x_t, t, negative))
+
+
+def _negative_one_call(model, x_t, t, words, negative, scale):
+    both = model(torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([words, negative]))
+    eps, eps_negative = both.chunk(2)
+    return torch.lerp(eps_negative, eps, float(scale))
+
+
+negative_prompt = Exercise(
+    "lesson13.negative_prompt",
+    "A negative prompt",
+    difficulty=1,
+    minutes=4,
+    hints=(
+        "Ask the model twice: `model(x_t, t, words)` and `model(x_t, t, negative)`.",
+        "It is the guidance of lesson 8, with the negative prompt where no condition was: start "
+        "from its answer, and go `scale` times the way to the other.",
+    ),
+    model_answer=_negative,
+    cases=_negative_cases,
+    mistakes=(
+        Mistake(
+            "towards the negative",
+            _negative_mixed(lambda eps, no, s: eps + s * (no - eps)),
+            "The two have changed places: at scale 1 you draw what is *not* wanted.",
+        ),
+        Mistake(
+            "away from both",
+            _negative_mixed(lambda eps, no, s: no - s * (eps - no)),
+            "Your step goes away from the prompt: look at the sign.",
+        ),
+        Mistake(
+            "counted from the prompt",
+            _negative_mixed(lambda eps, no, s: eps + s * (eps - no)),
+            "Your scale counts from the prompt's answer (the w of the paper). Here scale 1 is the "
+            "plain prompt, so start from the negative one's.",
+        ),
+        Mistake(
+            "one scale too few",
+            _negative_mixed(lambda eps, no, s: no + (s - 1) * (eps - no)),
+            "You go scale - 1 times the way from the negative answer. It is the scale itself.",
+        ),
+        Mistake(
+            "empty prompt, too",
+            _negative_three,
+            "You start from the empty prompt's answer. That is another rule, with three answers. "
+            "Here the negative prompt takes the place of the empty one.",
+        ),
+        Mistake(
+            "negative prompt not read",
+            _negative_mixed(lambda eps, no, s: no + s * (eps - no), torch.zeros_like),
+            "You guide away from the empty prompt. What is not wanted is not used.",
+        ),
+        Mistake(
+            "prompt alone",
+            _negative_mixed(lambda eps, no, s: eps * 1),
+            "This is the prompt's answer, whatever scale and negative prompt are.",
+        ),
+        Mistake(
+            "difference alone",
+            _negative_mixed(lambda eps, no, s: s * (eps - no)),
+            "This is the exaggerated difference only. It has to be added to the answer from which "
+            "you start.",
+        ),
+        Mistake(
+            "scale on the prompt",
+            _negative_mixed(lambda eps, no, s: no + s * eps),
+            "You scale the prompt's answer itself. What is exaggerated is the difference.",
+        ),
+        Mistake(
+            "scaled and subtracted",
+            _negative_mixed(lambda eps, no, s: eps - s * no),
+            "You subtract the negative answer itself, times the scale. Both answers are noise of "
+            "the same size: what counts is their difference.",
+        ),
+        Mistake(
+            "brackets",
+            _negative_mixed(lambda eps, no, s: no + s * eps - no),
+            "The negative answer cancels out: look at the brackets around the difference.",
+        ),
+        Mistake(
+            "scale not used",
+            _negative_mixed(lambda eps, no, s: 2 * eps - no),
+            "Your scale is 2, whatever is asked for.",
+        ),
+        Mistake(
+            "the mean",
+            _negative_mixed(lambda eps, no, s: (eps + no) / 2),
+            "This is the mean of both answers, which draws a bit of each.",
+        ),
+    ),
+    alternatives=(
+        _negative_one_call,
+        _negative_mixed(lambda eps, no, s: s * eps + (1 - s) * no),
+        _negative_mixed(lambda eps, no, s: eps.numpy() + (s - 1) * (eps - no).numpy()),
+    ),
+)
+
+
+# --- LoRA ----------------------------------------------------------------------------------------
+
+
+def _lora(x, W, A, B, alpha):
+    return x @ W.T + alpha / len(A) * (x @ A.T @ B.T)
+
+
+def _lora_cases(generator: torch.Generator):
+    for shape, inputs, outputs, rank, alpha in (
+        ((3,), 5, 4, 2, 4.0),
+        ((1,), 3, 6, 1, 2.0),
+        ((4,), 4, 4, 4, 1.0),  # everything is square
+        ((2, 3), 6, 2, 3, 8.0),
+        ((2,), 2, 5, 4, 4),  # alpha = rank
+        ((2, 2, 2), 3, 3, 2, 16.0),
+        ((5,), 8, 3, 2, 0.5),
+    ):
+        x = torch.randn(*shape, inputs, generator=generator)
+        W = torch.randn(outputs, inputs, generator=generator)
+        A = torch.randn(rank, inputs, generator=generator)
+        B = torch.randn(outputs, rank, generator=generator)
+        yield x, W, A, B, alpha
+
+
+def _lora_parts(answer: Callable, x, W, A, B, alpha) -> object:
+    """What is answered as it begins, with B = 0, what is added to that, and the whole."""
+    like = x @ W.T
+    begun = answer(*(z.clone() for z in (x, W, A)), torch.zeros_like(B), alpha)
+    if begun is ...:
+        return ...
+    begun = tensor_like(begun, like)
+    change = answer(x.clone(), torch.zeros_like(W), A.clone(), B.clone(), alpha)
+    whole = answer(*(z.clone() for z in (x, W, A, B)), alpha)
+    return begun, tensor_like(change, like), tensor_like(whole, like)
+
+
+def _lora_reference(x, W, A, B, alpha) -> tuple[Tensor, Tensor, Tensor]:
+    plain = F.linear(x.double(), W.double())
+    change = F.linear(x.double(), (alpha / A.shape[0]) * (B.double() @ A.double()))
+    return plain, change, plain + change
+
+
+def _lora_scaled(factor: Callable) -> Callable:
+    """An answer whose change is multiplied by something else."""
+    return lambda x, W, A, B, alpha: x @ W.T + factor(W, A, B, alpha) * (x @ A.T @ B.T)
+
+
+def _lora_or(condition: Callable, instead: Callable) -> Callable:
+    """Another answer where the shapes allow it, else the right one."""
+
+    def answer(x, W, A, B, alpha):
+        right = _lora(x, W, A, B, alpha)
+        return instead(x, W, A, B, alpha) if condition(W, A, B) else right
+
+    return answer
+
+
+def _all_square(W: Tensor, A: Tensor, B: Tensor) -> bool:
+    return W.shape == A.shape == B.shape
+
+
+lora = Exercise(
+    "lesson13.lora",
+    "A layer with LoRA",
+    difficulty=2,
+    minutes=5,
+    hints=(
+        "A linear layer computes `x @ W.T`. The change is a matrix, too: B @ A. What does a layer "
+        "with that matrix compute?",
+        "`x @ A.T` is (..., r), and `@ B.T` brings it to (..., out). r is the number of rows of A: "
+        "`len(A)`.",
+    ),
+    model_answer=_lora,
+    cases=_lora_cases,
+    use=_lora_parts,
+    reference=_lora_reference,
+    parts=("answer while B is zero", "change alone (W is zero)", "answer"),
+    mistakes=(
+        Mistake(
+            "no factor",
+            _lora_scaled(lambda W, A, B, alpha: 1.0),
+            "The change is not multiplied by alpha / r.",
+        ),
+        Mistake(
+            "r forgotten",
+            _lora_scaled(lambda W, A, B, alpha: alpha),
+            "The change is multiplied by alpha. The factor is alpha / r, so that another rank "
+            "needs no other learning rate.",
+        ),
+        Mistake(
+            "alpha forgotten",
+            _lora_scaled(lambda W, A, B, alpha: 1 / len(A)),
+            "The change is divided by r; it is also multiplied by alpha.",
+        ),
+        Mistake(
+            "upside down",
+            _lora_scaled(lambda W, A, B, alpha: len(A) / alpha),
+            "Your factor is r / alpha. It is alpha / r.",
+        ),
+        Mistake(
+            "root of r",
+            _lora_scaled(lambda W, A, B, alpha: alpha / len(A) ** 0.5),
+            "You divide by the root of r. That exists (rsLoRA, Kalajdzievski 2023), but here, as "
+            "in the paper, it is alpha / r.",
+        ),
+        Mistake(
+            "divided by the outputs",
+            _lora_scaled(lambda W, A, B, alpha: alpha / len(B)),
+            "You divide by the number of outputs. r is the inner size: rows of A, columns of B.",
+        ),
+        Mistake(
+            "divided by the inputs",
+            _lora_scaled(lambda W, A, B, alpha: alpha / A.shape[1]),
+            "You divide by the number of inputs. r is the inner size: rows of A, columns of B.",
+        ),
+        Mistake(
+            "multiplied by r",
+            _lora_scaled(lambda W, A, B, alpha: alpha * len(A)),
+            "Your factor is alpha times r. It is alpha / r.",
+        ),
+        Mistake(
+            "change alone",
+            lambda x, W, A, B, alpha: alpha / len(A) * (x @ A.T @ B.T),
+            "This is the change alone. The frozen layer still answers: add x @ W.T.",
+        ),
+        Mistake(
+            "frozen layer alone",
+            lambda x, W, A, B, alpha: x @ W.T,
+            "This is the frozen layer alone. A and B are not used.",
+        ),
+        Mistake(
+            "subtracted",
+            lambda x, W, A, B, alpha: x @ W.T - alpha / len(A) * (x @ A.T @ B.T),
+            "The change is subtracted. Add it.",
+        ),
+        Mistake(
+            "everything scaled",
+            lambda x, W, A, B, alpha: alpha / len(A) * (x @ W.T + x @ A.T @ B.T),
+            "You scale the frozen layer, too. The factor belongs to the change alone.",
+        ),
+        Mistake(
+            "A B in place of B A",
+            _lora_or(
+                _all_square,
+                lambda x, W, A, B, alpha: x @ W.T + alpha / len(A) * (x @ B.T @ A.T),
+            ),
+            "Where all matrices are square you can see it: A and B have changed places. x meets A "
+            "first.",
+        ),
+        Mistake(
+            "not transposed",
+            _lora_or(
+                _all_square,
+                lambda x, W, A, B, alpha: x @ W.T + alpha / len(A) * (x @ A @ B),
+            ),
+            "Where all matrices are square you can see it: A and B lack their transpose. Like W "
+            "they have a row for each output.",
+        ),
+        Mistake(
+            "W not transposed",
+            _lora_or(
+                lambda W, A, B: W.shape[0] == W.shape[1],
+                lambda x, W, A, B, alpha: x @ W + alpha / len(A) * (x @ A.T @ B.T),
+            ),
+            "Where W is square you can see it: a linear layer computes x @ W.T.",
+        ),
+    ),
+    alternatives=(
+        lambda x, W, A, B, alpha: F.linear(x, W + alpha / A.shape[0] * (B @ A)),
+        lambda x, W, A, B, alpha: F.linear(x, W) + F.linear(F.linear(x, A), B) * alpha / A.shape[0],
+        lambda x, W, A, B, alpha: torch.einsum(
+            "...i,oi->...o", x, W + torch.einsum("or,ri->oi", B, A) * (alpha / B.shape[1])
+        ),
+    ),
+    passed="As long as B is zero, the layer answers as it did before.",
+)
+
+
+def _merge(W, A, B, alpha):
+    return W + alpha / len(A) * (B @ A)
+
+
+def _merge_cases(generator: torch.Generator):
+    for _, W, A, B, alpha in _lora_cases(generator):
+        yield W, A, B, alpha
+
+
+def _merge_or(instead: Callable) -> Callable:
+    """Another answer where the shapes allow it, else the right one."""
+    return lambda W, A, B, alpha: (
+        instead(W, A, B, alpha) if _all_square(W, A, B) else _merge(W, A, B, alpha)
+    )
+
+
+merge = Exercise(
+    "lesson13.merge",
+    "Merge",
+    difficulty=1,
+    minutes=3,
+    hints=(
+        "The merged matrix M must answer x @ M.T with what the layer with LoRA answers, for every "
+        "x. Put the factor x outside a bracket.",
+        "(B A)' = A' B'. So the change is B @ A, times the same factor as before.",
+    ),
+    model_answer=_merge,
+    cases=_merge_cases,
+    mistakes=(
+        Mistake(
+            "no factor",
+            lambda W, A, B, alpha: W + B @ A,
+            "The change is not multiplied by alpha / r: merged, it counts differently than before.",
+        ),
+        Mistake(
+            "r forgotten",
+            lambda W, A, B, alpha: W + alpha * (B @ A),
+            "The change is multiplied by alpha. The factor is alpha / r, as in the layer.",
+        ),
+        Mistake(
+            "alpha forgotten",
+            lambda W, A, B, alpha: W + B @ A / len(A),
+            "The change is divided by r; it is also multiplied by alpha.",
+        ),
+        Mistake(
+            "upside down",
+            lambda W, A, B, alpha: W + len(A) / alpha * (B @ A),
+            "Your factor is r / alpha. It is alpha / r.",
+        ),
+        Mistake(
+            "merged twice",
+            lambda W, A, B, alpha: W + 2 * alpha / len(A) * (B @ A),
+            "The change is there twice. That is what happens when a merged layer goes on adding "
+            "its A and B.",
+        ),
+        Mistake(
+            "subtracted",
+            lambda W, A, B, alpha: W - alpha / len(A) * (B @ A),
+            "The change is subtracted. That is how one takes a LoRA *out* again.",
+        ),
+        Mistake(
+            "change alone",
+            lambda W, A, B, alpha: alpha / len(A) * (B @ A),
+            "This is the change alone. W is what it changes.",
+        ),
+        Mistake(
+            "W alone",
+            lambda W, A, B, alpha: W * 1,
+            "This is the frozen matrix: nothing was merged into it.",
+        ),
+        Mistake(
+            "everything scaled",
+            lambda W, A, B, alpha: alpha / len(A) * (W + B @ A),
+            "You scale W, too. The factor belongs to the change alone.",
+        ),
+        Mistake(
+            "A B in place of B A",
+            _merge_or(lambda W, A, B, alpha: W + alpha / len(A) * (A @ B)),
+            "Where all matrices are square you can see it: A @ B is another matrix than B @ A.",
+        ),
+        Mistake(
+            "transposed",
+            _merge_or(lambda W, A, B, alpha: W + alpha / len(A) * (B @ A).T),
+            "Where all matrices are square you can see it: the change is transposed. W has a row "
+            "for each output, and so has B @ A.",
+        ),
+        Mistake(
+            "number by number",
+            _merge_or(lambda W, A, B, alpha: W + alpha / len(A) * (B * A)),
+            "Where all matrices are square you can see it: `*` multiplies number by number. A "
+            "product of matrices is `@`.",
+        ),
+    ),
+    alternatives=(
+        lambda W, A, B, alpha: torch.einsum("or,ri->oi", B, A) * (alpha / A.shape[0]) + W,
+        lambda W, A, B, alpha: torch.addmm(W, B, A, alpha=alpha / A.shape[0]),
+        lambda W, A, B, alpha: W.numpy() + B.numpy() @ A.numpy() * alpha / B.shape[1],
+    ),
+    passed="Merged, the network has its old size and speed. Keep A and B to take it out again.",
+)
+
+
+# --- a small CLIP --------------------------------------------------------------------------------
+
+
+def _contrastive(pictures, sentences, temperature):
+    pictures = F.normalize(pictures, dim=1)
+    sentences = F.normalize(sentences, dim=1)
+    similarity = pictures @ sentences.T / temperature
+    own = torch.arange(len(pictures))
+    return (F.cross_entropy(similarity, own) + F.cross_entropy(similarity.T, own)) / 2
+
+
+def _contrastive_cases(generator: torch.Generator):
+    for batch, width, temperature in (
+        (4, 3, 0.5),
+        (2, 5, 0.1),
+        (3, 3, 1.0),
+        (1, 4, 0.3),
+        (6, 2, 0.07),
+        (5, 8, 2.0),
+        (4, 4, 0.25),
+    ):
+        pictures, sentences = 3 * torch.randn(2, batch, width, generator=generator)
+        yield pictures, sentences + 0.5 * pictures, temperature
+
+
+def _contrastive_loop(pictures, sentences, temperature) -> Tensor:
+    """The definition, pair by pair."""
+    p, s, count = pictures.double(), sentences.double(), len(pictures)
+
+    def alike(i: int, j: int) -> float:
+        return float(p[i] @ s[j] / (p[i].norm() * s[j].norm()) / temperature)
+
+    total = 0.0
+    for i in range(count):
+        row = math.log(sum(math.exp(alike(i, j)) for j in range(count)))
+        column = math.log(sum(math.exp(alike(j, i)) for j in range(count)))
+        total += row + column - 2 * alike(i, i)
+    return torch.tensor(total / (2 * count))
+
+
+def _contrastive_with(
+    *,
+    unit: Callable = lambda x: F.normalize(x, dim=1),
+    alike: Callable = lambda p, s, temperature: p @ s.T / temperature,
+    loss: Callable = lambda rows, columns: (rows + columns) / 2,
+    reduction: str = "mean",
+    unit_sentences: Callable | None = None,
+) -> Callable:
+    """An answer with something changed."""
+
+    def contrastive(pictures, sentences, temperature):
+        similarity = alike(unit(pictures), (unit_sentences or unit)(sentences), temperature)
+        own = torch.arange(len(pictures))
+        rows = F.cross_entropy(similarity, own, reduction=reduction)
+        columns = F.cross_entropy(similarity.T, own, reduction=reduction)
+        return loss(rows, columns)
+
+    return contrastive
+
+
+def _contrastive_sigmoid(pictures, sentences, temperature):
+    similarity = F.normalize(pictures, dim=1) @ F.normalize(sentences, dim=1).T / temperature
+    signs = 2 * torch.eye(len(pictures)) - 1
+    return -F.logsigmoid(signs * similarity).sum(1).mean()
+
+
+def _contrastive_log_softmax(pictures, sentences, temperature):
+    p = pictures / pictures.norm(dim=1, keepdim=True)
+    s = sentences / sentences.norm(dim=1, keepdim=True)
+    similarity = (p @ s.T) / temperature
+    rows, columns = similarity.log_softmax(1), similarity.log_softmax(0)
+    return -(rows.diagonal().mean() + columns.diagonal().mean()) / 2
+
+
+def _contrastive_cosines(pictures, sentences, temperature):
+    cosines = F.cosine_similarity(pictures[:, None], sentences[None], dim=2) / temperature
+    both = cosines.logsumexp(1) + cosines.logsumexp(0) - 2 * cosines.diagonal()
+    return both.mean() / 2
+
+
+contrastive = Exercise(
+    "lesson13.contrastive",
+    "Which sentence belongs to which picture?",
+    difficulty=2,
+    minutes=7,
+    hints=(
+        "`F.normalize(x, dim=1)` makes vectors of length 1; then `pictures @ sentences.T` is the "
+        "table of cosines, a row for each picture. Divide it by the temperature.",
+        "Each row is a question with B answers, and the right one of row i is i: "
+        "`F.cross_entropy(table, torch.arange(B))`.",
+        "The columns are B more questions, from sentence to picture: the same with `table.T`. The "
+        "loss is the mean of both.",
+    ),
+    model_answer=_contrastive,
+    cases=_contrastive_cases,
+    reference=_contrastive_loop,
+    mistakes=(
+        Mistake(
+            "rows only",
+            _contrastive_with(loss=lambda rows, columns: rows),
+            "You ask for the sentence of each picture only. The other half asks for the picture of "
+            "each sentence: the columns.",
+        ),
+        Mistake(
+            "columns only",
+            _contrastive_with(loss=lambda rows, columns: columns),
+            "You ask for the picture of each sentence only. The other half asks for the sentence "
+            "of each picture: the rows.",
+        ),
+        Mistake(
+            "rows twice",
+            _contrastive_with(loss=lambda rows, columns: 2 * rows),
+            "This is the loss of the rows, twice. The second time it is for the transposed table, "
+            "and the result is the mean of both.",
+        ),
+        Mistake(
+            "sum of both",
+            _contrastive_with(loss=lambda rows, columns: rows + columns),
+            "This is the sum of the two halves. Take their mean.",
+        ),
+        Mistake(
+            "sum over the batch",
+            _contrastive_with(reduction="sum"),
+            "You sum over the batch. Take the mean, or the loss grows with the batch.",
+        ),
+        Mistake(
+            "no temperature",
+            _contrastive_with(alike=lambda p, s, temperature: p @ s.T),
+            "The cosines are not divided by the temperature: they are at most 1, too little for a "
+            "clear decision.",
+        ),
+        Mistake(
+            "times the temperature",
+            _contrastive_with(alike=lambda p, s, temperature: p @ s.T * temperature),
+            "You multiply by the temperature. A *low* temperature makes decisions sharp, so it "
+            "divides.",
+        ),
+        Mistake(
+            "root of the temperature",
+            _contrastive_with(alike=lambda p, s, temperature: p @ s.T / temperature**0.5),
+            "You divide by the root of the temperature. It is the temperature itself.",
+        ),
+        Mistake(
+            "root of the width",
+            _contrastive_with(
+                alike=lambda p, s, temperature: p @ s.T / temperature / p.shape[1] ** 0.5
+            ),
+            "You also divide by the root of the width, as attention does. These vectors have "
+            "length 1 already.",
+        ),
+        Mistake(
+            "not normalized",
+            _contrastive_with(unit=lambda x: x),
+            "You multiply the vectors as they come, so long ones win. Bring each to length 1 "
+            "first.",
+        ),
+        Mistake(
+            "only pictures normalized",
+            _contrastive_with(unit_sentences=lambda x: x),
+            "The pictures' vectors have length 1, the sentences' have not.",
+        ),
+        Mistake(
+            "only sentences normalized",
+            _contrastive_with(unit=lambda x: x, unit_sentences=lambda x: F.normalize(x, dim=1)),
+            "The sentences' vectors have length 1, the pictures' have not.",
+        ),
+        Mistake(
+            "normalized over the batch",
+            _contrastive_with(unit=lambda x: F.normalize(x, dim=0)),
+            "You normalize each column, over the batch. What gets length 1 is the vector of each "
+            "picture and of each sentence: `dim=1`.",
+        ),
+        Mistake(
+            "squared length",
+            _contrastive_with(unit=lambda x: x / x.square().sum(1, keepdim=True)),
+            "You divide by the squared length. The length is its root.",
+        ),
+        Mistake(
+            "sign",
+            _contrastive_with(alike=lambda p, s, temperature: -(p @ s.T) / temperature),
+            "A sign is wrong: your loss falls when pairs that belong together point apart.",
+        ),
+        Mistake(
+            "distances",
+            _contrastive_with(alike=lambda p, s, temperature: torch.cdist(p, s) / temperature),
+            "You use distances, which are *small* for what belongs together. Use cosines.",
+        ),
+        Mistake(
+            "pairs alone",
+            lambda pictures, sentences, temperature: (
+                -F.cosine_similarity(pictures, sentences).mean() / temperature
+            ),
+            "You only pull the pairs together. Nothing pushes the others apart, so all vectors may "
+            "become the same.",
+        ),
+        Mistake(
+            "sigmoids",
+            _contrastive_sigmoid,
+            "Each pair is judged alone, by a sigmoid. That is SigLIP (Zhai et al. 2023). In CLIP "
+            "the sentences of a batch compete: a cross-entropy.",
+        ),
+    ),
+    alternatives=(_contrastive_log_softmax, _contrastive_cosines),
+    passed="Radford et al. 2021, figure 3. Its text half is what reads prompts in many systems.",
+)
+
+
+# --- questions -----------------------------------------------------------------------------------
+
+same_mean = Choice(
+    "lesson13.same_mean",
+    "What a mean says",
+    difficulty=1,
+    minutes=2,
+    hints=("A mean is a sum, divided. Does a sum depend on the order?",),
+    right="b",
+    options={
+        "a": "That one has another word: small in place of large. The mean of other vectors is "
+        "another mean.",
+        "b": "Right. The same words in another order have the same mean: which color belongs to "
+        "which shape is lost.",
+        "c": "It says the same, but with other words, and those have other vectors. The mean knows "
+        "nothing of what sentences mean.",
+        "d": "It lacks words, so the mean is another one.",
+    },
+)
+
+shares = Number(
+    "lesson13.shares",
+    "How many shares?",
+    difficulty=1,
+    minutes=2,
+    hints=("One number for each pair of a place and a word, and that in each head.",),
+    value=2_523_136.0,
+    rtol=0.002,
+    mistakes=(
+        Mistake("one head", 315_392.0, "That is one head. There are eight of them."),
+        Mistake(
+            "places with places",
+            134_217_728.0,
+            "Those are the shares of self-attention, each place with each place. Here places ask "
+            "words.",
+        ),
+        Mistake(
+            "pixels",
+            161_480_704.0,
+            "You count pixels of the picture. The network works on the latents, 64 x 64 places.",
+        ),
+        Mistake(
+            "places and words added",
+            33_384.0,
+            "You add places and words. Each place has a share for each word: multiply.",
+        ),
+    ),
+    why="64 x 64 places, 77 words, 8 heads.",
+)
+
+lora_size = Number(
+    "lesson13.lora_size",
+    "What LoRA costs",
+    difficulty=1,
+    minutes=1,
+    hints=("A has r rows of `in` numbers, B has `out` rows of r.",),
+    value=10_240.0,
+    rtol=1e-6,
+    mistakes=(
+        Mistake("A alone", 3_072.0, "That is A alone. B has numbers, too."),
+        Mistake("B alone", 7_168.0, "That is B alone. A has numbers, too."),
+        Mistake(
+            "the product",
+            1_376_256.0,
+            "That is W itself, which B A has the shape of. What has to be kept are A and B.",
+        ),
+        Mistake("rank 1", 1_280.0 * 2, "Is that for rank 2? Here r = 8."),
+        Mistake(
+            "in percent",
+            0.744,
+            "That may be the share of W in percent. How many numbers are it?",
+        ),
+    ),
+    why="8 x (in + out) = 8 x 1,280, against 344,064 in W: 3 %.",
+)
+
+guessing = Number(
+    "lesson13.guessing",
+    "A net that guesses",
+    difficulty=1,
+    minutes=2,
+    hints=(
+        "It gives each of the 64 sentences the probability 1/64. The cross-entropy is minus the "
+        "logarithm of the probability of the right one.",
+    ),
+    value=math.log(64),
+    rtol=0.01,
+    mistakes=(
+        Mistake("in bits", 6.0, "That is in bits. `F.cross_entropy` takes the natural logarithm."),
+        Mistake(
+            "sum of both halves",
+            2 * math.log(64),
+            "That is the sum of rows and columns. The loss is their mean.",
+        ),
+        Mistake("a probability", 1 / 64, "That is how often it is right, not its loss."),
+        Mistake("zero", 0.0, "0 is the loss of a net that is right and sure of it."),
+        Mistake("decimal", math.log10(64), "That is the decimal logarithm. It is the natural one."),
+    ),
+    why="ln 64.",
+)
