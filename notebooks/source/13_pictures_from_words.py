@@ -42,6 +42,7 @@ device = start(13)
 # %% tags=["plumbing"]
 import math
 import tempfile
+import textwrap
 from pathlib import Path
 
 from tutorial_lib.datasets.scene_captions import GROUNDS, PARTS, parse
@@ -122,8 +123,8 @@ def my_tokens(sentence, words, length, unknown):
 lesson13.tokens.check(my_tokens)
 
 # %% [markdown]
-# What it gives: eight prompts as a table. The library's `VOCABULARY.encode` gives the same, except that it refuses a word it does not know, and
-# suggests the nearest one. Stable Diffusion cuts after 77, without a word. Its tokenizer knows 49,408 *pieces* of words, so
+# What it gives: six prompts as a table. The library's `VOCABULARY.encode` gives the same, except that it refuses a word it does not know, and
+# suggests the nearest one. Stable Diffusion cuts after 77, silently. Its tokenizer knows 49,408 *pieces* of words, so
 # that nothing is unknown to it.
 
 # %%
@@ -133,8 +134,6 @@ PROMPTS = [
     "a small cyan triangle left of a large magenta cross",
     "a large green disc on white",
     "a large cyan cross right of a small yellow disc",
-    "a small magenta triangle on gray",
-    "a small blue ring below a large red square",
     "a large red triangle above a small green ring on black",
 ]
 tokens = own(lesson13.tokens, my_tokens)
@@ -308,7 +307,7 @@ def my_cross(x, context, visible, W_q, W_k, W_v):
 lesson13.cross.check(my_cross)
 
 # %% [markdown]
-# What it gives: words in a picture. The library's `CrossAttention` does this with several heads, a norm before and a matrix behind. We draw the eight prompts and
+# What it gives: words in a picture. The library's `CrossAttention` does this with several heads, a norm before and a matrix behind. We draw the six prompts and
 # note during the walk how much each place takes of each word. Shown are the shares of the *colors*, on the way up, as a mean over heads and steps.
 
 # %%
@@ -329,17 +328,17 @@ def draw(sentences, scale=2.0, seed=0, told=model):
 
 PICTURES_SEED = 0
 asked = words.to(device)
-walk = ddim(guide(model, asked, 2.0, EMPTY), schedule, noise_for(8, PICTURES_SEED), STEPS)
+walk = ddim(guide(model, asked, 2.0, EMPTY), schedule, noise_for(6, PICTURES_SEED), STEPS)
 maps = []
 for step in walk:
     if step.t > 0:
-        t = torch.full((8,), step.t, device=device)
+        t = torch.full((6,), step.t, device=device)
         shares = network.attention_maps(step.x_t, t, asked)[
             "levels.up.ask"
-        ]  # (8, heads, 16, 16, 13)
+        ]  # (6, heads, 16, 16, 13)
         maps.append(shares.mean(1))
 pictures, heard = codec.decode(step.x_t).cpu(), torch.stack(maps).mean(0).cpu()
-print(f"every word right in {int(all_right(pictures, words).sum())} of 8 pictures")
+print(f"every word right in {int(all_right(pictures, words).sum())} of 6 pictures")
 print(f"of all words, {100 * single(pictures, words):.0f} % hold")
 
 # %% tags=["plumbing", "opening"]
@@ -351,33 +350,26 @@ INKS = {
     "blue": "#4a6cf0",
     "magenta": "#d03fc0",
 }
-figure, axes = panels(16, height=5.2)
+figure, _ = panels(1, height=4.0)
 figure.clear()
-axes = figure.subplots(2, 8, gridspec_kw={"hspace": 0.28, "wspace": 0.08})
+axes = figure.subplots(2, len(PROMPTS), gridspec_kw={"hspace": 0.2, "wspace": 0.06})
 for i, prompt in enumerate(PROMPTS):
     picture = (pictures[i].permute(1, 2, 0) + 1) / 2
-    lines = prompt.replace(" above", "\nabove").replace(" below", "\nbelow")
-    lines = lines.replace(" left", "\nleft").replace(" right", "\nright").replace(" on ", "\non ")
-    parts = lines.split("\n")
-    broken = "\n".join(
-        part if len(part) < 17 else part.replace(" ", "\n", 2).replace("\n", " ", 1)
-        for part in parts
-    )
     axes[0, i].imshow(picture)
-    axes[0, i].set_title(broken, color=INK, fontsize=6.5)
+    axes[0, i].set_title(textwrap.fill(prompt, 17), color=INK, fontsize=9)
     spoken = prompt.split()
     color = next(place for place, word in enumerate(spoken) if word in INKS)
-    seen = heard[i, :, :, color + 1]
-    axes[1, i].imshow(picture.mean(2), cmap="gray", alpha=0.35, extent=(0, 16, 16, 0))
+    whole = {"extent": (0, 16, 16, 0)}
+    axes[1, i].imshow(picture.mean(2), cmap="gray", vmin=0, vmax=1, **whole)
     axes[1, i].imshow(
-        seen, cmap="inferno", alpha=0.8, extent=(0, 16, 16, 0), interpolation="bilinear"
+        heard[i, :, :, color + 1], cmap="inferno", alpha=0.8, interpolation="bilinear", **whole
     )
-    axes[1, i].set_title(spoken[color], color=INKS[spoken[color]], fontsize=10, fontweight="bold")
+    axes[1, i].set_title(spoken[color], color=INKS[spoken[color]], fontweight="bold")
 for axis in axes.flat:
     axis.axis("off")
 show(
     figure,
-    alt="Eight drawn scenes, each under its prompt, such as: a small red disc above a large blue "
+    alt="Six drawn scenes, each under its prompt, such as: a small red disc above a large blue "
     "square. Below each a map of where its first color word is heard: bright at the object of that "
     "color, dark elsewhere.",
 )
@@ -405,14 +397,15 @@ lesson13.shares.check(how_many)
 # %% [markdown]
 # ## Train one
 #
-# Training is that of lesson 8, with a sentence in the place of the label: one caption in ten is replaced by the empty sentence, so that guidance
-# will work. `train` encodes the pictures with the autoencoder of lesson 12, and the network sees only latents. To be done in half a minute, ours is small, and it gets scenes of **one large
-# object**. One setting is new: `step_sampler="noisy"` draws $t = T\sqrt{u}$, so high noise comes more often. That is where layout and colors are decided.
+# Training is that of lesson 8, with a sentence in the place of the label. One caption in ten is replaced by the empty sentence, so that guidance
+# will work. `train` encodes the pictures with the autoencoder of lesson 12, and the network sees only latents. One setting is
+# new: `step_sampler="noisy"` draws $t = T\sqrt{u}$, so that high noise comes more often, where layout and colors are decided. To be done in
+# half a minute, the network is small, and its world has **one large disc**, in six colors, anywhere, on three grounds.
 
 # %%
-many = scenes(4500, seed=3, only=[("large",)])
+many = scenes(4500, seed=3, only=[("large", "disc")])
 alone = parse(many.words).relation < 0  # one object
-simple = Dataset(many.images[alone], many.words[alone], vocabulary=VOCABULARY)
+discs = Dataset(many.images[alone], many.words[alone], vocabulary=VOCABULARY)
 config = TrainConfig(
     dataset="scenes",
     text=True,
@@ -422,17 +415,17 @@ config = TrainConfig(
     target="v",
     weight="v",
     step_sampler="noisy",
-    steps=400,
+    steps=300,
     batch_size=32,
     out=Path(tempfile.mkdtemp()) / "run",
     progress=False,
 )
-run = train(config, data=simple)
+run = train(config, data=discs)
 mine = labeled(run.ema_network, schedule, "v")
-print(f"{len(simple)} scenes, {config.steps} steps, {run.seconds:.0f} seconds")
+print(f"{len(discs)} scenes, {config.steps} steps, {run.seconds:.0f} seconds")
 
 # %%
-test = scenes(120, seed=4, only=[("large",)])
+test = scenes(120, seed=4, only=[("large", "disc")])
 test_words = test.words[parse(test.words).relation < 0]
 painted = draw(test_words, told=mine)
 verdict, part = judge_scenes(painted, test_words), parse(test_words).part
@@ -441,18 +434,16 @@ for kind in ("ground", "color", "size", "shape"):
     print(f"{kind:6s} right: {percent(holds)}")
 
 # %% tags=["plumbing"]
+shown = [sentence.split() for sentence in VOCABULARY.decode(test_words[:8])]
 show(
-    filmstrip(
-        [painted[:10]],
-        labels=[VOCABULARY.decode(w[None])[0].replace("a large ", "") for w in test_words[:10]],
-    ),
-    alt="Ten pictures that the small network drew after its short training, under their prompts: "
-    "grounds and colors mostly as asked, shapes still rough.",
+    filmstrip([painted[:8]], labels=[" ".join([s[2], *s[4:]]) for s in shown]),
+    alt="Eight pictures that the small network drew after its short training, under color and "
+    "ground of their prompts: most are one roundish spot as asked for, with a wobbly outline.",
 )
 
 # %% [markdown]
-# Ground and color come first, since they are large and decided at high noise. **Shapes take longest**: the judge wants an outline that is right within
-# half a pixel. The shipped model is the same thing, larger, with two objects, trained longer. We go on with it.
+# The ground is learned first, then size and color: they are large, and decided at high noise. **A clean outline takes longest**, and the judge insists on
+# one: it allows an error of half a pixel. The shipped model is the same thing, larger, with all shapes and two objects, trained for longer. From here on we use that one.
 #
 # ## Steer, and steer away
 #
@@ -484,8 +475,8 @@ lesson13.negative_prompt.check(my_negative)
 
 # %%
 negative_eps = own(lesson13.negative_prompt, my_negative)
-prompt = VOCABULARY.encode(["a large red square"] * 32).to(device)
-unwanted = VOCABULARY.encode(["a large red square on white"] * 32).to(device)
+prompt = VOCABULARY.encode(["a large red square"] * 24).to(device)
+unwanted = VOCABULARY.encode(["a large red square on white"] * 24).to(device)
 
 
 def away(x_t, t):
@@ -493,7 +484,7 @@ def away(x_t, t):
 
 
 plain = draw(prompt.cpu(), seed=5)
-without = codec.decode(last(ddim(away, schedule, noise_for(32, 5), STEPS))).cpu()
+without = codec.decode(last(ddim(away, schedule, noise_for(24, 5), STEPS))).cpu()
 for name, images in (("empty", plain), ("on white", without)):
     ground = judge_scenes(images, prompt.cpu()).found.ground
     counts = {g: int((ground == i).sum()) for i, g in enumerate(GROUNDS)}
@@ -507,12 +498,12 @@ show(
 )
 
 # %% [markdown]
-# How large should the scale be? Ask the judge, on 48 prompts, each with the same noise at every scale.
+# How large should the scale be? Ask the judge, on 32 prompts, each with the same noise at every scale.
 
 # %%
 held_out = [tuple(pair) for pair in checkpoint.card["held_out"]]
-seen_words = scenes(48, seed=1_000_001, held_out=held_out).words
-by_scale = {scale: draw(seen_words, scale, seed=6) for scale in (1.0, 2.0, 4.0, 7.5)}
+seen_words = scenes(32, seed=1_000_001, held_out=held_out).words
+by_scale = {scale: draw(seen_words, scale, seed=6) for scale in (1.0, 2.0, 7.5)}
 for scale, images in by_scale.items():
     print(
         f"scale {scale:3.1f}: all words right {percent(all_right(images, seen_words))}, "
@@ -529,7 +520,7 @@ for scale, images in by_scale.items():
 
 # %%
 print("never seen together:", ", ".join(" ".join(pair) for pair in held_out))
-new_words = scenes(48, seed=1_000_001, only=held_out).words
+new_words = scenes(32, seed=1_000_001, only=held_out).words
 composed = draw(new_words, seed=6)
 for name, images, asked in (
     ("seen", by_scale[2.0], seen_words),
@@ -546,7 +537,7 @@ show(
 )
 
 # %% [markdown]
-# It has seen green, and it has seen triangles. If it had learned pictures by heart, it could not draw a green triangle at all. The difference between the two rows says how far it composes; the claims
+# It has seen green, and it has seen triangles. If it had only memorized pictures, it could not draw a green triangle at all. The difference between the two rows says how far it composes; the claims
 # say it with more prompts.
 #
 # ## A new word
@@ -623,7 +614,7 @@ taught = add_lora(network, rank=4, generator=seeded(0)).train()
 small = [p for p in taught.parameters() if p.requires_grad]
 optimizer = torch.optim.AdamW(small, lr=5e-3)
 noisy, generator = NoisySteps(1000), seeded(9)
-for _ in range(150):
+for _ in range(120):
     chosen = torch.randint(200, (16,), generator=generator)
     t, _ = noisy.draw(16, generator=generator)
     eps = torch.randn(16, *latents.shape[1:], generator=generator)
@@ -637,14 +628,14 @@ count, whole = sum(p.numel() for p in small), sum(p.numel() for p in network.par
 print(f"{count:,} numbers trained, {100 * count / whole:.1f} % of {whole:,}")
 
 # %%
+layered, single_matrix = own(lesson13.lora, my_lora), own(lesson13.merge, my_merge)
+layer = taught.sentence  # one of the layers, with its W, A and B
+W, A, B = (m.detach() for m in (layer.layer.weight, layer.down, layer.up))
+x = torch.randn(5, W.shape[1], generator=seeded(0)).to(device)
+difference = (layered(x, W, A, B, 4.0) - x @ single_matrix(W, A, B, 4.0).T).abs().max()
+print(f"with LoRA and merged: answers differ by at most {float(difference):.0e}")
+assert difference < 1e-4
 merged = merge_lora(taught).eval()
-x, t = noise_for(8, 1), torch.full((8,), 500, device=device)
-with torch.no_grad():
-    difference = (
-        (merged(x, t, words.to(device)) - taught.eval()(x, t, words.to(device))).abs().max()
-    )
-print(f"merged and unmerged differ by at most {float(difference):.0e}")
-assert difference < 1e-3
 
 knows = labeled(merged, schedule, checkpoint.card["target"])
 ask = scenes(32, seed=10, only=[("orange",)], new_words=True, held_out=[*held_out, ("star",)]).words
@@ -721,9 +712,9 @@ pairs = scenes(3000, seed=12)
 torch.manual_seed(0)
 clip = PictureTextNet(64, len(VOCABULARY), VOCABULARY.length)
 optimizer = torch.optim.AdamW(clip.parameters(), lr=2e-3, weight_decay=0.05)
-falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, 300)
+falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, 200)
 generator, losses = seeded(0), []
-for _ in range(300):
+for _ in range(200):
     chosen = torch.randint(len(pairs), (64,), generator=generator)
     pictures_64 = clip.encode_pictures(pairs.images[chosen])
     loss = contrast(pictures_64, clip.encode_words(pairs.words[chosen]), (-clip.log_scale).exp())

@@ -79,10 +79,9 @@ def _tokens_letters(sentence, words, length, unknown):
 
 def _tokens_table(sentence, words, length, unknown):
     table = {word: i for i, word in enumerate(words)}
-    row = np.zeros(length, dtype=np.int64)
-    for place, part in enumerate(sentence.lower().split()[:length]):
-        row[place] = table.get(part, unknown)
-    return row
+    parts = sentence.lower().split()[:length]
+    row = [table.get(part, unknown) for part in parts]
+    return np.pad(np.array(row, dtype=np.int64), (0, length - len(row)))
 
 
 def _tokens_list(sentence, words, length, unknown):
@@ -1149,6 +1148,8 @@ def _contrastive_cases(generator: torch.Generator):
         (6, 2, 0.07),
         (5, 8, 2.0),
         (4, 4, 0.25),
+        (3, 1, 0.5),  # vectors that point along an axis
+        (3, 6, 0.008),
     ):
         pictures, sentences = 3 * torch.randn(2, batch, width, generator=generator)
         yield pictures, sentences + 0.5 * pictures, temperature
@@ -1288,12 +1289,12 @@ contrastive = Exercise(
         Mistake(
             "only pictures normalized",
             _contrastive_with(unit_sentences=lambda x: x),
-            "The pictures' vectors have length 1, the sentences' have not.",
+            "The pictures' vectors have length 1, those of the sentences do not.",
         ),
         Mistake(
             "only sentences normalized",
             _contrastive_with(unit=lambda x: x, unit_sentences=lambda x: F.normalize(x, dim=1)),
-            "The sentences' vectors have length 1, the pictures' have not.",
+            "The sentences' vectors have length 1, those of the pictures do not.",
         ),
         Mistake(
             "normalized over the batch",
@@ -1398,16 +1399,12 @@ lora_size = Number(
         Mistake("A alone", 3_072.0, "That is A alone. B has numbers, too."),
         Mistake("B alone", 7_168.0, "That is B alone. A has numbers, too."),
         Mistake(
-            "the product",
-            1_376_256.0,
-            "That is W itself, which B A has the shape of. What has to be kept are A and B.",
+            "the whole matrix",
+            344_064.0,
+            "That is W, which B A has the shape of. What is trained are A and B.",
         ),
-        Mistake("rank 1", 1_280.0 * 2, "Is that for rank 2? Here r = 8."),
-        Mistake(
-            "in percent",
-            0.744,
-            "That may be the share of W in percent. How many numbers are it?",
-        ),
+        Mistake("rank 1", 1_280.0, "That is for rank 1. Here r = 8."),
+        Mistake("in percent", 2.976, "That is the share of W in percent. How many numbers are it?"),
     ),
     why="8 x (in + out) = 8 x 1,280, against 344,064 in W: 3 %.",
 )
