@@ -5,7 +5,7 @@ import statistics
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from measured.claim import Claim, Numbers, mean_and_error, paired
 from tutorial_lib import hardware
@@ -38,7 +38,7 @@ class Words:
     def __init__(self, quick: bool) -> None:
         hardware.keep_freed_memory()
         self.seeds, self.count, self.strides = ([0, 1], 4, 2) if quick else ([*range(4)], 32, 20)
-        self.lora_seeds, self.lora_steps = ([0, 1], 2) if quick else ([0, 1, 2], 120)
+        self.lora_seeds, self.lora_steps = ([0, 1], 2) if quick else ([0, 1, 2], 200)
         checkpoint = with_autoencoder(load_checkpoint("words"))
         network, codec = checkpoint.network, checkpoint.codec
         assert isinstance(network, TextUNet)
@@ -303,18 +303,23 @@ def _composes_number(numbers: Numbers) -> str:
 # --- LoRA -----------------------------------------------------------------------------------------
 
 
+def reads(name: str, layer: nn.Module) -> bool:
+    """Whether a layer gets a LoRA: those of the text encoder and of cross-attention."""
+    return name.startswith("text") or "ask" in name
+
+
 def taught(world: Words, word: str, seed: int) -> LabeledModel:
     """The model after a LoRA of rank 4 on 200 scenes with a new word, as the lesson trains it."""
     others = [[other] for other in NEW_WORDS if other != word]
     held_out = [*world.held_out, *others]
     data = scenes(200, seed=300 + seed, only=[[word]], new_words=True, held_out=held_out)
     latents, generator = world.codec.encode(data.images), torch.Generator().manual_seed(seed)
-    network = add_lora(world.network, rank=4, generator=generator).train()
+    network = add_lora(world.network, rank=4, where=reads, generator=generator).train()
     small = [p for p in network.parameters() if p.requires_grad]
     optimizer, noisy = torch.optim.AdamW(small, lr=5e-3), NoisySteps(world.schedule.num_steps)
     for _ in range(world.lora_steps):
-        chosen = torch.randint(len(latents), (16,), generator=generator)
-        t, _ = noisy.draw(16, generator=generator)
+        chosen = torch.randint(len(latents), (8,), generator=generator)
+        t, _ = noisy.draw(8, generator=generator)
         x0 = latents[chosen]
         eps = torch.randn(x0.shape, generator=generator)
         v_hat = network(diffuse(world.schedule, x0, t, eps), t, data.words[chosen])

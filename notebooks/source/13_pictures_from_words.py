@@ -605,19 +605,26 @@ trained = 10_240
 lesson13.lora_size.check(trained)
 
 # %% [markdown]
-# What they give: `add_lora` puts such a layer in the place of each linear layer, kernel and table, and `merge_lora` does what your `my_merge` does. The loop is the one you know.
+# What they give: `add_lora` puts such a layer in the place of those that you choose, here of the text encoder with its table, and of cross-attention, as is usual. `merge_lora` does
+# what your `my_merge` does. The loop is the one you know.
+
 
 # %%
+def reads(name, layer):
+    """Whether a layer has to do with words."""
+    return name.startswith("text") or "ask" in name
+
+
 orange = scenes(200, seed=8, only=[("orange",)], new_words=True, held_out=[*held_out, ("star",)])
 latents, orange_words = codec.encode(orange.images), orange.words
-taught = add_lora(network, rank=4, generator=seeded(0)).train()
+taught = add_lora(network, rank=4, where=reads, generator=seeded(0)).train()
 small = [p for p in taught.parameters() if p.requires_grad]
 optimizer = torch.optim.AdamW(small, lr=5e-3)
 noisy, generator = NoisySteps(1000), seeded(9)
-for _ in range(120):
-    chosen = torch.randint(200, (16,), generator=generator)
-    t, _ = noisy.draw(16, generator=generator)
-    eps = torch.randn(16, *latents.shape[1:], generator=generator)
+for _ in range(200):
+    chosen = torch.randint(200, (8,), generator=generator)
+    t, _ = noisy.draw(8, generator=generator)
+    eps = torch.randn(8, *latents.shape[1:], generator=generator)
     x0, t, eps = latents[chosen].to(device), t.to(device), eps.to(device)
     v_hat = taught(diffuse(schedule, x0, t, eps), t, orange_words[chosen].to(device))
     loss = (v_hat - velocity(schedule, x0, t, eps)).square().mean()
@@ -629,7 +636,7 @@ print(f"{count:,} numbers trained, {100 * count / whole:.1f} % of {whole:,}")
 
 # %%
 layered, single_matrix = own(lesson13.lora, my_lora), own(lesson13.merge, my_merge)
-layer = taught.sentence  # one of the layers, with its W, A and B
+layer = taught.text.layers[0].out  # one of the layers, with its W, A and B
 W, A, B = (m.detach() for m in (layer.layer.weight, layer.down, layer.up))
 x = torch.randn(5, W.shape[1], generator=seeded(0)).to(device)
 difference = (layered(x, W, A, B, 4.0) - x @ single_matrix(W, A, B, 4.0).T).abs().max()
@@ -658,7 +665,7 @@ show(
 )
 
 # %% [markdown]
-# A few hundred kilobytes, to be sent around and plugged in: that is why the internet is full of LoRAs. What is new in a picture here is a color, which is easy. A new *shape*, such as *star*, takes
+# A hundred kilobytes, to be sent around and plugged in: that is why the internet is full of LoRAs. What is new in a picture here is a color, which is easy. A new *shape*, such as *star*, takes
 # longer: try it. What it forgets shows on the last line, paired: the same prompts and the same noise before and after.
 #
 # ## Where good vectors for sentences come from
