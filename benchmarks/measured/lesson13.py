@@ -38,7 +38,7 @@ class Words:
     def __init__(self, quick: bool) -> None:
         hardware.keep_freed_memory()
         self.seeds, self.count, self.strides = ([0, 1], 4, 2) if quick else ([*range(4)], 32, 20)
-        self.lora_seeds, self.lora_steps = ([0, 1], 2) if quick else ([0, 1, 2], 200)
+        self.lora_seeds, self.lora_steps = ([0, 1], 2) if quick else ([0, 1, 2], 250)
         checkpoint = with_autoencoder(load_checkpoint("words"))
         network, codec = checkpoint.network, checkpoint.codec
         assert isinstance(network, TextUNet)
