@@ -351,13 +351,13 @@ INKS = {
     "blue": "#4a6cf0",
     "magenta": "#d03fc0",
 }
-figure, _ = panels(1, height=4.0)
+figure, _ = panels(1, height=4.3)
 figure.clear()
-axes = figure.subplots(2, len(PROMPTS), gridspec_kw={"hspace": 0.2, "wspace": 0.06})
+axes = figure.subplots(2, len(PROMPTS), gridspec_kw={"hspace": 0.05, "wspace": 0.06, "top": 0.82})
 for i, prompt in enumerate(PROMPTS):
     picture = (pictures[i].permute(1, 2, 0) + 1) / 2
     axes[0, i].imshow(picture)
-    axes[0, i].set_title(textwrap.fill(prompt, 17), color=INK, fontsize=9)
+    axes[0, i].set_title(textwrap.fill(prompt, 18), color=INK, fontsize=8.5)
     spoken = prompt.split()
     color = next(place for place, word in enumerate(spoken) if word in INKS)
     whole = {"extent": (0, 16, 16, 0)}
@@ -659,6 +659,8 @@ old = draw(seen_words, 2.0, seed=6, told=knows)  # the same noise as before
 change = all_right(old, seen_words) - all_right(by_scale[2.0], seen_words)
 error = 100 * float(change.std()) / math.sqrt(len(change))
 print(f"old prompts, all words right: {100 * float(change.mean()):+.0f} ± {error:.0f} points")
+fewer = single(old, seen_words) - single(by_scale[2.0], seen_words)
+print(f"of their single words: {100 * fewer:+.1f} points")
 
 # %% tags=["plumbing"]
 show(
