@@ -670,8 +670,8 @@ show(
 )
 
 # %% [markdown]
-# A hundred kilobytes, to be sent around and plugged in: that is why the internet is full of LoRAs. What is new in a picture here is a color, which is easy. A new *shape*, such as *star*, takes
-# longer: try it. What it forgets shows on the last line, paired: the same prompts and the same noise before and after.
+# A hundred kilobytes, to be sent around and plugged in: that is why the internet is full of LoRAs. What is new in a picture here is a color, which is easy. Try a new *shape*,
+# such as *star*, and see how far 250 steps take you. What it forgets shows on the last line, paired: the same prompts and the same noise before and after.
 #
 # ## Where good vectors for sentences come from
 #
@@ -779,7 +779,7 @@ for name, (theirs, module) in sizes.items():
     print(f"{name:18s} {theirs:>11,} numbers there, {ours:>9,} here: {theirs / ours:,.0f} times")
 
 # %% [markdown]
-# Ten lines draw with the real one. Run them on Colab, on a GPU (they download 4 GB):
+# Ten lines draw with the real one. Run them on Colab, on a GPU (they download 3 GB):
 #
 # ```python
 # %pip install --quiet diffusers transformers accelerate
@@ -787,7 +787,7 @@ for name, (theirs, module) in sizes.items():
 # from diffusers import StableDiffusionPipeline
 #
 # pipe = StableDiffusionPipeline.from_pretrained(
-#     "stable-diffusion-v1-5/stable-diffusion-v1-5", torch_dtype=torch.float16
+#     "stable-diffusion-v1-5/stable-diffusion-v1-5", variant="fp16", torch_dtype=torch.float16
 # ).to("cuda")
 # picture = pipe(
 #     "a small red ball on top of a large blue cube, studio photograph",
