@@ -49,7 +49,7 @@ from pathlib import Path
 from tutorial_lib.datasets.scene_captions import GROUNDS, PARTS, parse
 from tutorial_lib.hardware import keep_freed_memory
 from tutorial_lib.losses import NoisySteps
-from tutorial_lib.plots import COLORS, GRAY, INK, filmstrip, panels, show
+from tutorial_lib.plots import INK, filmstrip, panels, show
 
 keep_freed_memory()  # on a CPU, this kernel reuses the memory of its tensors: training is up to three times faster
 
@@ -634,8 +634,10 @@ for _ in range(250):
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-count, whole = sum(p.numel() for p in small), sum(p.numel() for p in network.parameters())
+kept = lora_parameters(taught)  # all A and B, by the names of their layers
+count, whole = (sum(p.numel() for p in ps) for ps in (kept.values(), network.parameters()))
 print(f"{count:,} numbers trained, {100 * count / whole:.1f} % of {whole:,}")
+print(f"they take {4 * count / 1000:.0f} kilobytes")
 
 # %%
 layered, single_matrix = own(lesson13.lora, my_lora), own(lesson13.merge, my_merge)
@@ -670,7 +672,7 @@ show(
 )
 
 # %% [markdown]
-# A hundred kilobytes, to be sent around and plugged in: that is why the internet is full of LoRAs. What is new in a picture here is a color, which is easy. Try a new *shape*,
+# So little can be sent around and plugged in: that is why the internet is full of LoRAs. What is new in a picture here is a color, which is easy. Try a new *shape*,
 # such as *star*, and see how far 250 steps take you. What it forgets shows on the last line, paired: the same prompts and the same noise before and after.
 #
 # ## Where good vectors for sentences come from
