@@ -12,16 +12,24 @@ from tutorial_lib import hardware
 from tutorial_lib.autoencoders import with_autoencoder
 from tutorial_lib.checkpoints import load_checkpoint
 from tutorial_lib.datasets import Dataset, scenes
-from tutorial_lib.datasets.scene_captions import NEW_WORDS, VOCABULARY, parse
+from tutorial_lib.datasets.scene_captions import (
+    COLORS,
+    GROUNDS,
+    NEW_WORDS,
+    PARTS,
+    VOCABULARY,
+    parse,
+)
+from tutorial_lib.datasets.scene_shapes import SHAPES
 from tutorial_lib.forward import diffuse
 from tutorial_lib.guidance import LabeledModel, guide, labeled
-from tutorial_lib.losses import NoisySteps
 from tutorial_lib.metrics import judge_scenes
 from tutorial_lib.metrics.scenes import SceneVerdict
 from tutorial_lib.networks.lora import add_lora, merge_lora
 from tutorial_lib.networks.text_unet import TextUNet
 from tutorial_lib.predictions import velocity
 from tutorial_lib.samplers import ddim, evenly_spaced, last
+from tutorial_lib.schedules import cosine_schedule
 
 SCALES = (1.0, 2.0, 4.0, 7.5)
 USUAL = 2.0
@@ -224,6 +232,84 @@ def _maps_number(numbers: Numbers) -> str:
     return f"heard more in the own object than in the other: {shares} % {about(numbers)}"
 
 
+# --- what is decided when -------------------------------------------------------------------------
+
+SWITCHES = (950, 850, 700, 550, 400, 250)
+"""Steps at which a word is changed; the noise is 13, 4.2, 2, 1.2, 0.7 and 0.4 times the signal."""
+_PLACES = {"ground": -1, "relation": 4, "color": 2, "shape": 3}
+_OTHERS = {
+    "ground": list(GROUNDS),
+    "color": [color for color in COLORS if color not in NEW_WORDS],
+    "shape": [shape for shape in SHAPES if shape not in NEW_WORDS],
+    "relation": ["left", "right", "left", "above", "below", "above"],  # each before its opposite
+}
+
+
+def changed(sentence: str, kind: str) -> str:
+    """A sentence about two objects and the ground with one word replaced by another of its kind,
+    or its relation by the opposite one."""
+    words, others = sentence.split(), _OTHERS[kind]
+    after = others[others.index(words[_PLACES[kind]]) + 1 :] + others
+    words[_PLACES[kind]] = next(word for word in after if word not in words)
+    return " ".join(words)
+
+
+@functools.cache
+def decided(quick: bool) -> Numbers:
+    """Real scenes noised to a step and drawn from there, told a caption with one word changed: how
+    often that word comes true, by its kind and the step."""
+    world = shipped(quick)
+    found: dict[str, Any] = {**world.about(), "steps": list(SWITCHES)}
+    found |= {kind: [] for kind in _PLACES}
+    for seed in world.seeds:
+        data = scenes(8 * world.count, seed=PROMPTS_SEED + seed, held_out=world.held_out)
+        said = parse(data.words)
+        full = (said.relation >= 0) & (said.ground >= 0)
+        x0 = world.codec.encode(data.images[full][: world.count])
+        captions = VOCABULARY.decode(data.words[full][: world.count])
+        for kind in _PLACES:
+            told = VOCABULARY.encode([changed(sentence, kind) for sentence in captions])
+            found[kind].append([_follows(world, x0, told, kind, t, seed) for t in SWITCHES])
+    return found
+
+
+def _follows(world: Words, x0: Tensor, told: Tensor, kind: str, start: int, seed: int) -> float:
+    """The share of pictures that show the changed word, drawn on from step ``start``."""
+    t = torch.full((len(x0),), start)
+    x_t = diffuse(world.schedule, x0, t, world.noise(len(x0), 70 + seed))
+    rest = [start, *(step for step in world.walk if step < start)]
+    asked = guide(world.model, told, USUAL, world.network.no_condition)
+    pictures = world.codec.decode(last(ddim(asked, world.schedule, x_t, rest)))
+    right = judge_scenes(pictures, told).right[parse(told).part == PARTS.index(kind)]
+    return round(float(right.double().mean()), 5)
+
+
+def _half(numbers: Numbers, kind: str) -> float:
+    """The noise, in times the signal, at which half as many follow as at the first step; between
+    two steps by the straight line through them."""
+    shares = [statistics.mean(column) for column in zip(*numbers[kind], strict=True)]
+    steps, schedule = numbers["steps"], cosine_schedule(1000)
+    noise = [float(schedule.noise_rate[t] / schedule.signal_rate[t]) for t in steps]
+    half = shares[0] / 2
+    for i in range(1, len(shares)):
+        if shares[i] <= half:
+            part = (shares[i - 1] - half) / (shares[i - 1] - shares[i])
+            return noise[i - 1] + part * (noise[i] - noise[i - 1])
+    return noise[-1]
+
+
+def _decided_verdict(numbers: Numbers) -> str:
+    order = sorted(_PLACES, key=lambda kind: -_half(numbers, kind))
+    return "in this order: " + ", ".join(order)
+
+
+def _decided_number(numbers: Numbers) -> str:
+    halves = ", ".join(f"{kind} {_half(numbers, kind):.1f}" for kind in _PLACES)
+    return (
+        f"half of the changed words are ignored from a noise / signal of: {halves} {about(numbers)}"
+    )
+
+
 # --- guidance -------------------------------------------------------------------------------------
 
 
@@ -324,10 +410,10 @@ def taught(world: Words, seed: int) -> LabeledModel:
     latents, generator = world.codec.encode(data.images), torch.Generator().manual_seed(seed)
     network = add_lora(world.network, rank=4, where=reads, generator=generator).train()
     small = [p for p in network.parameters() if p.requires_grad]
-    optimizer, noisy = torch.optim.AdamW(small, lr=5e-3), NoisySteps(world.schedule.num_steps)
+    optimizer, last_step = torch.optim.AdamW(small, lr=5e-3), world.schedule.num_steps
     for _ in range(world.lora_steps):
         chosen = torch.randint(len(latents), (8,), generator=generator)
-        t, _ = noisy.draw(8, generator=generator)
+        t = torch.randint(1, last_step + 1, (8,), generator=generator)
         x0 = latents[chosen]
         eps = torch.randn(x0.shape, generator=generator)
         v_hat = network(diffuse(world.schedule, x0, t, eps), t, data.words[chosen])
@@ -406,6 +492,13 @@ CLAIMS = [
         maps,
         _maps_verdict,
         _maps_number,
+    ),
+    Claim(
+        "decided_when",
+        "The noisy steps decide layout and color",
+        decided,
+        _decided_verdict,
+        _decided_number,
     ),
     Claim(
         "words_guidance",
