@@ -477,13 +477,13 @@ follows, switched = {}, {}
 for kind in PLACES:
     told = VOCABULARY.encode([changed(sentence, kind) for sentence in said])
     at = parse(told).part == PARTS.index(kind)
-    for start in SWITCHES:
-        t = torch.full((len(z),), start, device=device)
+    for switch in SWITCHES:
+        t = torch.full((len(z),), switch, device=device)
         x_t = diffuse(schedule, z.to(device), t, noise_for(len(z), 21))
         asked = guide(model, told.to(device), 2.0, EMPTY)
-        rest = [start, *(step for step in evenly_spaced(1000, 12) if step < start)]
-        switched[kind, start] = codec.decode(last(ddim(asked, schedule, x_t, rest))).cpu()
-        follows[kind, start] = judge_scenes(switched[kind, start], told).right[at].double()
+        rest = [switch, *(step for step in evenly_spaced(1000, 12) if step < switch)]
+        switched[kind, switch] = codec.decode(last(ddim(asked, schedule, x_t, rest))).cpu()
+        follows[kind, switch] = judge_scenes(switched[kind, switch], told).right[at].double()
 
 # %% tags=["plumbing"]
 figure, axis = panels(1, height=3.2)
