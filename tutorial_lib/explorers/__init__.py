@@ -21,6 +21,8 @@ with brought_by("notebook", to="show explorers"):
     from tutorial_lib.explorers.schedule.widget import ScheduleExplorer
     from tutorial_lib.explorers.solvers.widget import SolverExplorer
     from tutorial_lib.explorers.trajectory.widget import TrajectoryExplorer
+    from tutorial_lib.explorers.words.walks import SentenceWalks as SentenceWalks
+    from tutorial_lib.explorers.words.widget import WordsExplorer
 
 __all__ = [
     "DenoiserExplorer",
@@ -34,4 +36,5 @@ __all__ = [
     "ScheduleExplorer",
     "SolverExplorer",
     "TrajectoryExplorer",
+    "WordsExplorer",
 ]

@@ -161,3 +161,25 @@ export interface TrajectoryExplorerTraits {
   x0_hat: DataView;
   x_t: DataView;
 }
+
+export interface WordsExplorerTraits {
+  chosen: number;
+  draws: boolean;
+  map_ends: number[];
+  map_shape: number[];
+  maps: DataView;
+  peaks: DataView;
+  picture_ends: number[];
+  pictures: DataView;
+  place: number;
+  right: DataView;
+  scale_place: number;
+  scales: number[];
+  seed_place: number;
+  seeds: number[];
+  sentences: string[];
+  shape: number[];
+  timesteps: number[];
+  whole: DataView;
+  word: number;
+}

@@ -18,6 +18,7 @@ export const TITLES = Object.freeze({
   schedule: "Schedule explorer",
   solvers: "Solver explorer",
   trajectory: "Trajectory explorer",
+  words: "Words explorer",
 });
 export const EPS_RANGE = 4;
 export const EPS_SHOWN = 3;
@@ -61,6 +62,7 @@ export const EVALUATIONS_MIN = 2;
 export const EVALUATIONS_MAX = 64;
 export const DDPM = "DDPM";
 export const DDIM = "DDIM";
+export const MAP_LEVELS = 31;
 export const PLANE_EDGE = 3;
 export const NEAR = 0.15;
 export const POINTS_MIN = 2;
@@ -78,6 +80,7 @@ export const ASK = Object.freeze({
   WALK: "walk",
   STOP: "stop",
   FILL: "fill",
+  DRAW: "draw",
 });
 export const TELL = Object.freeze({
   HEARD: "heard",
@@ -92,4 +95,5 @@ export const TELL = Object.freeze({
   IDLE: "idle",
   FILLING: "filling",
   FILLED: "filled",
+  DRAWN: "drawn",
 });

@@ -37,6 +37,7 @@ TITLES = MappingProxyType(
         "schedule": "Schedule explorer",
         "solvers": "Solver explorer",
         "trajectory": "Trajectory explorer",
+        "words": "Words explorer",
     }
 )
 
@@ -120,6 +121,11 @@ EVALUATIONS_MIN, EVALUATIONS_MAX = 2, 64
 
 DDPM, DDIM = "DDPM", "DDIM"
 
+# The words explorer.
+
+MAP_LEVELS = 31
+"""Attention maps travel as levels 0 to 31; the highest is the largest share of a word in a walk."""
+
 # The playground.
 
 PLANE_EDGE = 3
@@ -155,6 +161,7 @@ class Ask(StrEnum):
     WALK = "walk"
     STOP = "stop"  # end the training
     FILL = "fill"  # redraw the area
+    DRAW = "draw"  # draw a sentence
 
 
 class Tell(StrEnum):
@@ -172,3 +179,4 @@ class Tell(StrEnum):
     IDLE = "idle"  # nothing is left to compute
     FILLING = "filling"  # what the model has in mind on the way
     FILLED = "filled"  # the completions
+    DRAWN = "drawn"  # the sentence is among the others

@@ -1,0 +1,1 @@
+"""The words explorer of lesson 13."""
