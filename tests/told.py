@@ -25,7 +25,7 @@ def reader(**options) -> Checkpoint:
         torch.manual_seed(0)
         sizes = {"widths": (8, 16), "text_width": 16, "text_layers": 1, **options}
         network = TextUNet(4, len(VOCABULARY), VOCABULARY.length, **sizes).eval()
-        torch.nn.init.normal_(network.head.weight, std=0.3)  # which starts at zero
+        torch.nn.init.normal_(network.get_parameter("head.weight"), std=0.3)  # which starts at zero
         for parameter in network.text.parameters():
             torch.nn.init.normal_(parameter)  # so that words matter
         autoencoder = Autoencoder(widths=(8, 8))

@@ -47,6 +47,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tutorial_lib.datasets.scene_captions import GROUNDS, PARTS, parse
+from tutorial_lib.explorers import WordsExplorer
 from tutorial_lib.hardware import keep_freed_memory
 from tutorial_lib.plots import COLORS, INK, filmstrip, panels, show
 
@@ -378,6 +379,13 @@ show(
 # A color word is heard where its object is. Again nobody told the network: it found the binding that the mean had lost. How often does this hold? The claims at the end say
 # it with numbers.
 #
+# Drag the step below from noise to picture and point at the words: see how early a color finds its place, and what had happened to a word by
+# then that the judge marks with ✗ in the end. Then type a sentence of your own.
+
+# %%
+WordsExplorer.from_checkpoint(checkpoint, PROMPTS[1:5])
+
+# %% [markdown]
 # ### Question 13.B: how many shares?
 #
 # *2 minutes.*

@@ -209,7 +209,7 @@ def once(checkpoint):
     ("sentence", "words"),
     [
         ("a large purple disk", "sentence must have words of the vocabulary, got 'purple'"),
-        ("a smal disc", "got 'smal'; did you mean 'small'?"),
+        ("a reddish disc", "got 'reddish'; did you mean 'red'?"),
         ("a " * 13, "sentence must have at most 12 words, got 13"),
         ("red disc", "an object must begin with 'a'"),
         ("  ", "sentence must have a word, got none"),

@@ -28,7 +28,7 @@ async function awaken(place) {
   const { modelFrom, render } = window.courseExplorers.kinds[kind];
   const model = modelFrom(window.courseExplorers.held[holds]);
   place.replaceChildren();
-  render({ model, el: place });
+  await render({ model, el: place });
   place.dataset.alive = "";
 }
 

@@ -192,6 +192,7 @@ export const render = async ({ model, el }) => {
   stage.play({ name: "place", range: () => [0, last], seconds: 4, place: steps });
   const say = stage.line();
   const box = stage.panels();
+  box.classList.add("tx-pair");
   const zoom = SIDE / Math.max(h, w);
   const size = { columns: w, rows: h, scale: zoom, place: box };
   const picture = stage.pictureChart({

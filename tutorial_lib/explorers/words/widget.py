@@ -94,7 +94,7 @@ def _png(levels: np.ndarray) -> bytes:
 
 
 class WordsExplorer(base.Explorer, folder="words"):
-    """Pick or type a sentence, and watch its picture come, and where each word is heard.
+    """Pick or type a sentence, watch its picture come, and see where each word is heard.
 
     A slider goes through the steps of a walk, from noise to picture. At each step there is the
     clean picture that the model predicts, and for each word a map: how much each place takes of it
