@@ -194,6 +194,20 @@ def test_of_typed_sentences_the_last_are_kept():
     assert made.sentences[made.chosen] == "a cross"
 
 
+def test_typed_sentences_make_room_and_the_given_ones_do_not(monkeypatch):
+    made = explorer(draw=lambda sentence: invented((sentence,))[sentence])
+    given = _words._size(made._packed)
+    made.add("a disc")
+    one = _words._size(made._packed) - given
+    monkeypatch.setattr(_words.base, "MAX_BYTES", given + 2 * one - 1)
+    made.add("a ring")
+    assert made.sentences == [*SENTENCES, "a ring"]
+    monkeypatch.setattr(_words.base, "MAX_BYTES", given + one // 2)
+    with pytest.raises(ValueError, match="sentence must fit into"):
+        made.add("a cross")
+    assert made.sentences == [*SENTENCES, "a ring"]
+
+
 def _broken(sentence: str) -> SentenceWalks:
     raise RuntimeError("no weights")
 

@@ -233,11 +233,11 @@ class WordsExplorer(base.Explorer, folder="words"):
     def add(self, sentence: str) -> None:
         """Draws a sentence, adds it to the others, and shows it; one that is there is shown only.
 
-        Of the sentences that were added, the last four are kept.
+        Of the sentences that were added, the last four are kept, or fewer where there is no room.
 
         Raises:
-            TypeError, ValueError: an unknown word, too many words, no sentence of the grammar; or
-                an explorer that was made without ``draw``.
+            TypeError, ValueError: an unknown word, too many words, no sentence of the grammar; an
+                explorer that was made without ``draw``, or that is full.
         """
         if self._draw is None:
             raise InvalidValueError("draw must be given to draw other sentences, got None")
@@ -249,12 +249,17 @@ class WordsExplorer(base.Explorer, folder="words"):
                 _check_grammar("sentence", [sentence])
             walks = self._draw(sentence)
             self._check_walks(f"the walks of {sentence!r}", sentence, walks, self._walks)
-            self._walks[sentence] = walks
-            self._packed[sentence] = pack(sentence, walks, self._judged)
-            self._typed.append(sentence)
-            if len(self._typed) > MOST_TYPED:
-                oldest = self._typed.pop(0)
-                del self._walks[oldest], self._packed[oldest]
+            packed = {**self._packed, sentence: pack(sentence, walks, self._judged)}
+            typed = [*self._typed, sentence]
+            while len(typed) > 1 and (len(typed) > MOST_TYPED or _size(packed) > base.MAX_BYTES):
+                del packed[typed.pop(0)]
+            if _size(packed) > base.MAX_BYTES:
+                raise InvalidValueError(
+                    f"sentence must fit into {base.MAX_BYTES:,} bytes together with those that are "
+                    f"there, got {_size(packed):,}: give {self._advice()}"
+                )
+            self._walks = {each: self._walks.get(each, walks) for each in packed}
+            self._packed, self._typed = packed, typed
         with self.hold_sync():  # the browser gets all of it in one message
             for name, value in self._state().items():
                 setattr(self, name, value)
@@ -408,6 +413,11 @@ class WordsExplorer(base.Explorer, folder="words"):
 def plain(sentence: str) -> str:
     """A sentence in lower case, with single spaces."""
     return " ".join(sentence.lower().split())
+
+
+def _size(packed: Mapping[str, Packed]) -> int:
+    """Bytes of all files."""
+    return sum(len(file) for one in packed.values() for file in (*one.pictures, *one.maps))
 
 
 def _flags(values: Tensor) -> bytes:
