@@ -379,8 +379,8 @@ show(
 # A color word is heard where its object is. Again nobody told the network: it found the binding that the mean had lost. How often does this hold? The claims at the end say
 # it with numbers.
 #
-# Drag the step below from noise to picture and point at the words: see how early a color finds its place, and what had happened to a word by
-# then that the judge marks with ✗ in the end. Then type a sentence of your own.
+# Drag the step below from noise to picture, and point at the words. How early does a color find its place? And where was a word heard that the
+# judge marks with ✗ in the end? Then type a sentence of your own.
 
 # %%
 WordsExplorer.from_checkpoint(checkpoint, PROMPTS[1:5])
