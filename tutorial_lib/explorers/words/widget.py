@@ -33,7 +33,7 @@ MOST_TYPED = 4
 """Of the sentences that are typed, so many are kept; then the oldest makes room."""
 LARGEST = 64
 SMALLEST_JUDGED = 16
-QUALITY = 90
+QUALITY = 94
 """Of the JPEG files in which pictures travel."""
 DARK, LIGHT = (10.0, 30.0, 90.0), (255.0, 234.0, 70.0)
 """The ends of the scripts' ``ramp``, for still pictures."""
@@ -387,9 +387,10 @@ class WordsExplorer(base.Explorer, folder="words"):
         sentence, _, seed, scale, word = self._shown()
         seeds, scales, steps = self._lengths
         text = (
-            f"{len(self._walks)} sentences, each drawn at {scales} guidance scales from {seeds} "
-            f"seeds; shown is {sentence!r} at scale {self.scales[scale]:g} from noise to picture, "
-            f"in {steps} steps, and where {sentence.split()[word]!r} is heard."
+            f"{_counted(len(self._walks), 'sentence')}, each drawn at "
+            f"{_counted(scales, 'guidance scale')} from {_counted(seeds, 'seed')}; shown is "
+            f"{sentence!r} at scale {self.scales[scale]:g} from noise to picture, in {steps} steps, "
+            f"and where {sentence.split()[word]!r} is heard."
         )
         if not self._judged:
             return text
@@ -413,6 +414,10 @@ class WordsExplorer(base.Explorer, folder="words"):
 def plain(sentence: str) -> str:
     """A sentence in lower case, with single spaces."""
     return " ".join(sentence.lower().split())
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _size(packed: Mapping[str, Packed]) -> int:
