@@ -389,8 +389,8 @@ class WordsExplorer(base.Explorer, folder="words"):
         text = (
             f"{_counted(len(self._walks), 'sentence')}, each drawn at "
             f"{_counted(scales, 'guidance scale')} from {_counted(seeds, 'seed')}; shown is "
-            f"{sentence!r} at scale {self.scales[scale]:g} from noise to picture, in {steps} steps, "
-            f"and where {sentence.split()[word]!r} is heard."
+            f"{sentence!r} at scale {self.scales[scale]:g} from noise to picture, in {steps} "
+            f"steps, and where {sentence.split()[word]!r} is heard."
         )
         if not self._judged:
             return text
