@@ -23,6 +23,7 @@ from tutorial_lib.datasets.scene_captions import (
 from tutorial_lib.datasets.scene_shapes import SHAPES
 from tutorial_lib.forward import diffuse
 from tutorial_lib.guidance import LabeledModel, guide, labeled
+from tutorial_lib.losses import NoisySteps
 from tutorial_lib.metrics import judge_scenes
 from tutorial_lib.metrics.scenes import SceneVerdict
 from tutorial_lib.networks.lora import add_lora, merge_lora
@@ -410,10 +411,10 @@ def taught(world: Words, seed: int) -> LabeledModel:
     latents, generator = world.codec.encode(data.images), torch.Generator().manual_seed(seed)
     network = add_lora(world.network, rank=4, where=reads, generator=generator).train()
     small = [p for p in network.parameters() if p.requires_grad]
-    optimizer, last_step = torch.optim.AdamW(small, lr=5e-3), world.schedule.num_steps
+    optimizer, noisy = torch.optim.AdamW(small, lr=5e-3), NoisySteps(world.schedule.num_steps)
     for _ in range(world.lora_steps):
         chosen = torch.randint(len(latents), (8,), generator=generator)
-        t = torch.randint(1, last_step + 1, (8,), generator=generator)
+        t, _ = noisy.draw(8, generator=generator)
         x0 = latents[chosen]
         eps = torch.randn(x0.shape, generator=generator)
         v_hat = network(diffuse(world.schedule, x0, t, eps), t, data.words[chosen])

@@ -49,6 +49,7 @@ from pathlib import Path
 from tutorial_lib.datasets.scene_captions import GROUNDS, PARTS, parse
 from tutorial_lib.explorers import WordsExplorer
 from tutorial_lib.hardware import keep_freed_memory
+from tutorial_lib.losses import NoisySteps
 from tutorial_lib.plots import COLORS, INK, filmstrip, panels, show
 
 keep_freed_memory()  # on a CPU, this kernel reuses the memory of its tensors: training is up to three times faster
@@ -693,10 +694,13 @@ latents, orange_words = codec.encode(orange.images), orange.words
 taught = add_lora(network, rank=4, where=reads, generator=seeded(0)).train()
 small = [p for p in taught.parameters() if p.requires_grad]
 optimizer = torch.optim.AdamW(small, lr=5e-3)
-generator = seeded(9)
+noisy, generator = (
+    NoisySteps(1000),
+    seeded(9),
+)  # t = T sqrt(u): more of the steps that decide colors
 for _ in range(250):
     chosen = torch.randint(200, (8,), generator=generator)
-    t = torch.randint(1, 1001, (8,), generator=generator)
+    t, _ = noisy.draw(8, generator=generator)
     eps = torch.randn(8, *latents.shape[1:], generator=generator)
     x0, t, eps = latents[chosen].to(device), t.to(device), eps.to(device)
     v_hat = taught(diffuse(schedule, x0, t, eps), t, orange_words[chosen].to(device))
