@@ -330,7 +330,7 @@ def draw(sentences, scale=2.0, seed=0, told=model):
     return codec.decode(last(ddim(asked, schedule, noise_for(len(words), seed), STEPS))).cpu()
 
 
-PICTURES_SEED = 0
+PICTURES_SEED = 3  # a lucky one: further down you count how often it goes well
 asked = words.to(device)
 walk = ddim(guide(model, asked, 2.0, EMPTY), schedule, noise_for(6, PICTURES_SEED), STEPS)
 maps = []
@@ -384,7 +384,7 @@ show(
 # judge marks with ✗ in the end? Then type a sentence of your own.
 
 # %%
-WordsExplorer.from_checkpoint(checkpoint, PROMPTS[1:5])
+WordsExplorer.from_checkpoint(checkpoint, [PROMPTS[i] for i in (2, 1, 3, 4)], seeds=(2, 0))
 
 # %% [markdown]
 # ### Question 13.B: how many shares?
@@ -448,8 +448,7 @@ show(
 )
 
 # %% [markdown]
-# The ground is learned first, and the size: they are decided at high noise. You see most colors come out as asked, too, though the judge wants them even, all over the
-# object. **A clean outline takes longest**, and the judge insists on one: it allows an error of half a pixel. The shipped model is the same thing, larger, with all shapes and two objects, trained for longer. From here on we use that one.
+# Size, ground and color come first. **A clean outline takes longest**, and the judge insists on one: it allows an error of half a pixel. The shipped model is the same thing, larger, with all shapes and two objects, trained for longer. From here on we use that one.
 #
 # ## What is decided when
 #
@@ -495,7 +494,7 @@ for kind in PLACES:
         follows[kind, switch] = judge_scenes(switched[kind, switch], told).right[at].double()
 
 # %% tags=["plumbing"]
-figure, axis = panels(1, height=3.2)
+figure, (axis,) = panels(1, height=3.2)
 noise = [float(schedule.noise_rate[t] / schedule.signal_rate[t]) for t in SWITCHES]
 for kind, color in zip(PLACES, COLORS, strict=False):
     means = [100 * float(follows[kind, t].mean()) for t in SWITCHES]
@@ -515,7 +514,9 @@ show(
 )
 
 # %% [markdown]
-# TODO
+# **The relation is settled first, the shape last.** Below t = 850 almost no picture moves its objects any more; colors and ground follow
+# until the noise is less than twice the signal, shapes until it is half. That is why a training that cares about layout needs many noisy steps: min-SNR hardly weighs them, so the
+# shipped model had 3,000 more steps with $t = T\sqrt{u}$ and the weight of $v$. Even so it has learned little about relations: from nearly pure noise, 3 of 10 pictures follow, and chance alone gives 1 in 4.
 #
 # ## Steer, and steer away
 #
@@ -570,7 +571,7 @@ show(
 )
 
 # %% [markdown]
-# How large should the scale be? Ask the judge, on 24 prompts, each with the same noise at every scale.
+# Away from white leads past gray, to black: guidance does not choose, it extrapolates. How large should the scale be? Ask the judge, on 24 prompts, each with the same noise at every scale.
 
 # %%
 held_out = [tuple(pair) for pair in checkpoint.card["held_out"]]
@@ -611,8 +612,10 @@ show(
 )
 
 # %% [markdown]
-# It has seen green, and it has seen triangles. If it had only memorized pictures, it could not draw a green triangle at all. The difference between the two rows says how far it composes; the claims
-# say it with more prompts.
+# It has seen green, and it has seen triangles. If it had only memorized pictures, it could not draw a green triangle at all. It composes: the claims find no loss with more prompts.
+#
+# What fails is another kind of word. Of 512 prompts, 97 % of those with one object come out right, and 21 % of those with two (`benchmarks/words.py`, guidance 2): both objects are there, but a relation
+# such as *above* holds in only 33 % of the pictures. Large models had the same weakness for years.
 #
 # ## A new word
 #
@@ -742,12 +745,12 @@ print(f"of their single words: {100 * fewer:+.1f} points")
 show(
     filmstrip([before[:8], after[:8]], rows=["before", "after"]),
     alt="Two rows of eight scenes from the same noise and prompts that ask for an orange object. "
-    "Before, it has some other color; after training, most are orange.",
+    "Before, it has some other color; after training, many are orange.",
 )
 
 # %% [markdown]
-# So little can be sent around and plugged in: that is why the internet is full of LoRAs. What is new in a picture here is a color, which is easy. Try a new *shape*,
-# such as *star*, and see how far 250 steps take you. What it forgets shows on the last line, paired: the same prompts and the same noise before and after.
+# So little can be sent around and plugged in: that is why the internet is full of LoRAs. What is new in a picture here is a color, and even that comes in only 4 of 10 pictures, as a mean over seeds. Try more steps, or a new *shape*, such as
+# *star*. What it forgets shows on the last lines, paired: the same prompts and the same noise before and after.
 #
 # ## Where good vectors for sentences come from
 #
