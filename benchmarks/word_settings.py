@@ -29,7 +29,6 @@ from tutorial_lib.datasets import scenes
 from tutorial_lib.datasets.scene_captions import PARTS, VOCABULARY, parse
 from tutorial_lib.metrics import judge_scenes
 from tutorial_lib.networks.text_unet import TextUNet
-from tutorial_lib.sampling import Recipe, draw
 from tutorial_lib.training import train
 from tutorial_lib.training.batches import Examples
 
@@ -40,8 +39,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "weight v": {"weight": "v"},
     "weight v, noisy steps": {"weight": "v", "step_sampler": "noisy"},
 }
-KINDS = {"color": (3, 7), "shape": (4, 8), "relation": (9,)}
-"""Words of these parts of a sentence, see ``PARTS``; of both objects where there are two."""
+KINDS = ("color", "shape", "relation")
+"""Kinds of words; of both objects where there are two."""
 
 
 def network_of(options: argparse.Namespace, settings: dict[str, Any]) -> TextUNet:
@@ -72,23 +71,17 @@ def trained(
         )
         checkpoint = load_checkpoint(run.checkpoint, device=hardware.pick_device())
     checkpoint = with_autoencoder(checkpoint, autoencoder.path)
-    recipe = Recipe(steps=options.walk, guidance=options.guidance, seed=options.seed)
-    pictures = [
-        draw(checkpoint, recipe, range(first, first + len(part)), part)
-        for first, part in zip(
-            range(0, len(asked), options.batch), asked.split(options.batch), strict=True
-        )
-    ]
-    verdict, said = judge_scenes(torch.cat(pictures), asked), parse(asked)
+    pictures = words.pictures_of(checkpoint, asked, options.guidance, options)
+    verdict, said = judge_scenes(pictures, asked), parse(asked)
     one = said.relation < 0
     columns = {
         "all right": verdict.all_right,
         "one object": verdict.all_right[one],
         "two objects": verdict.all_right[~one],
     }
-    for kind, places in KINDS.items():
-        part = torch.isin(said.part, torch.tensor(places))
-        columns[kind] = verdict.right[part]
+    for kind in KINDS:
+        parts = torch.tensor([i for i, part in enumerate(PARTS) if part.endswith(kind)])
+        columns[kind] = verdict.right[torch.isin(said.part, parts)]
     row: dict[str, Any] = {"seconds": round(run.seconds, 1)}
     for name, right in columns.items():
         share = float(right.double().mean())
@@ -99,7 +92,6 @@ def trained(
 
 def measured(options: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each seed and setting."""
-    assert [PARTS[i] for i in KINDS["color"]] == ["color", "second color"], "of both objects"
     autoencoder = load_autoencoder("scenes")
     asked = scenes(options.count, size=64, seed=words.PROMPTS_SEED, held_out=words.HELD_OUT).words
     chosen = options.only or SETTINGS

@@ -62,8 +62,8 @@ HELD_OUT = [
 WIDTHS = (48, 96)
 """Of the network: with the autoencoder its weights take at most 5 MB, which may ship."""
 STEPS, LAYOUT_STEPS = 8_000, 3_000
-"""Of the network's training, first what things look like, then where they are: with the
-autoencoder's, half an hour on two cores."""
+"""Of the network's training, first what things look like, then where they are: about half an hour
+on two idle cores."""
 FIRST = 10_000
 """Pictures are drawn, and encoded, so many at a time; each part has a seed of its own."""
 PROMPTS_SEED = 1_000_000
@@ -160,8 +160,8 @@ def latents_of(trained: TrainedAutoencoder, options: argparse.Namespace) -> Exam
 def config_of(options: argparse.Namespace, folder: Path) -> TrainConfig:
     """How the network is trained first: with the settings that are usual in this course.
 
-    It learns what things look like, one object at a time. Min-SNR leaves most of the loss where
-    noise is about as strong as the signal, and there shapes are decided.
+    It learns what things look like, one object at a time: min-SNR leaves most of the loss where
+    noise is about as strong as the signal, and there outlines come out.
     """
     return TrainConfig(
         dataset="scenes",
@@ -209,18 +209,27 @@ def trained_on(
     return [details, layout]
 
 
+def pictures_of(
+    checkpoint: Checkpoint, words: Tensor, scale: float, options: argparse.Namespace
+) -> Tensor:
+    """What is drawn from ``words`` at a guidance scale, picture i from the i-th noise."""
+    recipe = Recipe(steps=options.walk, guidance=scale, seed=options.seed)
+    pictures = []
+    for first in range(0, len(words), options.batch):
+        numbers = range(first, min(first + options.batch, len(words)))
+        pictures.append(draw(checkpoint, recipe, numbers, words[numbers.start : numbers.stop]))
+    return torch.cat(pictures)
+
+
 def share_right(
     checkpoint: Checkpoint, words: Tensor, scale: float, options: argparse.Namespace
 ) -> dict[str, float]:
     """The share of prompts with every word right and its standard error, the same for prompts of
     one and of two objects, and the share of words that hold, those of relations apart."""
-    recipe = Recipe(steps=options.walk, guidance=scale, seed=options.seed)
-    start, pictures = time.perf_counter(), []
-    for first in range(0, len(words), options.batch):
-        numbers = range(first, min(first + options.batch, len(words)))
-        pictures.append(draw(checkpoint, recipe, numbers, words[numbers.start : numbers.stop]))
+    start = time.perf_counter()
+    pictures = pictures_of(checkpoint, words, scale, options)
     seconds = time.perf_counter() - start
-    verdict = judge_scenes(torch.cat(pictures), words)
+    verdict = judge_scenes(pictures, words)
     said, right = parse(words), verdict.all_right
     share = float(right.double().mean())
     relations = verdict.right[said.part == PARTS.index("relation")]
