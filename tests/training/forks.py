@@ -165,8 +165,8 @@ def kill_at_random(folder: Path, data: Dataset, kills: int = 20, seed: int = 0) 
 def kill_at_calls(folder: Path, data: Dataset) -> dict:
     """Kills runs of few steps at the first, the second, ... call that changes a file."""
     log = folder / "log"
-    settings: dict[str, Any] = {"checkpoint_every": 10, "log_every": 20, "keep": 2}
-    settings["sample_every"] = 10
+    settings: dict[str, Any] = {"steps": 20, "checkpoint_every": 5, "log_every": 10, "keep": 2}
+    settings["sample_every"] = 5
     assert ended(fork(lambda: run(folder / "whole", data, **settings), log)) == 0
     whole, same, torn = left_behind(folder / "whole"), [], 0
     for call in range(1, 200):
