@@ -99,19 +99,19 @@ show(
 # %% [markdown]
 # ## Words to numbers
 #
-# A network takes numbers. So there is a list of all words, the *vocabulary*, and each word becomes its place on the list. All sentences of a batch
-# must fit into one tensor: the rest of a row is filled with 0, the *padding*. A row of nothing but zeros is the empty sentence.
+# A network takes numbers. So each word becomes its place, counted from 0, on a list of all words, the *vocabulary*. All sentences of a
+# batch must fit into one tensor, so the rest of a row is filled with 0, the *padding*. A row of nothing but zeros is the empty sentence.
 
 # %% [markdown]
 # ### Exercise 13.1: words to numbers
 #
 # *Difficulty 1 of 3, 4 minutes.*
 #
-# Write `my_tokens(sentence, words, length, unknown)`. It returns `length` whole numbers.
+# Write `my_tokens(sentence, words, length, unknown)`. It returns `length` whole numbers, as a list or a tensor.
 #
-# - `sentence` is text, with words between spaces, perhaps several, and perhaps with capital letters,
+# - `sentence` is text: words separated by one or more spaces, perhaps with capital letters,
 # - `words` is the vocabulary, a list in lower case; its first entry is the empty word `""`, the padding,
-# - a word that is not on the list gets the number `unknown`; a sentence that is too long is cut.
+# - a word that is not on the list gets the number `unknown`; of a sentence that is too long, keep the beginning.
 
 
 # %%
@@ -125,9 +125,8 @@ def my_tokens(sentence, words, length, unknown):
 lesson13.tokens.check(my_tokens)
 
 # %% [markdown]
-# What it gives: six prompts as a table. The library's `VOCABULARY.encode` gives the same, except that it refuses a word it does not know, and
-# suggests the nearest one. Stable Diffusion cuts after 77, silently. Its tokenizer knows 49,408 *pieces* of words, so
-# that nothing is unknown to it.
+# What it gives: six prompts as a table of numbers. The library's `VOCABULARY.encode` gives the same, but refuses a word it does not know
+# and suggests the nearest. Stable Diffusion cuts after 77. Its tokenizer knows 49,408 *pieces* of words, so that nothing is unknown to it.
 
 # %%
 PROMPTS = [
@@ -148,8 +147,8 @@ print(words)
 # %% [markdown]
 # ## What a mean cannot say
 #
-# Each number looks up a vector in a table that is trained, 64 numbers for a word. Now the sentence is a few vectors, and a
-# network like that of lesson 8 wants one. The obvious thing to do is to take their mean.
+# Each number looks up a vector in a table that is trained, 64 numbers for a word. Now the sentence is a few vectors, and a network like
+# that of lesson 8 wants one. The obvious choice is their mean.
 #
 # ### Question 13.A: what a mean says
 #
@@ -191,22 +190,24 @@ for other in (
     print(f"{other}: distance {float((mean_of(other) - here).norm()):.6f}")
 
 # %% [markdown]
-# Zero, up to rounding. Who has which color is lost. This is called the *binding* problem, and no training helps, since the network is told the same thing twice.
+# Zero, up to rounding. Who has which color is lost. This is called the *binding* problem, and no training helps, since both sentences tell
+# the network the same.
 #
-# Two things help. First, tell each word where it stands (a vector for each *position*), and let words look at each other before
-# anybody uses them, so that *red* can find out that it belongs to *disc*. That is what a **text encoder** is. Second, do not take a mean:
-# let every place of the picture choose which words it wants to hear. Both are done by the same small formula.
+# Two things help. First, tell each word where it stands (a vector for each *position*), and let words look at each other before the picture
+# uses them, so that *red* can find out that it belongs to *disc*. That is what a **text encoder** is. Second, take no mean: let every place
+# of the picture choose which words it hears. Both are done by the same small formula.
 #
 # ## Attention
 #
-# Think of a library. You come with a question, the **query**. Each book has a label on its back, the **key**, and inside it is what you take
-# home, the **value**. You compare your query with all keys, and take a mean of the values in which those that fit best count most:
+# Think of a library. You come with a question, the **query**. Each book has a label on its spine, the **key**, and what you take home is
+# inside, the **value**. You compare your query with all keys, and take a mean of the values in which those that fit best count most:
 #
 # $$\text{attention}(Q, K, V) = \text{softmax}\!\left(\frac{Q K^\top}{\sqrt{d}}\right) V.$$
 #
-# $Q K^\top$ holds the product of each query with each key. The softmax turns each query's row into shares that sum to 1. Why $\sqrt d$? If the numbers of a
-# query and a key are random with variance 1, their product is a sum of $d$ terms, with standard deviation $\sqrt d$. Without the division, the softmax of long
-# vectors would give nearly all to a single word, and pass hardly any gradient to the others.
+# $Q K^\top$ holds the product of each query with each key. The softmax turns each query's row into shares that sum to 1. Why $\sqrt d$? A
+# query and a key have $d$ numbers each. If these are independent, with mean 0 and variance 1, their product is a sum of $d$ terms, with
+# standard deviation $\sqrt d$. Without the division, the softmax of long vectors would give nearly everything to one word, and pass hardly
+# any gradient.
 #
 # The padding must not be heard: its scores become $-\infty$ **before** the softmax, so that its shares are 0 and the others still sum to 1.
 
@@ -218,7 +219,7 @@ for other in (
 # Write `my_attention(queries, keys, values, visible)`.
 #
 # - `queries` are (B, Q, d), `keys` are (B, S, d), `values` are (B, S, e),
-# - `visible` is bool (B, S), True where there is a word,
+# - `visible` is bool (B, S), True where there is a word (each sentence has at least one),
 # - it returns (B, Q, e).
 #
 # `x.transpose(1, 2)` swaps two axes, `x.masked_fill(where, -math.inf)` writes a number wherever `where` is True, and `~visible` is the
@@ -236,9 +237,10 @@ def my_attention(queries, keys, values, visible):
 lesson13.attention.check(my_attention)
 
 # %% [markdown]
-# What it gives: your function inside the shipped model's text encoder, whose words look at each other. That is *self-attention*: queries, keys and values
-# all come from the words. Each row is a word that asks, each column one that answers. (There are two *heads*: attention done twice, on half of
-# the numbers each, so that a word may ask two questions. And a mark stands before every sentence, so that even the empty one has something to look at.)
+# What it gives: your function inside the shipped model's text encoder, whose words look at each other. That is *self-attention*: queries,
+# keys and values all come from the words. Each row is a word that asks, each column one that answers. (There are two *heads*: attention
+# done twice, on half of the numbers each, so that a word may ask two questions. A start mark stands before every sentence, so that even the
+# empty one has something to look at.)
 
 # %%
 attend = own(lesson13.attention, my_attention)
@@ -293,10 +295,10 @@ show(
 # Write `my_cross(x, context, visible, W_q, W_k, W_v)`.
 #
 # - `x` is (B, C, H, W), the numbers at each place; `context` is (B, S, D), a vector for each word,
-# - `W_q` is (C, d), `W_k` is (D, d), `W_v` is (D, C): the queries of `rows` of numbers are `rows @ W_q`, and so on,
+# - `W_q` is (C, d), `W_k` is (D, d), `W_v` is (D, C): with a row of numbers for each place, the queries are `rows @ W_q`, and so on,
 # - it returns (B, C, H, W): `x` plus what each place took.
 #
-# Use `F.scaled_dot_product_attention(q, k, v, attn_mask=visible[:, None])`, which is your attention. `x.flatten(2)` makes one axis of H and W, and
+# `F.scaled_dot_product_attention(q, k, v, attn_mask=visible[:, None])` is your attention. `x.flatten(2)` makes one axis of H and W, and
 # `y.unflatten(2, (H, W))` two of one.
 
 
@@ -311,8 +313,9 @@ def my_cross(x, context, visible, W_q, W_k, W_v):
 lesson13.cross.check(my_cross)
 
 # %% [markdown]
-# What it gives: words in a picture. The library's `CrossAttention` does this with several heads, a norm before and a matrix behind. We draw the six prompts and
-# note during the walk how much each place takes of each word. Shown are the shares of the *colors*, on the way up, as a mean over heads and steps.
+# What it gives: words get into the picture. The library's `CrossAttention` does this with several heads, a norm before it and a matrix
+# after it. We draw the six prompts and note during the walk how much each place takes of each word. The maps show the shares of the first
+# *color word*, on the way up, as a mean over heads and steps.
 
 # %%
 model = labeled(network, schedule, checkpoint.card["target"])
@@ -377,8 +380,7 @@ show(
 )
 
 # %% [markdown]
-# A color word is heard where its object is. Again nobody told the network: it found the binding that the mean had lost. How often does this hold? The claims at the end say
-# it with numbers.
+# A color word is heard where its object is. The network found the binding that the mean had lost. The claims at the end say how often.
 #
 # Drag the step below from noise to picture, and point at the words. How early does a color find its place? And where was a word heard that the
 # judge marks with ✗ in the end? Then type a sentence of your own.
@@ -391,7 +393,8 @@ WordsExplorer.from_checkpoint(checkpoint, [PROMPTS[i] for i in (2, 1, 3, 4)], se
 #
 # *2 minutes.*
 #
-# One layer of cross-attention in Stable Diffusion 1.5 works on 64 x 64 places, with 77 words and 8 heads. How many shares does it compute for one picture?
+# One layer of cross-attention in Stable Diffusion 1.5 works on 64 x 64 places, with 77 words and 8 heads. How many shares does it compute,
+# each time it sees one picture?
 
 # %%
 # BEGIN SOLUTION
@@ -406,9 +409,9 @@ lesson13.shares.check(how_many)
 # %% [markdown]
 # ## Train one
 #
-# Training is that of lesson 8, with a sentence in the place of the label. One caption in ten is replaced by the empty sentence, so that guidance
-# will work. `train` encodes the pictures with the autoencoder of lesson 12, and the network sees only latents. To be done in
-# half a minute, the network is small, and its world has **one large disc**, in six colors, anywhere, on three grounds.
+# Training is that of lesson 8, with a sentence in place of the label. One caption in ten is replaced by the empty sentence, so that
+# guidance will work. `train` encodes the pictures with the autoencoder of lesson 12, and the network sees only latents. To finish in half a
+# minute, we train a small network on a world with **one large disc**, in six colors, anywhere, on three grounds.
 
 # %%
 many = scenes(4500, seed=3, only=[("large", "disc")])
@@ -515,22 +518,23 @@ show(
 
 # %% [markdown]
 # **The relation is settled first, the shape last.** Below t = 850 almost no picture moves its objects any more. Half of the colors and grounds still follow where the noise is 1.7 times the
-# signal, and half of the shapes where it is 0.45 times. So layout is learned at noisy steps, which min-SNR hardly weighs: the
-# shipped model had 3,000 more steps with $t = T\sqrt{u}$ and the weight of $v$. Even so it has learned little about relations: at t = 950, 28 ± 4 % of 128 pictures follow (the claims' sample; here are 24), and chance alone gives 1 in 4.
+# signal, and half of the shapes where it is 0.45 times. So layout is learned at noisy steps, which min-SNR hardly weighs: the shipped model
+# had 3,000 more steps with $t = T\sqrt{u}$, $u$ uniform in [0, 1], and the weight of $v$. Even so it has learned little about relations: at
+# t = 950, 28 ± 4 % of 128 pictures follow (the claims' sample; here are 24), and chance alone gives 1 in 4.
 #
 # ## Steer, and steer away
 #
-# Guidance (lesson 8) draws the prompt and moves away from what the model would draw without one:
-# $\hat\epsilon = \hat\epsilon_\text{empty} + s\,(\hat\epsilon_\text{prompt} - \hat\epsilon_\text{empty})$. Nothing says that the other side must be *empty*. Put another sentence
-# there, and the walk moves away from **that**: a *negative prompt*.
+# Guidance (lesson 8) draws the prompt and moves away from what the model would draw without one: $\hat\epsilon = \hat\epsilon_\text{empty}
+# + s\,(\hat\epsilon_\text{prompt} - \hat\epsilon_\text{empty})$. The prompt to move away from need not be *empty*. Put another sentence
+# there: a *negative prompt*.
 
 # %% [markdown]
 # ### Exercise 13.4: a negative prompt
 #
 # *Difficulty 1 of 3, 4 minutes.*
 #
-# Write `my_negative(model, x_t, t, words, negative, scale)`. `model(x_t, t, words)` gives `eps_hat`; `words` and `negative` are int64 (B, L). Scale 1 must be
-# the plain prompt.
+# Write `my_negative(model, x_t, t, words, negative, scale)`, which returns the guided `eps_hat`. `model(x_t, t, words)` gives a plain one;
+# `words` and `negative` are int64 (B, L). Scale 1 must be the plain prompt.
 
 
 # %%
@@ -571,7 +575,8 @@ show(
 )
 
 # %% [markdown]
-# Away from white leads past gray, to black: guidance does not choose, it extrapolates. How large should the scale be? Ask the judge, on 24 prompts, each with the same noise at every scale.
+# Away from white, the path leads past gray to black: guidance does not choose, it extrapolates. How large should the scale be? Ask the
+# judge, on 24 prompts, each with the same noise at every scale.
 
 # %%
 held_out = [tuple(pair) for pair in checkpoint.card["held_out"]]
@@ -584,8 +589,8 @@ for scale, images in by_scale.items():
     )
 
 # %% [markdown]
-# "7.5" is what everybody writes for Stable Diffusion. It is a habit of one model and not a law: **find the scale of yours by measuring**, as the claims below do with
-# more prompts, together with the variety that it costs.
+# "7.5" is what everybody writes for Stable Diffusion. It is a habit with one model, not a law: **find the scale of yours by measuring**, as
+# the claims below do with more prompts, together with the variety that it costs.
 #
 # ## Does it compose?
 #
@@ -625,7 +630,8 @@ show(
 #
 # $$W x + \frac{\alpha}{r}\, B A\, x,$$
 #
-# where $A$ is (r, in) and $B$ is (out, r), with a small **rank** $r$, such as 4. Only $A$ and $B$ are trained. $B$ starts at zero, so at first nothing changes.
+# where $A$ is (r, in) and $B$ is (out, r), with a small **rank** $r$, such as 4, and $\alpha$ is a fixed number. Only $A$ and $B$ are
+# trained. $B$ starts at zero, so at first nothing changes.
 
 # %% [markdown]
 # ### Exercise 13.5: a layer with LoRA
@@ -651,7 +657,8 @@ lesson13.lora.check(my_lora)
 #
 # *Difficulty 1 of 3, 3 minutes.*
 #
-# After training, nobody wants to carry two extra matrices through every layer. Write `my_merge(W, A, B, alpha)`: the one matrix (out, in) that gives the same answers.
+# After training, two extra matrices in every layer only cost time. Write `my_merge(W, A, B, alpha)`: the one matrix (out, in) that gives
+# the same answers as the layer with LoRA.
 
 
 # %%
@@ -682,8 +689,8 @@ trained = 10_240
 lesson13.lora_size.check(trained)
 
 # %% [markdown]
-# What they give: `add_lora` puts such a layer in the place of those that you choose, here of the text encoder with its table, and of cross-attention, as is usual. `merge_lora` does
-# what your `my_merge` does. The loop is the one you know.
+# What they give: `add_lora` puts such a layer in place of each one you choose: here those of the text encoder, its table of words, and
+# cross-attention, as is usual. `merge_lora` does what your `my_merge` does. The loop is the one you know.
 
 
 # %%
@@ -749,22 +756,26 @@ show(
 )
 
 # %% [markdown]
-# So little can be sent around and plugged in: that is why the internet is full of LoRAs. What is new in a picture here is a color, and even that comes in only 4 of 10 pictures, as a mean over seeds. Try other layers, or a new *shape*, such as
-# *star*. What it forgets shows on the last lines, paired: the same prompts and the same noise before and after.
+# A file this small is easily shared and plugged in: that is why the internet is full of LoRAs. What is new in a picture here is a color,
+# and even that comes in only 4 of 10 pictures, as a mean over seeds. Try other layers, or a new *shape*, such as
+# *star*. The last lines show what it forgets: the same prompts and noise before and after.
 #
 # ## Where good vectors for sentences come from
 #
-# Our text encoder learned to read while the network learned to draw. Stable Diffusion took one that could already read: the text half of **CLIP** (Radford et al. 2021). CLIP has two encoders, one for
-# pictures and one for sentences, and a single wish: that the vectors of a picture and *its* sentence point in the same direction, and those of others do not. Take a batch of B pairs. The table of all B x B
-# cosines, divided by a small temperature, holds 2 B questions: which sentence belongs to this picture (each row), which picture to this sentence (each column)? The right answers are on the diagonal.
+# Our text encoder learned to read while the network learned to draw. Stable Diffusion took one that could already read: the text half of
+# **CLIP** (Radford et al. 2021). CLIP has two encoders, one for pictures and one for sentences, and a single goal: the vectors of a picture
+# and of *its* sentence should point in the same direction, and those of others should not. For a batch of B pairs, the table of all B x B
+# cosines, divided by a small temperature, holds 2 B questions: which sentence belongs to this picture (each row), which picture to this
+# sentence (each column)? The right answers are on the diagonal.
 
 # %% [markdown]
 # ### Exercise 13.7: which sentence belongs to which picture?
 #
 # *Difficulty 2 of 3, 7 minutes.*
 #
-# Write `my_contrastive(pictures, sentences, temperature)`: both are (B, D), not yet of length 1. Return the mean of two cross-entropies, over the rows and over the columns. `F.cross_entropy(table, answers)`
-# takes a row of scores for each question, and the number of its right answer.
+# Write `my_contrastive(pictures, sentences, temperature)`: both are (B, D), vectors not yet of length 1. A net is trained with it, so
+# gradients must pass. Return the mean of two cross-entropies, over the rows and over the columns. `F.cross_entropy(table, answers)` takes a
+# row of scores for each question, and the number of the right answer.
 
 
 # %%
@@ -782,7 +793,7 @@ lesson13.contrastive.check(my_contrastive)
 #
 # *2 minutes.*
 #
-# What is this loss for a net that knows nothing, and gives each of 64 sentences the same probability?
+# What is this loss for a batch of 64 pairs, if the net knows nothing and gives each answer the same probability?
 
 # %%
 # BEGIN SOLUTION
@@ -795,7 +806,7 @@ guess = math.log(64)
 lesson13.guessing.check(guess)
 
 # %% [markdown]
-# What it gives: a CLIP in some seconds, trained with your loss.
+# What it gives: a CLIP trained with your loss, in a few seconds.
 
 # %%
 contrast = own(lesson13.contrastive, my_contrastive)
@@ -937,8 +948,7 @@ for name, (theirs, module) in sizes.items():
 #
 # ## Where to go from here
 #
-# The course's page [Where to go from here](../docs/where_to_go.md) says what practice calls all that you have built, which settings are
-# common, and what to read and to try next.
+# The course's page [Where to go from here](../docs/where_to_go.md) lists common names and settings, and what to read and try next.
 #
 # ## What you can do now
 #
