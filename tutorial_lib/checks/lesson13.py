@@ -1,5 +1,6 @@
 """Pictures from words: numbers of words, attention, negative prompts, LoRA, a small CLIP."""
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ from tutorial_lib.checks.framework import (
     Exercise,
     Mistake,
     Number,
+    Wrong,
     per_sample,
     tensor_like,
 )
@@ -44,7 +46,7 @@ def _tokens_cases(generator: torch.Generator):
         ("of of of unicorn a", 5),
     ):
         order = torch.randperm(len(_WORDS), generator=generator).tolist()
-        unknown = len(_WORDS) + 1
+        unknown = int(torch.randint(20, 100, (), generator=generator))
         yield sentence, ["", *(_WORDS[i] for i in order)], length, unknown
 
 
@@ -225,6 +227,143 @@ tokens = Exercise(
             "You fill the row with `unknown`. That is for words that are there and not on the "
             "list; behind the last word stands 0.",
         ),
+        Mistake(
+            "unknown as the next number",
+            _tokens_with(
+                number=lambda part, words, unknown: (
+                    words.index(part) if part in words else len(words)
+                )
+            ),
+            "A word that is not on the list gets the first number that no word has. The number for "
+            "such words is handed in: `unknown`.",
+        ),
+        Mistake(
+            "unknown as -1",
+            _tokens_with(
+                number=lambda part, words, unknown: words.index(part) if part in words else -1
+            ),
+            "A word that is not on the list becomes -1, as `str.find` would say. Its number is "
+            "`unknown`.",
+        ),
+        Mistake(
+            "unknown as 1",
+            _tokens_with(
+                number=lambda part, words, unknown: words.index(part) if part in words else 1
+            ),
+            "A word that is not on the list becomes 1, the number of another word. It gets "
+            "`unknown`.",
+        ),
+        Mistake(
+            "nothing found",
+            _tokens_with(split=lambda sentence: sentence.upper().split()),
+            "No word of the sentence is found on your list, which is in lower case. `.lower()` "
+            "brings a sentence there.",
+        ),
+        Mistake(
+            "first letter only",
+            _tokens_with(split=lambda sentence: (sentence[:1].lower() + sentence[1:]).split()),
+            "Only the first letter of the sentence loses its capital. Later words have some, too.",
+        ),
+        Mistake(
+            "filled with -1",
+            _tokens_with(
+                fill=lambda numbers, length: (
+                    numbers[:length] + [-1] * (length - len(numbers[:length]))
+                )
+            ),
+            "You fill the row with -1. The padding is the first word on the list, number 0.",
+        ),
+        Mistake(
+            "filled with 1",
+            _tokens_with(
+                fill=lambda numbers, length: (
+                    numbers[:length] + [1] * (length - len(numbers[:length]))
+                )
+            ),
+            "You fill the row with 1, which is the number of a word. The padding is 0.",
+        ),
+        Mistake(
+            "characters cut",
+            lambda sentence, words, length, unknown: _tokens(
+                sentence[:length], words, length, unknown
+            ),
+            "You cut the sentence after `length` *letters*. Cut the list of numbers.",
+        ),
+        Mistake(
+            "a mark in front",
+            _tokens_with(
+                fill=lambda numbers, length: ([0, *numbers] + [0] * length)[:length],
+            ),
+            "Your row begins with a 0, so that every word stands one place too late. (Many "
+            "tokenizers do put a mark there. This one does not.)",
+        ),
+        Mistake(
+            "in the order of the list",
+            _tokens_with(
+                fill=lambda numbers, length: (
+                    sorted(numbers[:length]) + [0] * (length - len(numbers[:length]))
+                )
+            ),
+            "Your numbers are in rising order. Keep the order of the words in the sentence.",
+        ),
+        Mistake(
+            "stopped at an unknown word",
+            lambda sentence, words, length, unknown: _tokens(
+                " ".join(itertools.takewhile(lambda part: part in words, sentence.lower().split())),
+                words,
+                length,
+                unknown,
+            ),
+            "Your row ends before the first word that is not on the list. That word gets "
+            "`unknown`, and the next ones follow.",
+        ),
+        Mistake(
+            "stopped behind an unknown word",
+            _tokens_with(
+                fill=lambda numbers, length: (
+                    numbers[: next((i + 1 for i, n in enumerate(numbers) if n >= 20), length)]
+                    + [0] * length
+                )[:length]
+            ),
+            "After the first word that is not on the list nothing follows in your row. The words "
+            "behind it count as well.",
+        ),
+        Mistake(
+            "a part of a word",
+            _tokens_with(
+                number=lambda part, words, unknown: next(
+                    (i for i, word in enumerate(words) if part in word), unknown
+                )
+            ),
+            "You take the first word on the list that *contains* yours: `in` asks that of two "
+            "texts. It has to be the same word.",
+        ),
+        Mistake(
+            "a word inside a word",
+            _tokens_with(
+                number=lambda part, words, unknown: next(
+                    (i for i, word in enumerate(words) if i and word in part), unknown
+                )
+            ),
+            'You take the first word that is contained in yours: there is an "a" in "small". It '
+            "has to be the same word.",
+        ),
+        Mistake(
+            "too long, so empty",
+            _tokens_with(
+                fill=lambda numbers, length: (
+                    [0] * length
+                    if len(numbers) > length
+                    else numbers + [0] * (length - len(numbers))
+                )
+            ),
+            "A sentence that is too long gives a row of zeros. Keep what fits of it.",
+        ),
+        Mistake(
+            "last place never used",
+            _tokens_with(fill=lambda numbers, length: [*(numbers + [0] * length)[: length - 1], 0]),
+            "The last place of your row is always 0, even where the sentence has enough words.",
+        ),
     ),
     alternatives=(
         _tokens_table,
@@ -276,10 +415,16 @@ def _attended(answer: Callable, queries, keys, values, visible) -> object:
     shares = tensor_like(shares, queries @ keys.transpose(1, 2))
     like = torch.zeros(*queries.shape[:2], values.shape[2])
     result = answer(queries.clone(), keys.clone(), values.clone(), visible.clone())
-    return shares, tensor_like(result, like)
+    return *_in_all(shares, visible), shares, tensor_like(result, like)
 
 
-def _attended_reference(queries, keys, values, visible) -> tuple[Tensor, Tensor]:
+def _in_all(shares: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+    """What the padding gets of each query, and what the words get; (B, Q) each."""
+    hidden = shares * ~visible[:, None]
+    return hidden.sum(2), (shares - hidden).sum(2)
+
+
+def _attended_reference(queries, keys, values, visible) -> tuple[Tensor, ...]:
     q, k = queries.double(), keys.double()
     unit = torch.eye(keys.shape[1], dtype=torch.float64).expand(len(keys), -1, -1)
     shares, result = (
@@ -288,7 +433,7 @@ def _attended_reference(queries, keys, values, visible) -> tuple[Tensor, Tensor]
         )
         for v in (unit, values.double())
     )
-    return shares, result
+    return *_in_all(shares, visible), shares, result
 
 
 def _hidden(scores: Tensor, visible: Tensor) -> Tensor:
@@ -313,6 +458,22 @@ def _attention_with(
 
 def _unmasked(scores: Tensor, visible: Tensor) -> Tensor:
     return scores
+
+
+def _smothered(scores: Tensor, visible: Tensor) -> Tensor:
+    """The mask inverted; where nothing is left to look at, all shares are 0."""
+    return scores.masked_fill(visible[:, None], float("-inf")).softmax(-1).nan_to_num(0.0)
+
+
+def _added_mask(scores: Tensor, visible: Tensor) -> Tensor:
+    """What becomes of scores if the mask is a number: 1 more for a word."""
+    return scores + visible[:, None].to(scores)
+
+
+def _attention_no_look_ahead(queries, keys, values, visible):
+    scores = queries @ keys.transpose(1, 2) / queries.shape[-1] ** 0.5
+    late = torch.ones(scores.shape[1:], dtype=torch.bool).triu(1)
+    return _hidden(scores, visible).masked_fill(late, -1e9).softmax(-1) @ values
 
 
 def _attention_sdpa(queries, keys, values, visible):
@@ -354,7 +515,12 @@ attention = Exercise(
     cases=_attention_cases,
     use=_attended,
     reference=_attended_reference,
-    parts=("shares, how much each query takes of each word", "result"),
+    parts=(
+        "what the padding gets, which must be 0",
+        "what all words get together, which must be 1",
+        "shares, how much each query takes of each word",
+        "result",
+    ),
     mistakes=(
         Mistake(
             "no root of d",
@@ -470,6 +636,158 @@ attention = Exercise(
             "what is taken are the values.",
         ),
         Mistake(
+            "softmax over the queries, of -inf",
+            _attention_with(share=lambda scores, visible: scores.softmax(1)),
+            "Your softmax runs over the queries. For a padding word all their scores are -inf, "
+            "which gives NaN. Each query shares out its attention among the *words*, the last "
+            "axis.",
+        ),
+        Mistake(
+            "softmax over the batch, of -inf",
+            _attention_with(share=lambda scores, visible: scores.softmax(0)),
+            "Your softmax runs over the batch; where every sentence has padding all scores are "
+            "-inf, and that gives NaN. Take the last axis, the words.",
+        ),
+        Mistake(
+            "softmax over a whole table",
+            _attention_with(
+                share=lambda scores, visible: scores.flatten(1).softmax(1).view_as(scores)
+            ),
+            "All shares of a sentence sum to 1, over queries and words together. Each query has "
+            "one whole attention of its own to share out.",
+        ),
+        Mistake(
+            "softmax twice",
+            _attention_with(share=lambda scores, visible: scores.softmax(-1).softmax(-1)),
+            "There is a second softmax. It makes new shares of shares, and gives the padding some, "
+            "since exp(0) is 1.",
+        ),
+        Mistake(
+            "not divided by the sum",
+            _attention_with(share=lambda scores, visible: scores.exp()),
+            "You take the exponential only. A softmax then divides by the sum over the words.",
+        ),
+        Mistake(
+            "scores divided by their sum",
+            _attention_with(
+                hide=_unmasked,
+                share=lambda scores, visible: (
+                    (scores * visible[:, None]) / (scores * visible[:, None]).sum(-1, keepdim=True)
+                ),
+            ),
+            "You divide the scores by their sum. They may be negative, and so may that sum: first "
+            "the exponential, as the softmax does.",
+        ),
+        Mistake(
+            "sign",
+            _attention_with(score=lambda q, k, v: -(q @ k.transpose(1, 2)) / q.shape[-1] ** 0.5),
+            "The word that fits least gets most: a sign of the scores is wrong.",
+        ),
+        Mistake(
+            "mask inverted, NaN",
+            _attention_with(
+                hide=lambda scores, visible: scores.masked_fill(visible[:, None], float("-inf"))
+            ),
+            "You hide the words, and show the padding; where a sentence has none, nothing is left, "
+            "and that is NaN. `visible` is True where there is a word: `~visible`.",
+        ),
+        Mistake(
+            "mask inverted, nothing left",
+            _attention_with(
+                hide=lambda scores, visible: scores,
+                share=_smothered,
+            ),
+            "You hide the words and show the padding; where a sentence has none, nothing is left "
+            "to look at. True means that it may be looked at.",
+        ),
+        Mistake(
+            "hidden by a small number",
+            _attention_with(
+                hide=lambda scores, visible: scores.masked_fill(~visible[:, None], -1.0)
+            ),
+            "You set the scores of the padding to -1. exp(-1) is 0.37, so it is still looked at. "
+            "Only -inf hides completely.",
+        ),
+        Mistake(
+            "infinity in the wrong place",
+            _attention_with(
+                hide=_unmasked, share=lambda scores, visible: _hidden(scores.softmax(-1), visible)
+            ),
+            "Each query that meets padding gets NaN. Did you write +inf in place of -inf, or -inf "
+            "into the *shares*? It goes into the scores, before the softmax.",
+        ),
+        Mistake(
+            "multiplied by -inf",
+            _attention_with(
+                hide=lambda scores, visible: (
+                    scores * torch.where(visible, 1.0, float("-inf"))[:, None]
+                )
+            ),
+            "You multiply scores by -inf, and a negative one becomes +inf. Replace them "
+            "(`masked_fill`), or *add* -inf.",
+        ),
+        Mistake(
+            "a mask of numbers",
+            _attention_with(hide=_added_mask),
+            "A mask of 1 and 0 is *added* to the scores, so the padding still has its share. Use "
+            "True and False, or 0 and -inf.",
+        ),
+        Mistake(
+            "no look ahead",
+            _attention_no_look_ahead,
+            "Your queries do not see later words. That is for models that write text; here the "
+            "whole sentence is known.",
+        ),
+        Mistake(
+            "the root of the number of queries",
+            _attention_with(score=lambda q, k, v: q @ k.transpose(1, 2) / q.shape[1] ** 0.5),
+            "You divide by the root of the number of queries, axis 1. d is the last axis.",
+        ),
+        Mistake(
+            "the root of the values",
+            lambda queries, keys, values, visible: (
+                _hidden(queries @ keys.transpose(1, 2) / values.shape[-1] ** 0.5, visible).softmax(
+                    -1
+                )
+                @ values
+            ),
+            "You divide by the root of the length of a *value*. d is the length of a query and of "
+            "a key.",
+        ),
+        Mistake(
+            "root twice",
+            _attention_with(score=lambda q, k, v: q @ k.transpose(1, 2) / q.shape[-1] ** 0.25),
+            "You divide by the fourth root of d: `** 0.5` and `sqrt` are the same root, so take "
+            "one.",
+        ),
+        Mistake(
+            "divided after the softmax",
+            _attention_with(
+                score=lambda q, k, v: q @ k.transpose(1, 2),
+                take=lambda shares, q, k, v: shares @ v / q.shape[-1] ** 0.5,
+            ),
+            "You divide by the root of d after the softmax, so that the shares no longer sum to 1. "
+            "It is the scores that are divided.",
+        ),
+        Mistake(
+            "cosines",
+            _attention_with(
+                score=lambda q, k, v: (
+                    F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(1, 2)
+                )
+            ),
+            "You bring queries and keys to length 1. Here their length counts; what keeps the "
+            "scores small is the root of d.",
+        ),
+        Mistake(
+            "reshape for transpose",
+            _attention_with(
+                score=lambda q, k, v: q @ k.reshape(len(k), q.shape[2], -1) / q.shape[2] ** 0.5
+            ),
+            "`reshape` does not swap axes: it cuts the same numbers in another way. "
+            "`keys.transpose(1, 2)` swaps them.",
+        ),
+        Mistake(
             "all words alike",
             _attention_with(score=lambda q, k, v: 0 * (q @ k.transpose(1, 2))),
             "Every visible word gets the same share. The scores are the products of queries and "
@@ -564,6 +882,43 @@ def _cross_einsum(x, context, visible, W_q, W_k, W_v):
     return x + torch.einsum("bhws,bsc->bchw", scores.softmax(-1), context @ W_v)
 
 
+def _cross_parts(answer: Callable, x, context, visible, W_q, W_k, W_v) -> object:
+    """What is answered if words have nothing to give, if none is padding, and as it is."""
+    given = (x, context, visible, W_q, W_k, W_v)
+
+    def ask(**other: Tensor) -> object:
+        names = ("x", "context", "visible", "W_q", "W_k", "W_v")
+        return answer(
+            *(other.get(name, tensor).clone() for name, tensor in zip(names, given, strict=True))
+        )
+
+    silent = ask(W_v=torch.zeros_like(W_v))
+    if silent is ...:
+        return ...
+    whole = ask(visible=torch.ones_like(visible))
+    return tensor_like(silent, x), tensor_like(whole, x), tensor_like(ask(), x)
+
+
+def _cross_reference(x, context, visible, W_q, W_k, W_v) -> tuple[Tensor, Tensor, Tensor]:
+    x, context, W_q, W_k, W_v = (given.double() for given in (x, context, W_q, W_k, W_v))
+    return (
+        x,
+        _cross_einsum(x, context, torch.ones_like(visible), W_q, W_k, W_v),
+        _cross_einsum(x, context, visible, W_q, W_k, W_v),
+    )
+
+
+def _cross_nan(queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor) -> Tensor:
+    """The mask inverted, by hand: NaN where a sentence has no padding."""
+    scores = queries @ keys.transpose(1, 2) / queries.shape[-1] ** 0.5
+    return scores.masked_fill(visible[:, None], float("-inf")).softmax(-1) @ values
+
+
+def _cross_pooled(x, context, visible, W_q, W_k, W_v):
+    mean = (context * visible[..., None]).sum(1) / visible.sum(1, keepdim=True)
+    return x + (mean @ W_v)[:, :, None, None]
+
+
 cross = Exercise(
     "lesson13.cross",
     "The picture asks the words",
@@ -579,6 +934,13 @@ cross = Exercise(
     ),
     model_answer=_cross,
     cases=_cross_cases,
+    use=_cross_parts,
+    reference=_cross_reference,
+    parts=(
+        "result with W_v = 0, which must be x",
+        "result of sentences without padding",
+        "result",
+    ),
     mistakes=(
         Mistake(
             "not added",
@@ -678,6 +1040,84 @@ cross = Exercise(
             "Every place gets the same. Each has asked for itself, so each gets an answer of its "
             "own.",
         ),
+        Mistake(
+            "mask inverted, nothing left",
+            _cross_with(
+                attend=lambda q, k, v, visible: _cross_nan(q, k, v, visible).nan_to_num(0.0)
+            ),
+            "You hide the words and show the padding. In `attn_mask` True means that it may be "
+            "looked at, as in `visible`: hand it over as it is.",
+        ),
+        Mistake(
+            "mask inverted, NaN",
+            _cross_with(attend=_cross_nan),
+            "You hide the words and show the padding; where a sentence has none, nothing is left, "
+            "and that is NaN. `visible` is True where there is a word.",
+        ),
+        Mistake(
+            "a mask of numbers",
+            _cross_with(
+                attend=lambda q, k, v, visible: F.scaled_dot_product_attention(
+                    q, k, v, attn_mask=visible[:, None].to(q)
+                )
+            ),
+            "A mask of numbers is *added* to the scores, and 1 more or less hides nothing. Leave "
+            "it True and False.",
+        ),
+        Mistake(
+            "padding set to 0",
+            _cross_with(
+                key_matrix=lambda W_k, W_v: W_k,
+                attend=lambda q, k, v, visible: F.scaled_dot_product_attention(
+                    q, k * visible[..., None], v * visible[..., None]
+                ),
+            ),
+            "You set the padding's vectors to 0. Their score is then 0, and exp(0) is 1: they "
+            "still take a share. Pass the mask on.",
+        ),
+        Mistake(
+            "divided twice",
+            _cross_with(
+                attend=lambda q, k, v, visible: _taken(q / q.shape[-1] ** 0.5, k, v, visible)
+            ),
+            "The scores are divided by the root of d twice. `F.scaled_dot_product_attention` does "
+            "it by itself: hence its name.",
+        ),
+        Mistake(
+            "softmax over the places",
+            _cross_with(
+                attend=lambda q, k, v, visible: (
+                    (q @ k.transpose(1, 2) / q.shape[-1] ** 0.5)
+                    .masked_fill(~visible[:, None], -1e4)
+                    .softmax(1)
+                    @ v
+                )
+            ),
+            "The places share out each word among themselves. It is the other way round: each "
+            "place shares out its attention among the words.",
+        ),
+        Mistake(
+            "the mean of the words",
+            _cross_pooled,
+            "Every place gets the mean of all words. Nobody asks: the queries are not used.",
+        ),
+        Mistake(
+            "added twice",
+            _cross_with(join=lambda x, taken: x + 2 * taken),
+            "What the words gave is added twice. Once is enough.",
+        ),
+        Mistake(
+            "multiplied",
+            _cross_with(join=lambda x, taken: x * taken),
+            "You multiply x by what the words gave. Add it: where words have nothing to say, the "
+            "picture stays as it is.",
+        ),
+        Mistake(
+            "norm first",
+            _cross_with(rows=lambda x: F.layer_norm(x.flatten(2).mT, x.shape[1:2])),
+            "You normalize the numbers of each place before they ask. The library does that, too; "
+            "here the queries are made of x as it is.",
+        ),
     ),
     alternatives=(_cross_einsum, _cross_one_by_one),
     passed="Rombach et al. 2022, section 3.3: how words get into Stable Diffusion.",
@@ -724,7 +1164,7 @@ def _negative_cases(generator: torch.Generator):
         ((1, 4, 2), 6, 1.5),
         ((2, 2), 2, 0.5),
         ((4, 3, 2, 2), 12, 7.5),
-        ((5, 2), 3, 0.0),
+        ((3, 2), 3, 0.0),
         ((2, 3), 5, 1.0),
         ((2, 2, 1, 2, 2), 3, 2),
     ):
@@ -835,6 +1275,68 @@ negative_prompt = Exercise(
             "Your scale is 2, whatever is asked for.",
         ),
         Mistake(
+            "negative alone",
+            _negative_mixed(lambda eps, no, s: no * 1),
+            "This is the negative prompt's answer alone. The way from there to the prompt's is "
+            "missing.",
+        ),
+        Mistake(
+            "difference, no scale",
+            _negative_mixed(lambda eps, no, s: eps - no),
+            "This is only the difference of the two answers. Multiply it by the scale, and add the "
+            "answer from which you start.",
+        ),
+        Mistake(
+            "scale on the prompt, minus the negative",
+            _negative_mixed(lambda eps, no, s: s * eps - no),
+            "You scale the prompt's answer and subtract the whole negative one. At scale 1 that is "
+            "not the plain prompt.",
+        ),
+        Mistake(
+            "scale on the negative",
+            _negative_mixed(lambda eps, no, s: s * no + (eps - no)),
+            "The scale is on the negative answer. It belongs to the difference.",
+        ),
+        Mistake(
+            "both added",
+            _negative_mixed(lambda eps, no, s: no + s * (eps + no)),
+            "You add the two answers in the brackets. The way from one to the other is their "
+            "difference.",
+        ),
+        Mistake(
+            "scale added",
+            _negative_mixed(lambda eps, no, s: no + s + (eps - no)),
+            "The scale is added to every number. It multiplies the difference.",
+        ),
+        Mistake(
+            "squared scale",
+            _negative_mixed(lambda eps, no, s: no + s * s * (eps - no)),
+            "The scale comes in twice. Multiply the difference by it once.",
+        ),
+        Mistake(
+            "scale at least 1",
+            _negative_mixed(lambda eps, no, s: no + max(s, 1) * (eps - no)),
+            "A scale below 1 counts as 1. It may be 0.5 or 0 as well: less of the prompt.",
+        ),
+        Mistake(
+            "whole scale",
+            _negative_mixed(lambda eps, no, s: no + int(s) * (eps - no)),
+            "You round the scale down to a whole number.",
+        ),
+        Mistake(
+            "clamped",
+            _negative_mixed(lambda eps, no, s: (no + s * (eps - no)).clamp(-1, 1)),
+            "You clamp the result to [-1, 1]. It is noise, which may be larger than that.",
+        ),
+        Mistake(
+            "subtracted from x_t",
+            lambda model, x_t, t, words, negative, scale: (
+                x_t - _negative(model, x_t, t, words, negative, scale)
+            ),
+            "You subtract the noise from x_t already. The sampler does that, step by step: return "
+            "the noise.",
+        ),
+        Mistake(
             "the mean",
             _negative_mixed(lambda eps, no, s: (eps + no) / 2),
             "This is the mean of both answers, which draws a bit of each.",
@@ -880,8 +1382,23 @@ def _lora_parts(answer: Callable, x, W, A, B, alpha) -> object:
         return ...
     begun = tensor_like(begun, like)
     change = answer(x.clone(), torch.zeros_like(W), A.clone(), B.clone(), alpha)
-    whole = answer(*(z.clone() for z in (x, W, A, B)), alpha)
-    return begun, tensor_like(change, like), tensor_like(whole, like)
+    change = tensor_like(change, like)
+    frozen = W.clone()
+    whole = tensor_like(answer(x.clone(), frozen, A.clone(), B.clone(), alpha), like)
+    right = _lora(x, W, A, B, alpha)
+    if not torch.equal(frozen, W) and torch.allclose(whole.to(x), right, rtol=1e-4, atol=1e-4):
+        raise Wrong("properties", _THAWED, "overwrites W")
+    return begun, change, whole
+
+
+_THAWED = (
+    "Your layer overwrites W, which is frozen, so the next call adds the change once more. "
+    "`W + ...` makes a new matrix; `W += ...` and `W.add_` change the caller's."
+)
+
+
+def _lora_into_w(x, W, A, B, alpha):
+    return x @ W.add_(alpha / len(A) * (B @ A)).T
 
 
 def _lora_reference(x, W, A, B, alpha) -> tuple[Tensor, Tensor, Tensor]:
@@ -923,6 +1440,7 @@ lora = Exercise(
     model_answer=_lora,
     cases=_lora_cases,
     use=_lora_parts,
+    together=True,  # W may be overwritten
     reference=_lora_reference,
     parts=("answer while B is zero", "change alone (W is zero)", "answer"),
     mistakes=(
@@ -967,6 +1485,33 @@ lora = Exercise(
             "multiplied by r",
             _lora_scaled(lambda W, A, B, alpha: alpha * len(A)),
             "Your factor is alpha times r. It is alpha / r.",
+        ),
+        Mistake(
+            "r squared",
+            _lora_scaled(lambda W, A, B, alpha: alpha / len(A) ** 2),
+            "You divide by r twice. Your factor is alpha / r^2, and it is alpha / r.",
+        ),
+        Mistake(
+            "whole division",
+            _lora_scaled(lambda W, A, B, alpha: alpha // len(A)),
+            "`//` rounds down, and alpha // r is 0 where alpha is smaller than r. Use `/`.",
+        ),
+        Mistake(
+            "the number of samples",
+            lambda x, W, A, B, alpha: x @ W.T + alpha / len(x) * (x @ A.T @ B.T),
+            "You divide by the number of samples, `len(x)`. r is the number of rows of A.",
+        ),
+        Mistake(
+            "rank 4",
+            _lora_scaled(lambda W, A, B, alpha: alpha / 4),
+            "You divide by 4, whatever the rank is. Take r from the shape of A.",
+        ),
+        Mistake("overwrites W", _lora_into_w, _THAWED),
+        Mistake(
+            "something between",
+            lambda x, W, A, B, alpha: x @ W.T + alpha / len(A) * ((x @ A.T).relu() @ B.T),
+            "There is a ReLU between A and B. Then no single matrix could take their place; "
+            "without it, B A is one.",
         ),
         Mistake(
             "change alone",
@@ -1035,11 +1580,31 @@ def _merge_cases(generator: torch.Generator):
         yield W, A, B, alpha
 
 
+def _merge_parts(answer: Callable, W, A, B, alpha) -> object:
+    """The matrix while B is zero, the change, and both."""
+    begun = answer(W.clone(), A.clone(), torch.zeros_like(B), alpha)
+    if begun is ...:
+        return ...
+    change = answer(torch.zeros_like(W), A.clone(), B.clone(), alpha)
+    whole = answer(W.clone(), A.clone(), B.clone(), alpha)
+    return tensor_like(begun, W), tensor_like(change, W), tensor_like(whole, W)
+
+
+def _merge_reference(W, A, B, alpha) -> tuple[Tensor, Tensor, Tensor]:
+    change = alpha / A.shape[0] * torch.einsum("or,ri->oi", B.double(), A.double())
+    return W.double(), change, W + change
+
+
 def _merge_or(instead: Callable) -> Callable:
     """Another answer where the shapes allow it, else the right one."""
     return lambda W, A, B, alpha: (
         instead(W, A, B, alpha) if _all_square(W, A, B) else _merge(W, A, B, alpha)
     )
+
+
+def _merged(factor: Callable) -> Callable:
+    """An answer whose change is multiplied by something else."""
+    return lambda W, A, B, alpha: W + factor(W, A, B, alpha) * (B @ A)
 
 
 merge = Exercise(
@@ -1054,6 +1619,9 @@ merge = Exercise(
     ),
     model_answer=_merge,
     cases=_merge_cases,
+    use=_merge_parts,
+    reference=_merge_reference,
+    parts=("matrix while B is zero", "change alone (W is zero)", "matrix"),
     mistakes=(
         Mistake(
             "no factor",
@@ -1074,6 +1642,48 @@ merge = Exercise(
             "upside down",
             lambda W, A, B, alpha: W + len(A) / alpha * (B @ A),
             "Your factor is r / alpha. It is alpha / r.",
+        ),
+        Mistake(
+            "root of r",
+            _merged(lambda W, A, B, alpha: alpha / len(A) ** 0.5),
+            "You divide by the root of r. The layer has alpha / r, so this is another matrix.",
+        ),
+        Mistake(
+            "divided by the outputs",
+            _merged(lambda W, A, B, alpha: alpha / len(B)),
+            "You divide by the number of outputs, the rows of B. r is the inner size: rows of A, "
+            "columns of B.",
+        ),
+        Mistake(
+            "divided by the inputs",
+            _merged(lambda W, A, B, alpha: alpha / A.shape[1]),
+            "You divide by the number of inputs, the columns of A. r is the inner size: rows of A, "
+            "columns of B.",
+        ),
+        Mistake(
+            "multiplied by r",
+            _merged(lambda W, A, B, alpha: alpha * len(A)),
+            "Your factor is alpha times r. It is alpha / r.",
+        ),
+        Mistake(
+            "whole division",
+            _merged(lambda W, A, B, alpha: alpha // len(A)),
+            "`//` rounds down, and alpha // r is 0 where alpha is smaller than r. Use `/`.",
+        ),
+        Mistake(
+            "factor on both",
+            _merged(lambda W, A, B, alpha: (alpha / len(A)) ** 2),
+            "The factor comes in twice, perhaps with A and with B. The product B A gets it once.",
+        ),
+        Mistake(
+            "blended",
+            lambda W, A, B, alpha: (1 - alpha / len(A)) * W + alpha / len(A) * (B @ A),
+            "You blend W and the change, so that W loses. The change is added to the whole W.",
+        ),
+        Mistake(
+            "multiplied with W",
+            lambda W, A, B, alpha: W * (alpha / len(A) * (B @ A)),
+            "You multiply W by the change. Add it.",
         ),
         Mistake(
             "merged twice",
@@ -1155,6 +1765,65 @@ def _contrastive_cases(generator: torch.Generator):
         yield pictures, sentences + 0.5 * pictures, temperature
 
 
+def _contrastive_parts(answer: Callable, pictures, sentences, temperature) -> object:
+    """The loss of vectors of length 1, at temperature 1 and at another, and as they are given;
+    where that is right, its gradients must be, too."""
+    units = [F.normalize(vectors, dim=1) for vectors in (pictures, sentences)]
+    one = torch.zeros(())
+    easy = answer(*(unit.clone() for unit in units), 1.0)
+    if easy is ...:
+        return ...
+    easy = tensor_like(easy, one)
+    sharp = tensor_like(answer(*(unit.clone() for unit in units), temperature), one)
+    loss = tensor_like(answer(pictures.clone(), sentences.clone(), temperature), one)
+    right = _contrastive(pictures, sentences, temperature)
+    if torch.allclose(loss.to(right), right, rtol=1e-4, atol=1e-5):
+        _must_teach(answer, pictures, sentences, temperature)
+    return easy, sharp, loss
+
+
+def _must_teach(answer: Callable, pictures: Tensor, sentences: Tensor, temperature: float) -> None:
+    """Raises unless the loss, called as a net's training calls it, has the right gradients."""
+    slopes = []
+    for loss in (answer, _contrastive):
+        given = [vectors.clone().requires_grad_() for vectors in (pictures, sentences)]
+        value = loss(*(vectors.clone() for vectors in given), temperature)
+        if not isinstance(value, Tensor) or not value.requires_grad:
+            raise Wrong("properties", _NO_GRADIENT, "no gradient")
+        try:
+            value.backward()
+        except RuntimeError as error:
+            if "inplace" not in str(error):
+                raise
+            raise Wrong("properties", _IN_PLACE, "in place") from error
+        slopes.append([torch.zeros(()) if v.grad is None else v.grad for v in given])
+    for mine, right in zip(*slopes, strict=True):
+        if (mine - right).norm() > 1e-2 * right.norm() + 1e-4:
+            raise Wrong("properties", _NO_GRADIENT, "no gradient")
+
+
+_NO_GRADIENT = (
+    "The number is right, but no gradient comes back to pictures and sentences, so that no net "
+    "could learn from it. Use torch's functions alone, with no `detach`, `item`, `.data` or "
+    "`no_grad`."
+)
+_IN_PLACE = (
+    "The number is right, but you overwrite vectors that the gradient still needs, so that "
+    "`loss.backward()` fails. `x = x / length` makes new ones; `x /= length` overwrites them."
+)
+
+
+def _contrastive_in_place(pictures, sentences, temperature):
+    pictures.div_(pictures.norm(dim=1, keepdim=True))
+    return _contrastive(pictures, sentences, temperature)
+
+
+def _contrastive_reference(pictures, sentences, temperature) -> tuple[Tensor, Tensor, Tensor]:
+    loss = _contrastive_loop
+    easy, sharp = loss(pictures, sentences, 1.0), loss(pictures, sentences, temperature)
+    return easy, sharp, sharp  # the loop divides by the lengths itself
+
+
 def _contrastive_loop(pictures, sentences, temperature) -> Tensor:
     """The definition, pair by pair."""
     p, s, count = pictures.double(), sentences.double(), len(pictures)
@@ -1177,21 +1846,43 @@ def _contrastive_with(
     loss: Callable = lambda rows, columns: (rows + columns) / 2,
     reduction: str = "mean",
     unit_sentences: Callable | None = None,
+    answers: Callable = lambda own: own,
+    twice: Callable = lambda table: table,
+    by_width: bool = False,
 ) -> Callable:
     """An answer with something changed."""
 
     def contrastive(pictures, sentences, temperature):
         similarity = alike(unit(pictures), (unit_sentences or unit)(sentences), temperature)
-        own = torch.arange(len(pictures))
-        rows = F.cross_entropy(similarity, own, reduction=reduction)
-        columns = F.cross_entropy(similarity.T, own, reduction=reduction)
+        own = answers(torch.arange(pictures.shape[1] if by_width else len(pictures)))
+        rows = F.cross_entropy(twice(similarity), own, reduction=reduction)
+        columns = F.cross_entropy(twice(similarity.T), own, reduction=reduction)
         return loss(rows, columns)
 
     return contrastive
 
 
+def _cosine_table(pictures: Tensor, sentences: Tensor, temperature: float) -> Tensor:
+    return F.normalize(pictures, dim=1) @ F.normalize(sentences, dim=1).T / temperature
+
+
+def _contrastive_left_out(pictures, sentences, temperature):
+    table = _cosine_table(pictures, sentences, temperature)
+    others = table.masked_fill(torch.eye(len(table), dtype=torch.bool), -1e4)
+    halves = (
+        (others.logsumexp(1) - table.diagonal()).mean(),
+        (others.logsumexp(0) - table.diagonal()).mean(),
+    )
+    return sum(halves) / 2
+
+
+def _contrastive_one_softmax(pictures, sentences, temperature):
+    table = _cosine_table(pictures, sentences, temperature)
+    return (table.flatten().logsumexp(0) - table.diagonal()).mean()
+
+
 def _contrastive_sigmoid(pictures, sentences, temperature):
-    similarity = F.normalize(pictures, dim=1) @ F.normalize(sentences, dim=1).T / temperature
+    similarity = _cosine_table(pictures, sentences, temperature)
     signs = 2 * torch.eye(len(pictures)) - 1
     return -F.logsigmoid(signs * similarity).sum(1).mean()
 
@@ -1225,7 +1916,14 @@ contrastive = Exercise(
     ),
     model_answer=_contrastive,
     cases=_contrastive_cases,
-    reference=_contrastive_loop,
+    use=_contrastive_parts,
+    together=True,  # gradients go back to the arguments
+    reference=_contrastive_reference,
+    parts=(
+        "loss of vectors of length 1 at temperature 1",
+        "loss of vectors of length 1",
+        "loss of vectors of any length",
+    ),
     mistakes=(
         Mistake(
             "rows only",
@@ -1331,6 +2029,178 @@ contrastive = Exercise(
             "Each pair is judged alone, by a sigmoid. That is SigLIP (Zhai et al. 2023). In CLIP "
             "the sentences of a batch compete: a cross-entropy.",
         ),
+        Mistake(
+            "yes or no for each pair",
+            lambda pictures, sentences, temperature: F.binary_cross_entropy_with_logits(
+                _cosine_table(pictures, sentences, temperature),
+                torch.eye(len(pictures)),
+            ),
+            "You ask for each pair alone, yes or no. Here the sentences of a batch compete for a "
+            "picture: `F.cross_entropy`.",
+        ),
+        Mistake(
+            "difference of both",
+            _contrastive_with(loss=lambda rows, columns: rows - columns),
+            "You subtract the columns' half from the rows'. Both are questions to answer: take "
+            "their mean.",
+        ),
+        Mistake(
+            "product of both",
+            _contrastive_with(loss=lambda rows, columns: rows * columns),
+            "You multiply the two halves. Take their mean.",
+        ),
+        Mistake(
+            "the worse half",
+            _contrastive_with(loss=torch.maximum),
+            "You take the larger of the two halves. Take their mean.",
+        ),
+        Mistake(
+            "a half too many",
+            _contrastive_with(loss=lambda rows, columns: (rows + columns) / 4),
+            "You halve twice. The mean of two numbers is their sum divided by 2.",
+        ),
+        Mistake(
+            "opposite sign",
+            _contrastive_with(loss=lambda rows, columns: -(rows + columns) / 2),
+            "The sign of the whole loss is wrong. `F.cross_entropy` has its minus already.",
+        ),
+        Mistake(
+            "softmax before",
+            _contrastive_with(twice=lambda table: table.softmax(1)),
+            "You hand shares to `F.cross_entropy`. It takes the scores and does the softmax "
+            "itself.",
+        ),
+        Mistake(
+            "all answers 0",
+            _contrastive_with(answers=torch.zeros_like),
+            "The right answer of every row is 0 with you. For picture i it is sentence i: "
+            "`torch.arange`.",
+        ),
+        Mistake(
+            "answers reversed",
+            _contrastive_with(answers=lambda own: own.flip(0)),
+            "Your right answers run from the last to the first. For picture i it is sentence i.",
+        ),
+        Mistake(
+            "the neighbor",
+            _contrastive_with(answers=lambda own: own.roll(1)),
+            "Your right answers are shifted by one. For picture i it is sentence i, counted from "
+            "0.",
+        ),
+        Mistake(
+            "exponential of the temperature",
+            _contrastive_with(alike=lambda p, s, temperature: p @ s.T * math.exp(temperature)),
+            "You multiply by the exponential of the temperature. That is right for CLIP's "
+            "`logit_scale`, the logarithm of 1 / temperature; here divide by the temperature.",
+        ),
+        Mistake(
+            "divided by the exponential",
+            _contrastive_with(alike=lambda p, s, temperature: p @ s.T * math.exp(-temperature)),
+            "You divide by the exponential of the temperature. Divide by the temperature itself.",
+        ),
+        Mistake(
+            "temperature squared",
+            _contrastive_with(alike=lambda p, s, temperature: p @ s.T / temperature**2),
+            "You divide by the temperature twice, perhaps once for each side. The table is divided "
+            "once.",
+        ),
+        Mistake(
+            "temperature after the loss",
+            lambda pictures, sentences, temperature: (
+                _contrastive(pictures, sentences, 1.0) / temperature
+            ),
+            "You divide the loss by the temperature. It divides the cosines, before the softmax.",
+        ),
+        Mistake(
+            "a temperature of its own",
+            _contrastive_with(alike=lambda p, s, temperature: p @ s.T / 0.07),
+            "Your temperature is 0.07, whatever is handed in.",
+        ),
+        Mistake(
+            "one length for all",
+            _contrastive_with(unit=lambda x: x / x.norm()),
+            "You divide by the length of all vectors together. Each has its own: `dim=1`.",
+        ),
+        Mistake(
+            "sum for length",
+            _contrastive_with(unit=lambda x: F.normalize(x, p=1.0, dim=1)),
+            "You divide by the sum of the sizes. The length is the root of the sum of squares.",
+        ),
+        Mistake(
+            "pictures with pictures",
+            lambda pictures, sentences, temperature: _contrastive(pictures, pictures, temperature),
+            "You compare pictures with pictures. The table has a row for each picture and a column "
+            "for each *sentence*.",
+        ),
+        Mistake(
+            "sentences with sentences",
+            lambda pictures, sentences, temperature: _contrastive(
+                sentences, sentences, temperature
+            ),
+            "You compare sentences with sentences. The table has a row for each *picture*.",
+        ),
+        Mistake(
+            "a table of the entries",
+            _contrastive_with(alike=lambda p, s, temperature: p.T @ s / temperature, by_width=True),
+            "Your table is (D, D): it compares entries of the vectors. `pictures @ sentences.T` "
+            "compares vectors, (B, B).",
+        ),
+        Mistake(
+            "the right one left out",
+            _contrastive_left_out,
+            "You divide by the sum over the *wrong* answers. The right one is in that sum, too, or "
+            "these are no shares.",
+        ),
+        Mistake(
+            "one softmax for the table",
+            _contrastive_one_softmax,
+            "You make shares of the whole table at once. Each row is a question of its own, and "
+            "so is each column.",
+        ),
+        Mistake(
+            "no logarithm",
+            lambda pictures, sentences, temperature: (
+                _cosine_table(pictures, sentences, temperature).softmax(1).diagonal().mean()
+            ),
+            "This is the probability of the right sentence. The cross-entropy is minus its "
+            "logarithm.",
+        ),
+        Mistake(
+            "how often it is right",
+            lambda pictures, sentences, temperature: (
+                _cosine_table(pictures, sentences, 1.0)
+                .argmax(1)
+                .eq(torch.arange(len(pictures)))
+                .float()
+                .mean()
+            ),
+            "This counts how often the best sentence is the right one. Counting has no gradient: "
+            "take the cross-entropy.",
+        ),
+        Mistake(
+            "squared distance",
+            lambda pictures, sentences, temperature: F.mse_loss(
+                F.normalize(pictures, dim=1), F.normalize(sentences, dim=1)
+            ),
+            "You only measure how far each pair is apart. Other sentences have to be pushed away, "
+            "or all vectors may become the same.",
+        ),
+        Mistake(
+            "one minus the cosine",
+            lambda pictures, sentences, temperature: (
+                1 - F.cosine_similarity(pictures, sentences)
+            ).mean(),
+            "This is one minus the cosine of each pair. Nothing pushes other sentences away: where "
+            "is the rest of the table?",
+        ),
+        Mistake(
+            "no gradient",
+            lambda pictures, sentences, temperature: _contrastive(
+                pictures, sentences, temperature
+            ).item(),
+            _NO_GRADIENT,
+        ),
+        Mistake("in place", _contrastive_in_place, _IN_PLACE),
     ),
     alternatives=(_contrastive_log_softmax, _contrastive_cosines),
     passed="Radford et al. 2021, figure 3. Its text half is what reads prompts in many systems.",
@@ -1364,7 +2234,7 @@ shares = Number(
     minutes=2,
     hints=("One number for each pair of a place and a word, and that in each head.",),
     value=2_523_136.0,
-    rtol=0.002,
+    rtol=0.01,
     mistakes=(
         Mistake("one head", 315_392.0, "That is one head. There are eight of them."),
         Mistake(
@@ -1383,6 +2253,26 @@ shares = Number(
             33_384.0,
             "You add places and words. Each place has a share for each word: multiply.",
         ),
+        Mistake(
+            "guidance",
+            5_046_272.0,
+            "That is for guidance, which asks the network twice. The question is about one time.",
+        ),
+        Mistake("one row", 39_424.0, "That is one row of 64 places. There are 64 rows."),
+        Mistake(
+            "words with words",
+            47_432.0,
+            "Those are the shares of words among words, as in the text encoder. Here places ask.",
+        ),
+        Mistake("no words", 32_768.0, "Those are the queries of 8 heads. Each has 77 shares."),
+        Mistake("words and heads", 616.0, "That is for a single place. There are 64 x 64 of them."),
+        Mistake(
+            "four channels",
+            10_092_544.0,
+            "You count the latents' four channels as well. A place asks once, with all its "
+            "numbers.",
+        ),
+        Mistake("all layers", 40_370_176.0, "You count 16 layers. The question is about one."),
     ),
     why="64 x 64 places, 77 words, 8 heads.",
 )
@@ -1403,8 +2293,29 @@ lora_size = Number(
             344_064.0,
             "That is W, which B A has the shape of. What is trained are A and B.",
         ),
+        Mistake(
+            "product of the sizes",
+            2_752_512.0,
+            "You multiply W's numbers by r. Neither A nor B has in x out numbers: A has r x in.",
+        ),
+        Mistake("divided by r", 43_008.0, "You divide W's numbers by r. Count those of A and B."),
+        Mistake("counted twice", 20_480.0, "That is twice as many as A and B have."),
+        Mistake("W as well", 354_304.0, "You count W, too. It is frozen, and not trained."),
+        Mistake("saved", 333_824.0, "That is how many fewer it trains than W has."),
+        Mistake(
+            "r x r",
+            10_304.0,
+            "You count an r x r matrix as well. Between A and B there is nothing.",
+        ),
+        Mistake("as a share", 0.02976, "That is the share of W. How many numbers is it?"),
+        Mistake(
+            "product of A and B",
+            22_020_096.0,
+            "You multiply the numbers of A by those of B. Add them.",
+        ),
+        Mistake("rank 4", 5_120.0, "That is for rank 4. Here r = 8."),
         Mistake("rank 1", 1_280.0, "That is for rank 1. Here r = 8."),
-        Mistake("in percent", 2.976, "That is the share of W in percent. How many numbers are it?"),
+        Mistake("in percent", 2.976, "That is the share of W, in percent. How many numbers is it?"),
     ),
     why="8 x (in + out) = 8 x 1,280, against 344,064 in W: 3 %.",
 )
@@ -1429,6 +2340,20 @@ guessing = Number(
         ),
         Mistake("a probability", 1 / 64, "That is how often it is right, not its loss."),
         Mistake("zero", 0.0, "0 is the loss of a net that is right and sure of it."),
+        Mistake("the number of sentences", 64.0, "That is the number of sentences, not a loss."),
+        Mistake("wrong answers", 63 / 64, "That is how often it is wrong, not its loss."),
+        Mistake(
+            "half of it",
+            math.log(64) / 2,
+            "That is half of it. Both halves of the loss are this large, and so is their mean.",
+        ),
+        Mistake("two sentences", math.log(2), "That is the loss of a guess between 2 sentences."),
+        Mistake(
+            "divided by 64",
+            math.log(64) / 64,
+            "You divide by the number of sentences. The loss of one question is minus the "
+            "logarithm of 1/64.",
+        ),
         Mistake("decimal", math.log10(64), "That is the decimal logarithm. It is the natural one."),
     ),
     why="ln 64.",
