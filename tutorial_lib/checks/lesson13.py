@@ -254,6 +254,12 @@ tokens = Exercise(
             "`unknown`.",
         ),
         Mistake(
+            "the wrong way round",
+            _tokens_with(number=lambda part, words, unknown: unknown if part in words else 0),
+            "The words that *are* on the list get `unknown`. It is for the others; these get their "
+            "place on the list.",
+        ),
+        Mistake(
             "nothing found",
             _tokens_with(split=lambda sentence: sentence.upper().split()),
             "No word of the sentence is found on your list, which is in lower case. `.lower()` "
@@ -884,13 +890,17 @@ def _cross_einsum(x, context, visible, W_q, W_k, W_v):
 
 def _cross_parts(answer: Callable, x, context, visible, W_q, W_k, W_v) -> object:
     """What is answered if words have nothing to give, if none is padding, and as it is."""
-    given = (x, context, visible, W_q, W_k, W_v)
+    given = {
+        "x": x,
+        "context": context,
+        "visible": visible,
+        "W_q": W_q,
+        "W_k": W_k,
+        "W_v": W_v,
+    }
 
     def ask(**other: Tensor) -> object:
-        names = ("x", "context", "visible", "W_q", "W_k", "W_v")
-        return answer(
-            *(other.get(name, tensor).clone() for name, tensor in zip(names, given, strict=True))
-        )
+        return answer(*(tensor.clone() for tensor in (given | other).values()))
 
     silent = ask(W_v=torch.zeros_like(W_v))
     if silent is ...:
@@ -1102,6 +1112,16 @@ cross = Exercise(
             "Every place gets the mean of all words. Nobody asks: the queries are not used.",
         ),
         Mistake(
+            "x alone",
+            _cross_with(join=lambda x, taken: x * 1),
+            "This is x alone: what the words gave is not used.",
+        ),
+        Mistake(
+            "x twice",
+            _cross_with(join=lambda x, taken: x + x),
+            "You add x to itself. Add to it what the words gave.",
+        ),
+        Mistake(
             "added twice",
             _cross_with(join=lambda x, taken: x + 2 * taken),
             "What the words gave is added twice. Once is enough.",
@@ -1176,6 +1196,29 @@ def _negative_cases(generator: torch.Generator):
         yield model, x_t, t, words, negative, scale
 
 
+def _negative_use(answer: Callable, model, x_t, t, words, negative, scale) -> object:
+    """The answer; if it is a sum of the model's two answers, but not the right one, what sum it is.
+
+    Two numbers explain so many only if that is how they were made.
+    """
+    given = answer(model, x_t.clone(), t.clone(), words.clone(), negative.clone(), scale)
+    if given is ...:
+        return ...
+    mixed = tensor_like(given, x_t).double()
+    two = [model(x_t, t, told).double().flatten() for told in (words, negative)]
+    factors = torch.linalg.lstsq(torch.stack(two, 1), mixed.flatten()[:, None]).solution[:, 0]
+    is_sum = torch.allclose(factors[0] * two[0] + factors[1] * two[1], mixed.flatten(), atol=1e-4)
+    right = torch.tensor([scale, 1 - scale], dtype=torch.float64)
+    if is_sum and not torch.allclose(factors, right, atol=1e-3):
+        told = [f"{round(float(factor), 2) + 0:g}" for factor in (*factors, *right)]
+        raise Wrong(
+            "values",
+            f"With scale {scale:g} yours is {told[0]} times the prompt's answer and {told[1]} "
+            f"times the negative prompt's. They should count {told[2]} and {told[3]} times.",
+        )
+    return given
+
+
 def _negative_mixed(mix: Callable, negative_of: Callable = lambda negative: negative) -> Callable:
     """An answer that combines the two answers in another way."""
 
@@ -1209,6 +1252,8 @@ negative_prompt = Exercise(
     ),
     model_answer=_negative,
     cases=_negative_cases,
+    use=_negative_use,
+    reference=_negative,
     mistakes=(
         Mistake(
             "towards the negative",
@@ -1487,6 +1532,12 @@ lora = Exercise(
             "Your factor is alpha times r. It is alpha / r.",
         ),
         Mistake(
+            "one plus the factor",
+            _lora_scaled(lambda W, A, B, alpha: 1 + alpha / len(A)),
+            "The change is multiplied by 1 + alpha / r. The 1 belongs to the frozen layer, which "
+            "is there already.",
+        ),
+        Mistake(
             "r squared",
             _lora_scaled(lambda W, A, B, alpha: alpha / len(A) ** 2),
             "You divide by r twice. Your factor is alpha / r^2, and it is alpha / r.",
@@ -1671,6 +1722,11 @@ merge = Exercise(
             "`//` rounds down, and alpha // r is 0 where alpha is smaller than r. Use `/`.",
         ),
         Mistake(
+            "one plus the factor",
+            _merged(lambda W, A, B, alpha: 1 + alpha / len(A)),
+            "The change is multiplied by 1 + alpha / r. The 1 belongs to W, which is there anyway.",
+        ),
+        Mistake(
             "factor on both",
             _merged(lambda W, A, B, alpha: (alpha / len(A)) ** 2),
             "The factor comes in twice, perhaps with A and with B. The product B A gets it once.",
@@ -1766,26 +1822,34 @@ def _contrastive_cases(generator: torch.Generator):
 
 
 def _contrastive_parts(answer: Callable, pictures, sentences, temperature) -> object:
-    """The loss of vectors of length 1, at temperature 1 and at another, and as they are given;
-    where that is right, its gradients must be, too."""
+    """The loss of vectors along the axes; of length 1, at temperature 1 and at another; and as
+    they are given. Where that is right, its gradients must be, too."""
     units = [F.normalize(vectors, dim=1) for vectors in (pictures, sentences)]
     one = torch.zeros(())
-    easy = answer(*(unit.clone() for unit in units), 1.0)
-    if easy is ...:
+    plain = answer(*_along_axes(len(pictures)), 1.0)
+    if plain is ...:
         return ...
-    easy = tensor_like(easy, one)
+    plain = tensor_like(plain, one)
+    easy = tensor_like(answer(*(unit.clone() for unit in units), 1.0), one)
     sharp = tensor_like(answer(*(unit.clone() for unit in units), temperature), one)
     loss = tensor_like(answer(pictures.clone(), sentences.clone(), temperature), one)
     right = _contrastive(pictures, sentences, temperature)
     if torch.allclose(loss.to(right), right, rtol=1e-4, atol=1e-5):
         _must_teach(answer, pictures, sentences, temperature)
-    return easy, sharp, loss
+    return plain, easy, sharp, loss
+
+
+def _along_axes(count: int) -> tuple[Tensor, Tensor]:
+    """Vectors along the axes: two pairs fit, each later sentence fits the picture before it."""
+    pictures, own = torch.eye(count), torch.arange(count)
+    return pictures, pictures[own - (own >= 2).long()].clone()
 
 
 def _must_teach(answer: Callable, pictures: Tensor, sentences: Tensor, temperature: float) -> None:
     """Raises unless the loss, called as a net's training calls it, has the right gradients."""
     slopes = []
-    for loss in (answer, _contrastive):
+    losses: list[Callable] = [answer, _contrastive]
+    for loss in losses:
         given = [vectors.clone().requires_grad_() for vectors in (pictures, sentences)]
         value = loss(*(vectors.clone() for vectors in given), temperature)
         if not isinstance(value, Tensor) or not value.requires_grad:
@@ -1818,10 +1882,11 @@ def _contrastive_in_place(pictures, sentences, temperature):
     return _contrastive(pictures, sentences, temperature)
 
 
-def _contrastive_reference(pictures, sentences, temperature) -> tuple[Tensor, Tensor, Tensor]:
+def _contrastive_reference(pictures, sentences, temperature) -> tuple[Tensor, ...]:
     loss = _contrastive_loop
+    plain = loss(*_along_axes(len(pictures)), 1.0)
     easy, sharp = loss(pictures, sentences, 1.0), loss(pictures, sentences, temperature)
-    return easy, sharp, sharp  # the loop divides by the lengths itself
+    return plain, easy, sharp, sharp  # the loop divides by the lengths itself
 
 
 def _contrastive_loop(pictures, sentences, temperature) -> Tensor:
@@ -1920,6 +1985,7 @@ contrastive = Exercise(
     together=True,  # gradients go back to the arguments
     reference=_contrastive_reference,
     parts=(
+        "loss of vectors along the axes, whose cosines are 0 and 1",
         "loss of vectors of length 1 at temperature 1",
         "loss of vectors of length 1",
         "loss of vectors of any length",
@@ -2014,6 +2080,12 @@ contrastive = Exercise(
             "distances",
             _contrastive_with(alike=lambda p, s, temperature: torch.cdist(p, s) / temperature),
             "You use distances, which are *small* for what belongs together. Use cosines.",
+        ),
+        Mistake(
+            "minus distances",
+            _contrastive_with(alike=lambda p, s, temperature: -torch.cdist(p, s) / temperature),
+            "You use distances, with a minus. CLIP compares directions, by the cosine: the product "
+            "of vectors of length 1.",
         ),
         Mistake(
             "pairs alone",
