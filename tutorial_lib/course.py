@@ -106,7 +106,7 @@ LESSONS = (
         goal="train a network that is yours, and watch its samples improve",
         minutes=60,
         teaches=("training",),
-        train_steps=1100,
+        train_steps=950,
         images=60,
     ),
     Lesson(
@@ -131,8 +131,8 @@ LESSONS = (
         goal="build the cosine schedule, and find out whether it is better",
         minutes=60,
         teaches=("metrics", "features"),
-        train_steps=1000,
-        images=50,
+        train_steps=750,
+        images=25,
     ),
     Lesson(
         "08_guidance",
