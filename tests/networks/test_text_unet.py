@@ -1,6 +1,7 @@
 """The U-Net that reads: what it is told reaches every place; messages about what is wrong."""
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from tests.draws import seeded
 from tutorial_lib.networks import TextUNet, TinyUNet
-from tutorial_lib.networks.text_unet import text_unet_parameters
+from tutorial_lib.networks.text_unet import WAVES, Places, text_unet_parameters
 
 SMALL: dict[str, Any] = {"in_channels": 4, "vocabulary": 9, "length": 5, "widths": (16, 32)}
 
@@ -116,6 +117,8 @@ def test_attention_maps_are_what_the_network_used():
         {"widths": (16,), "text_layers": 0},
         {"widths": (16, 24, 32), "blocks": 2, "bottom_blocks": 3, "text_width": 20},
         {"cross_attention": False, "patch": 2},
+        {"places": False, "blocks": 2},
+        {"places": False, "cross_attention": False},
     ],
 )
 def test_weights_and_tensors_are_counted_without_building(settings: dict):
@@ -133,8 +136,37 @@ def test_it_is_a_tiny_unet_around_what_it_reads():
     tiny = TinyUNet(4, widths=(16, 32), patch=1)
     net = TextUNet(**SMALL)
     both = len(tiny.state_dict())
-    ask, text, sentence = 8, 2 + 12 * 2 + 2, 2
-    assert len(net.state_dict()) == both + 3 * ask + text + sentence
+    ask, text, sentence, places = 8, 2 + 12 * 2 + 2, 2, 4
+    assert len(net.state_dict()) == both + 3 * ask + text + sentence + places
+
+
+@torch.no_grad()
+def test_each_place_is_told_where_it_is():
+    """Against a loop over places and waves; and no two places of a picture are told the same."""
+    place = Places(5)
+    x = torch.randn(2, 5, 3, 4, generator=seeded(5))
+    told = place(x) - x
+    for row in range(3):
+        for column in range(4):
+            waves = [math.cos(math.pi * k * (column + 0.5) / 4) for k in range(1, WAVES + 1)]
+            waves += [math.cos(math.pi * k * (row + 0.5) / 3) for k in range(1, WAVES + 1)]
+            expected = place.told.weight @ torch.tensor(waves)
+            for sample in told[:, :, row, column]:
+                torch.testing.assert_close(sample, expected, atol=1e-5, rtol=1e-4)
+    flat = Places(16)(torch.zeros(1, 16, 16, 16)).flatten(2)[0].T
+    assert torch.pdist(flat).min() > 1e-3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("places", [True, False])
+def test_only_places_tell_left_from_right_far_from_the_border(places: bool):
+    """In the middle of a large blank picture all convolutions see the same, so all places ask the
+    same."""
+    net = awake(TextUNet(**SMALL, places=places))
+    words = torch.tensor([[1, 2, 3, 4, 5]])
+    middle = net(torch.zeros(1, 4, 64, 64), torch.tensor([1000]), words)[0, :, 30:34, 28:36]
+    same = torch.allclose(middle[..., 0:4], middle[..., 4:8], atol=1e-6)
+    assert same is not places
 
 
 X, T, W = inputs()
@@ -152,6 +184,7 @@ NET = TextUNet(**SMALL)
         (lambda: TextUNet(**SMALL, text_width=0), ValueError, "text_width must be at least 1"),
         (lambda: TextUNet(**SMALL, text_layers=-1), ValueError, "text_layers must be at least 0"),
         (lambda: TextUNet(**SMALL, cross_attention=1), TypeError, "cross_attention must be True"),  # pyright: ignore
+        (lambda: TextUNet(**SMALL, places=None), TypeError, "places must be True"),  # pyright: ignore
         (lambda: TextUNet(4, 10**12, 5), ValueError, "vocabulary must fit in memory"),
         (lambda: TextUNet(4, 9, 5, (10**7,)), ValueError, "widths must fit in memory"),
         (lambda: NET(X[:, :3], T, W), ValueError, r"x must have shape \(batch, 4, height, width"),

@@ -1,5 +1,6 @@
 """A U-Net that reads: ``TextUNet`` draws what a sentence says."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -45,15 +46,55 @@ class Told(NamedTuple):
     visible: Visible
 
 
+WAVES = 8
+"""Waves across a picture and down it by which each place is told where it is."""
+
+
+class Places(nn.Module):
+    """Tells each place of a picture where it is, and adds that to the picture.
+
+    A convolution treats all places alike: only the border, padded with zeros, tells left from
+    right. "Left of" must be told apart at the noisiest steps, where there is nothing else to see.
+    So each place gets cos(pi k u) and cos(pi k v), k = 1 .. ``WAVES``, of its own coordinates u and
+    v in (0, 1), and a linear map makes channels of them, as a transformer's tokens are told their
+    positions (Vaswani et al. 2017, sec. 3.5).
+
+    Args:
+        width: channels of the picture.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.told = nn.Linear(2 * WAVES, width, bias=False)
+
+    def forward(self, x: Images) -> Images:
+        """x (B, width, H, W) to the same shape."""
+        height, width = x.shape[2:]
+        down = _waves(height, x.device)[:, None].expand(-1, width, -1)  # (H, W, WAVES)
+        across = _waves(width, x.device)[None].expand(height, -1, -1)
+        told = self.told(torch.cat([across, down], dim=2).to(x.dtype))  # (H, W, width)
+        return x + told.permute(2, 0, 1)
+
+
+def _waves(count: int, device: torch.device) -> Tensor:
+    """The waves at the centers of ``count`` places in a row, (count, WAVES)."""
+    at = (torch.arange(count, device=device) + 0.5) / count
+    return torch.cos(math.pi * at[:, None] * torch.arange(1, WAVES + 1, device=device))
+
+
 class _Asks(nn.Module):
     """Residual blocks, and then cross-attention where there is any."""
 
     def __init__(
-        self, widths: Sequence[tuple[int, int]], time_width: int, text_width: int | None
+        self,
+        widths: Sequence[tuple[int, int]],
+        time_width: int,
+        text_width: int | None,
+        places: bool,
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(ResBlock(a, b, time_width) for a, b in widths)
-        self.ask = None if text_width is None else CrossAttention(widths[-1][1], text_width)
+        self.place, self.ask = _asking(widths[-1][1], text_width, places)
 
 
 class _Level(nn.Module):
@@ -66,14 +107,15 @@ class _Level(nn.Module):
         bottom_blocks: int,
         time_width: int,
         text_width: int | None,
+        places: bool,
     ) -> None:
         super().__init__()
         width, lower = widths[:2]
-        self.down = _Asks([(width, width)] * blocks, time_width, text_width)
+        self.down = _Asks([(width, width)] * blocks, time_width, text_width, places)
         self.shrink = nn.Conv2d(width, lower, 3, stride=2, padding=1)
-        self.inner = _levels(widths[1:], blocks, bottom_blocks, time_width, text_width)
+        self.inner = _levels(widths[1:], blocks, bottom_blocks, time_width, text_width, places)
         self.grow = nn.Conv2d(lower, width, 3, padding=1)
-        self.up = _Asks([(2 * width, width)] * blocks, time_width, text_width)
+        self.up = _Asks([(2 * width, width)] * blocks, time_width, text_width, places)
 
     def forward(self, x: Images, told: Told) -> Images:
         """x (B, width, H, W), H and W even, to the same shape."""
@@ -81,34 +123,46 @@ class _Level(nn.Module):
         for block in self.down.blocks:
             x = block(x, told.time)
             skips.append(x)
-        x = _asked(self.down.ask, x, told)
+        x = _asked(self.down, x, told)
         x = self.inner(self.shrink(x), told)  # (B, lower, H/2, W/2)
         x = self.grow(F.interpolate(x, scale_factor=2.0))  # (B, width, H, W)
         for block in self.up.blocks:
             x = block(torch.cat([x, skips.pop()], dim=1), told.time)
-        return _asked(self.up.ask, x, told)
+        return _asked(self.up, x, told)
 
 
 class _Bottom(nn.Module):
     """The lowest resolution: places look at each other, then at the words."""
 
-    def __init__(self, width: int, blocks: int, time_width: int, text_width: int | None) -> None:
+    def __init__(
+        self, width: int, blocks: int, time_width: int, text_width: int | None, places: bool
+    ) -> None:
         super().__init__()
         self.before = ResBlock(width, width, time_width)
         self.attention = Attention(width)
-        self.ask = None if text_width is None else CrossAttention(width, text_width)
+        self.place, self.ask = _asking(width, text_width, places)
         self.after = nn.ModuleList(ResBlock(width, width, time_width) for _ in range(blocks))
 
     def forward(self, x: Images, told: Told) -> Images:
         """x (B, width, H, W) to the same shape."""
-        x = _asked(self.ask, self.attention(self.before(x, told.time)), told)
+        x = _asked(self, self.attention(self.before(x, told.time)), told)
         for block in self.after:
             x = block(x, told.time)
         return x
 
 
-def _asked(ask: nn.Module | None, x: Images, told: Told) -> Images:
-    return x if ask is None else ask(x, told.context, told.visible)
+def _asking(
+    width: int, text_width: int | None, places: bool
+) -> tuple[Places | None, CrossAttention | None]:
+    """What a level asks the words with: each place is told where it is, and then it asks."""
+    if text_width is None:
+        return None, None
+    return Places(width) if places else None, CrossAttention(width, text_width)
+
+
+def _asked(level: _Asks | _Bottom, x: Images, told: Told) -> Images:
+    x = x if level.place is None else level.place(x)
+    return x if level.ask is None else level.ask(x, told.context, told.visible)
 
 
 def _levels(
@@ -117,11 +171,12 @@ def _levels(
     bottom_blocks: int,
     time_width: int,
     text_width: int | None,
+    places: bool,
 ) -> _Level | _Bottom:
     """The levels of these widths, finest first, one inside the other."""
     if len(widths) == 1:
-        return _Bottom(widths[0], bottom_blocks, time_width, text_width)
-    return _Level(widths, blocks, bottom_blocks, time_width, text_width)
+        return _Bottom(widths[0], bottom_blocks, time_width, text_width, places)
+    return _Level(widths, blocks, bottom_blocks, time_width, text_width, places)
 
 
 class TextUNet(nn.Module):
@@ -129,8 +184,9 @@ class TextUNet(nn.Module):
 
     Built as ``TinyUNet``, and at three kinds of places each position of the picture asks the words
     by cross-attention: behind the blocks of a level on the way down, on the way up, and at the
-    bottom. The mean of the words is added to the step's embedding, so that every block knows what
-    the sentence is about. The last layer starts at zero.
+    bottom. Before it asks, and behind the first convolution, each position is told where it is
+    (``Places``). The mean of the words is added to the step's embedding, so that every block knows
+    what the sentence is about. The last layer starts at zero.
 
     Args:
         in_channels, widths, blocks, patch, bottom_blocks: as of a ``TinyUNet``.
@@ -139,6 +195,7 @@ class TextUNet(nn.Module):
         text_width: length of a word's vector.
         text_layers: layers of the transformer that reads the sentence.
         cross_attention: whether there is any; without it only the mean of the words is told.
+        places: whether each position is told where it is.
 
     Raises:
         TypeError, ValueError: as of a ``TinyUNet``, and for the arguments of the text.
@@ -156,6 +213,7 @@ class TextUNet(nn.Module):
         text_width: int = 64,
         text_layers: int = 2,
         cross_attention: bool = True,
+        places: bool = True,
     ) -> None:
         super().__init__()
         self.config = _checked(
@@ -169,6 +227,7 @@ class TextUNet(nn.Module):
             text_width=text_width,
             text_layers=text_layers,
             cross_attention=cross_attention,
+            places=places,
         )
         first, time_width = widths[0], 4 * widths[0]
         self.time_in = nn.Linear(time_width, time_width)
@@ -176,9 +235,10 @@ class TextUNet(nn.Module):
         self.text = TextEncoder(vocabulary, length, text_width, text_layers)
         self.sentence = nn.Linear(text_width, time_width)
         self.stem = nn.Conv2d(in_channels * patch**2, first, 3, padding=1)
+        self.place = Places(first) if places else nn.Identity()
         bottom_blocks = blocks if bottom_blocks is None else bottom_blocks
         asked = text_width if cross_attention else None
-        self.levels = _levels(widths, blocks, bottom_blocks, time_width, asked)
+        self.levels = _levels(widths, blocks, bottom_blocks, time_width, asked, places)
         self.norm = group_norm(first)
         self.head = zeroed(nn.Conv2d(first, in_channels * patch**2, 3, padding=1))
 
@@ -200,7 +260,8 @@ class TextUNet(nn.Module):
         """
         config = cls.checked(**config)
         asks = 2 * len(config["widths"]) - 1 if config["cross_attention"] else 0
-        return fewest_tensors(_tiny(config)) + 8 * asks + 12 * config["text_layers"]
+        told = 1 + asks if config["places"] else 0
+        return fewest_tensors(_tiny(config)) + 8 * asks + told + 12 * config["text_layers"]
 
     @property
     def no_condition(self) -> Tensor:
@@ -224,7 +285,7 @@ class TextUNet(nn.Module):
         height, width = x.shape[2:]
         x = F.pad(x, (0, -width % multiple, 0, -height % multiple))
         h = self.stem(F.pixel_unshuffle(x, patch))  # (B, C p^2, H/p, W/p) -> (B, w, H/p, W/p)
-        h = self.levels(h, told)
+        h = self.levels(self.place(h), told)
         h = self.head(F.silu(self.norm(h)))  # (B, C p^2, H/p, W/p)
         return F.pixel_shuffle(h, patch)[:, :, :height, :width]  # (B, C, H, W)
 
@@ -287,7 +348,8 @@ def _checked(**config: Any) -> dict[str, Any]:
         _validate.whole_number(name, config[name], at_least=1)
     layers = config["text_layers"]
     _validate.whole_number("text_layers", layers, at_least=0, at_most=LARGEST_LAYERS)
-    _validate.boolean("cross_attention", config["cross_attention"])
+    for name in ("cross_attention", "places"):
+        _validate.boolean(name, config[name])
     names = ("vocabulary", "length", "text_width")
     largest = max(names, key=lambda name: config[name])
     size = 4 * text_unet_parameters(config)
@@ -301,7 +363,7 @@ def text_unet_parameters(config: dict[str, Any]) -> int:
     count = sum(parameter_counts(_tiny(config)).values())
     count += text_parameters(config["vocabulary"], config["length"], text, config["text_layers"])
     count += (text + 1) * 4 * widths[0]
-    if config["cross_attention"]:
-        asks = [*widths[:-1], *widths]  # two a level, one at the bottom
-        count += sum(2 * width**2 + 2 * width * text + 6 * width for width in asks)
-    return count
+    asks = [*widths[:-1], *widths] if config["cross_attention"] else []  # two a level, one below
+    count += sum(2 * width**2 + 2 * width * text + 6 * width for width in asks)
+    told = [widths[0], *asks] if config["places"] else []
+    return count + 2 * WAVES * sum(told)
