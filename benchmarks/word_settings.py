@@ -62,7 +62,7 @@ def trained(
     """Trains with these settings; what the network then draws, as numbers."""
     own = {name: settings[name] for name in ("weight", "step_sampler") if name in settings}
     with tempfile.TemporaryDirectory() as folder:
-        config = words.config_of(options, Path(folder) / "run")
+        config = words.config_of(options, options.steps, Path(folder) / "run")
         run = train(
             dataclasses.replace(config, **own),
             data=data,

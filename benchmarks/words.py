@@ -23,7 +23,7 @@ import math
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ from tutorial_lib.datasets.scene_captions import PARTS, VOCABULARY, parse
 from tutorial_lib.hardware import parallel
 from tutorial_lib.latents import Codec, peak_signal_to_noise
 from tutorial_lib.metrics import judge_scenes
+from tutorial_lib.networks.text_unet import TextUNet
 from tutorial_lib.sampling import Recipe, draw
 from tutorial_lib.training import Run, TrainConfig, train
 from tutorial_lib.training.autoencoder import KL_WEIGHT, train_autoencoder
@@ -61,9 +62,8 @@ HELD_OUT = [
 """Combinations that the network never sees; each color and each shape once, cyan never."""
 WIDTHS = (48, 96)
 """Of the network: with the autoencoder its weights take at most 5 MB, which may ship."""
-STEPS, LAYOUT_STEPS = 8_000, 3_000
-"""Of the network's training, first what things look like, then where they are: about half an hour
-on two idle cores."""
+STEPS = {"layout": 800, "details": 8_000, "both": 3_000}
+"""Of the three parts of the network's training: about half an hour on two idle cores."""
 FIRST = 10_000
 """Pictures are drawn, and encoded, so many at a time; each part has a seed of its own."""
 PROMPTS_SEED = 1_000_000
@@ -157,12 +157,8 @@ def latents_of(trained: TrainedAutoencoder, options: argparse.Namespace) -> Exam
     return Examples(torch.cat(latents), torch.cat(words), (), VOCABULARY, origin)
 
 
-def config_of(options: argparse.Namespace, folder: Path) -> TrainConfig:
-    """How the network is trained first: with the settings that are usual in this course.
-
-    It learns what things look like, one object at a time: min-SNR leaves most of the loss where
-    noise is about as strong as the signal, and there outlines come out.
-    """
+def config_of(options: argparse.Namespace, steps: int, folder: Path) -> TrainConfig:
+    """The settings that are usual in this course, with which details are learned."""
     return TrainConfig(
         dataset="scenes",
         size=options.size,
@@ -175,38 +171,51 @@ def config_of(options: argparse.Namespace, folder: Path) -> TrainConfig:
         weight="min_snr",
         step_sampler="stratified",
         batch_size=options.batch_size,
-        steps=options.steps,
+        steps=steps,
         ema=0.998,
         out=folder,
         resume=True,
-        checkpoint_every=min(500, options.steps),
+        checkpoint_every=min(500, steps),
         keep=1,
-        log_every=min(100, options.steps),
+        log_every=min(100, steps),
         progress=not options.quick,
     )
 
 
-def layout_config_of(options: argparse.Namespace, folder: Path) -> TrainConfig:
-    """How it is trained then: where things are is decided at the noisiest steps, which min-SNR
-    leaves out, so t leans there, and v weighs all t alike."""
-    first = config_of(options, folder)
-    return dataclasses.replace(
-        first, weight="v", step_sampler="noisy", steps=options.layout_steps, muon_lr=0.01
-    )
+def parts_of(options: argparse.Namespace, folder: Path) -> dict[str, TrainConfig]:
+    """How the network is trained, part by part, each below ``folder``.
+
+    layout: at the noisiest steps alone. There nothing but the sentence says what is where, so its
+        words must be read together: "red" and "left of" make "red, and on the left". Among other
+        steps, where the picture itself shows what is where, this is not learned, or lost again.
+        From then on the text encoder stays as it is, like those of large models.
+    details: what things look like, at all steps. Min-SNR leaves most of the loss where noise is
+        about as strong as the signal, and there outlines come out.
+    both: min-SNR leaves out the noisiest steps, so t leans there once more, with all t weighed
+        alike.
+    """
+    settings: dict[str, dict[str, Any]] = {
+        "layout": {"weight": "v", "step_sampler": "noisiest"},
+        "details": {},
+        "both": {"weight": "v", "step_sampler": "noisy", "muon_lr": 0.01},
+    }
+    return {
+        name: dataclasses.replace(config_of(options, steps, folder / name), **own)
+        for steps, (name, own) in zip(options.steps, settings.items(), strict=True)
+    }
 
 
 def trained_on(
     data: Examples, options: argparse.Namespace, folder: Path, codec: Codec
-) -> list[Run]:
-    """Both runs below ``folder``, resumed if they are there; done at once if they are finished."""
-    details = train(config_of(options, folder / "details"), data=data, decode=codec.decode)
-    layout = train(
-        layout_config_of(options, folder / "layout"),
-        data=data,
-        model=copy.deepcopy(details.ema_network),
-        decode=codec.decode,
-    )
-    return [details, layout]
+) -> dict[str, Run]:
+    """All parts below ``folder``, resumed if they are there; done at once if they are finished."""
+    runs: dict[str, Run] = {}
+    network: TextUNet | None = None
+    for name, config in parts_of(options, folder).items():
+        runs[name] = train(config, data=data, model=network, decode=codec.decode)
+        network = copy.deepcopy(runs[name].ema_network).requires_grad_(True)
+        network.text.requires_grad_(False)
+    return runs
 
 
 def pictures_of(
@@ -244,27 +253,28 @@ def share_right(
     }
 
 
-def ship(runs: Sequence[Run], folder: Path) -> Path:
-    """Saves the last checkpoint of the last run as ``folder``/words; its card says what was held
-    out, and how the run before it was made."""
-    first, checkpoint = (load_checkpoint(run.checkpoint) for run in (runs[0], runs[-1]))
+def ship(runs: Mapping[str, Run], folder: Path) -> Path:
+    """Saves the checkpoint of the last run as ``folder``/words; its card says what was held out,
+    and how the runs before it were made."""
+    *before, last = (load_checkpoint(run.checkpoint) for run in runs.values())
     card = {
         name: value
-        for name, value in checkpoint.card.items()
+        for name, value in last.card.items()
         if name not in ("format", "weights", "network", "target", "versions")
     }
-    card["config"] = _anywhere(checkpoint.card["config"])
-    card["after"] = {
-        "steps": first.card["steps"],
-        "seconds": first.card["seconds"],
-        "config": _anywhere(first.card["config"]),
-    }
+    card["config"] = _anywhere(last.card["config"])
+    card["after"] = [
+        {
+            "steps": checkpoint.card["steps"],
+            "seconds": checkpoint.card["seconds"],
+            "config": _anywhere(checkpoint.card["config"]),
+        }
+        for checkpoint in before
+    ]
     card["held_out"] = [list(words) for words in HELD_OUT]
     card["command"] = COMMAND
-    target = checkpoint.card["target"]
-    return save_checkpoint(
-        folder / "words", checkpoint.network, checkpoint.schedule, target=target, card=card
-    )
+    target = last.card["target"]
+    return save_checkpoint(folder / "words", last.network, last.schedule, target=target, card=card)
 
 
 def _anywhere(config: dict[str, Any]) -> dict[str, Any]:
@@ -300,7 +310,7 @@ def measured(options: argparse.Namespace, folder: Path, run_folder: Path) -> lis
         for name, data in asked.items():
             found = share_right(checkpoint, data.words, scale, options)
             model = {"model": f"guidance {scale:g}, {name}", "prompts": name, "guidance": scale}
-            rows.append({**model, "seconds": round(sum(run.seconds for run in runs), 1), **found})
+            rows.append({**model, "seconds": round(sum(run.seconds for run in runs.values()), 1), **found})
             print(f"{model['model']}: {found['all right']}", file=sys.stderr, flush=True)
     return rows
 
@@ -314,8 +324,10 @@ def main() -> None:
     parser.add_argument("--autoencoder-steps", type=int, default=2000)
     parser.add_argument("--autoencoder-images", type=int, default=10_000)
     parser.add_argument("--images", type=int, default=20_000, help="scenes to learn words from")
-    parser.add_argument("--steps", type=int, default=STEPS, help="training steps")
-    parser.add_argument("--layout-steps", type=int, default=LAYOUT_STEPS, help="after those")
+    names = ", ".join(STEPS)
+    parser.add_argument(
+        "--steps", type=int, nargs=len(STEPS), default=list(STEPS.values()), help=f"for {names}"
+    )
     parser.add_argument("--batch-size", type=int, default=64, help="scenes in a training step")
     parser.add_argument("--widths", type=int, nargs="+", default=list(WIDTHS))
     parser.add_argument("--size", type=int, default=64, help="side of the pictures")
@@ -326,7 +338,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick:
         options.autoencoder_steps, options.autoencoder_images, options.images = 3, 40, 40
-        options.steps, options.layout_steps, options.batch_size = 3, 2, 8
+        options.steps, options.batch_size = [2, 3, 2], 8
         options.widths, options.size = [16, 16], 16
         options.count, options.guidance, options.walk = 8, [2.0], 3
     hardware.keep_freed_memory()

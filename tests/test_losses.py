@@ -364,22 +364,23 @@ def test_the_ends_of_time_are_steps_too():
     assert t.tolist() == [1, 1000]
 
 
+@pytest.mark.parametrize("power", [1, 2, 16.0])
 @pytest.mark.parametrize(("T", "count"), [(10, 4), (100, 7), (6, 6), (1000, 32)])
-def test_noisy_steps_come_in_proportion_to_their_noise(T, count):
-    """p_t = (t^2 - (t - 1)^2) / T^2, which is t = T sqrt(u); and u is spread within a batch."""
-    sampler, generator = NoisySteps(T), seeded(4)
+def test_noisy_steps_lean_to_the_noise(T, count, power):
+    """P(t <= s) = (s / T)^power, which is t = T u^(1 / power); and u is spread within a batch."""
+    sampler, generator = NoisySteps(T, power), seeded(4)
     drawn = [sampler.draw(count, generator=generator) for _ in range(1000)]
     t = torch.cat([steps for steps, _ in drawn])
     assert t.dtype == torch.int64
     assert t.min() >= 1
     assert t.max() == T
-    step = torch.arange(1, T + 1, dtype=F64)
-    assert chi_square(t, (2 * step - 1) / T**2) < 4.5
+    reached = (torch.arange(T + 1, dtype=F64) / T) ** power
+    assert chi_square(t, reached.diff()) < 4.5
     assert all(torch.equal(factor, torch.ones(count)) for _, factor in drawn)
     for steps, _ in drawn[:50]:
         for i, step in enumerate(steps.tolist()):
-            # sqrt(i / count) T <= x < sqrt((i + 1) / count) T for some x in [t - 1, t)
-            low, high = math.sqrt(i / count) * T, math.sqrt((i + 1) / count) * T
+            # x = u^(1 / power) T for some u in [i / count, (i + 1) / count) and x in [t - 1, t)
+            low, high = ((u / count) ** (1 / power) * T for u in (i, i + 1))
             assert low - 1 < step <= high + 1
     assert not sampler.learns
 

@@ -28,6 +28,7 @@ STEP_SAMPLERS: dict[str, Callable[[NoiseSchedule], losses.StepSampler]] = {
     "stratified": lambda schedule: losses.StratifiedSteps(schedule.num_steps),
     "importance": lambda schedule: losses.ImportanceSteps(schedule.num_steps),
     "noisy": lambda schedule: losses.NoisySteps(schedule.num_steps),
+    "noisiest": lambda schedule: losses.NoisySteps(schedule.num_steps, power=16),
     "uniform_time": lambda schedule: losses.TimeSteps(schedule, flows.uniform_times),
     "logit_normal": lambda schedule: losses.TimeSteps(schedule, flows.logit_normal_times),
 }
