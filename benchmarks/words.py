@@ -62,7 +62,7 @@ HELD_OUT = [
 """Combinations that the network never sees; each color and each shape once, cyan never."""
 WIDTHS = (48, 96)
 """Of the network: with the autoencoder its weights take at most 5 MB, which may ship."""
-STEPS = {"layout": 800, "details": 8_000, "both": 3_000}
+STEPS = {"layout": 800, "details": 7_000, "both": 4_000}
 """Of the three parts of the network's training: about half an hour on two idle cores."""
 FIRST = 10_000
 """Pictures are drawn, and encoded, so many at a time; each part has a seed of its own."""
