@@ -1,12 +1,13 @@
-"""Which settings make a model learn what sentences say: one is changed at a time.
+"""What makes a model learn what sentences say: one thing is changed at a time.
 
     python benchmarks/word_settings.py
 
-Each row trains the network of ``words.py`` for ``--steps`` steps on the same latents of the shipped
-autoencoder, with the same seed, and draws the same ``--count`` prompts from the same noise. It says
-how many are drawn with every word right, prompts of one object and of two apart, and how many words
-about color, shape and relation hold, each with the standard error over prompts. Rows of a seed
-differ by their settings alone; another seed has other scenes, weights and order.
+Each row trains the network of ``words.py``, part by part as there but for the fewer ``--steps``, on
+the same latents of the shipped autoencoder, with the same seed, and draws the same ``--count``
+prompts from the same noise. It says how many are drawn with every word right, prompts of one object
+and of two apart, and how many words about color, shape and relation hold, each with the standard
+error over prompts. A relation holds by chance in one of four pictures. Rows of a seed differ by
+what they say alone; another seed has other scenes, weights and order.
 """
 
 import argparse
@@ -29,27 +30,41 @@ from tutorial_lib.datasets import scenes
 from tutorial_lib.datasets.scene_captions import PARTS, VOCABULARY, parse
 from tutorial_lib.metrics import judge_scenes
 from tutorial_lib.networks.text_unet import TextUNet
-from tutorial_lib.training import train
+from tutorial_lib.training import TrainConfig
 from tutorial_lib.training.batches import Examples
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "as shipped": {},
     "no cross-attention: the mean of the words": {"cross_attention": False},
     "words not read together: no text layers": {"text_layers": 0},
-    "weight v": {"weight": "v"},
-    "weight v, noisy steps": {"weight": "v", "step_sampler": "noisy"},
+    "places not told where they are": {"places": False},
+    "text encoder trained to the end": {"frozen": False},
+    "layout not first": {"layout": False},
 }
+"""What a row changes: arguments of the network; whether the text encoder stays as the first part
+leaves it; and whether there is that part, whose steps the next one gets else."""
 KINDS = ("color", "shape", "relation")
 """Kinds of words; of both objects where there are two."""
 
 
 def network_of(options: argparse.Namespace, settings: dict[str, Any]) -> TextUNet:
     """The network, from the same first random numbers for every setting."""
-    names = ("cross_attention", "text_layers")
-    own = {name: settings[name] for name in names if name in settings}
+    own = {name: settings[name] for name in settings if name not in ("frozen", "layout")}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         return TextUNet(4, len(VOCABULARY), VOCABULARY.length, **{"widths": options.widths, **own})
+
+
+def parts_of(
+    options: argparse.Namespace, settings: dict[str, Any], folder: Path
+) -> dict[str, TrainConfig]:
+    """The parts of the training, as long together in every row."""
+    parts = words.parts_of(options, folder)
+    if not settings.get("layout", True):
+        more = parts.pop("layout").steps
+        first = next(iter(parts))
+        parts[first] = dataclasses.replace(parts[first], steps=options.steps[1] + more)
+    return parts
 
 
 def trained(
@@ -60,15 +75,15 @@ def trained(
     asked: Tensor,
 ) -> dict[str, Any]:
     """Trains with these settings; what the network then draws, as numbers."""
-    own = {name: settings[name] for name in ("weight", "step_sampler") if name in settings}
     with tempfile.TemporaryDirectory() as folder:
-        config = words.config_of(options, options.steps, Path(folder) / "run")
-        run = train(
-            dataclasses.replace(config, **own),
-            data=data,
-            model=network_of(options, settings),
-            decode=autoencoder.codec.decode,
+        runs = words.trained_on(
+            data,
+            parts_of(options, settings, Path(folder)),
+            autoencoder.codec,
+            network_of(options, settings),
+            frozen=settings.get("frozen", True),
         )
+        *_, run = runs.values()
         checkpoint = load_checkpoint(run.checkpoint, device=hardware.pick_device())
     checkpoint = with_autoencoder(checkpoint, autoencoder.path)
     pictures = words.pictures_of(checkpoint, asked, options.guidance, options)
@@ -82,7 +97,7 @@ def trained(
     for kind in KINDS:
         parts = torch.tensor([i for i, part in enumerate(PARTS) if part.endswith(kind)])
         columns[kind] = verdict.right[torch.isin(said.part, parts)]
-    row: dict[str, Any] = {"seconds": round(run.seconds, 1)}
+    row: dict[str, Any] = {"seconds": round(sum(run.seconds for run in runs.values()), 1)}
     for name, right in columns.items():
         share = float(right.double().mean())
         row[name] = round(share, 4)
@@ -109,7 +124,8 @@ def measured(options: argparse.Namespace) -> list[dict[str, Any]]:
 def main() -> None:
     parser = report.parser(__doc__, __file__, seeds=(0,))
     parser.add_argument("--images", type=int, default=20_000, help="scenes to learn words from")
-    parser.add_argument("--steps", type=int, default=1_500, help="training steps")
+    names = ", ".join(words.STEPS)
+    parser.add_argument("--steps", type=int, nargs=3, default=[600, 900, 600], help=f"for {names}")
     parser.add_argument("--batch-size", type=int, default=64, help="scenes in a training step")
     parser.add_argument("--widths", type=int, nargs="+", default=list(words.WIDTHS))
     parser.add_argument("--count", type=int, default=512, help="prompts")
@@ -120,7 +136,12 @@ def main() -> None:
     options = parser.parse_args()
     options.size = 64
     if options.quick:
-        options.images, options.steps, options.batch_size, options.widths = 40, 2, 8, [16, 16]
+        options.images, options.steps, options.batch_size, options.widths = (
+            40,
+            [1, 1, 1],
+            8,
+            [16, 16],
+        )
         options.count, options.walk = 8, 2
     hardware.keep_freed_memory()
     result = report.about(options, __file__)

@@ -206,15 +206,24 @@ def parts_of(options: argparse.Namespace, folder: Path) -> dict[str, TrainConfig
 
 
 def trained_on(
-    data: Examples, options: argparse.Namespace, folder: Path, codec: Codec
+    data: Examples,
+    parts: Mapping[str, TrainConfig],
+    codec: Codec,
+    network: TextUNet | None = None,
+    *,
+    frozen: bool = True,
 ) -> dict[str, Run]:
-    """All parts below ``folder``, resumed if they are there; done at once if they are finished."""
+    """All parts in turn, resumed if they are there; done at once if they are finished.
+
+    Args:
+        network: where to begin; None for a new one.
+        frozen: whether the text encoder stays as the first part leaves it.
+    """
     runs: dict[str, Run] = {}
-    network: TextUNet | None = None
-    for name, config in parts_of(options, folder).items():
+    for name, config in parts.items():
         runs[name] = train(config, data=data, model=network, decode=codec.decode)
         network = copy.deepcopy(runs[name].ema_network).requires_grad_(True)
-        network.text.requires_grad_(False)
+        network.text.requires_grad_(not frozen)
     return runs
 
 
@@ -286,7 +295,9 @@ def measured(options: argparse.Namespace, folder: Path, run_folder: Path) -> lis
     """Trains both models, ships them to ``folder`` and judges what they draw."""
     with parallel.processes(hardware.pick_device()) as ranks:  # the first trains it
         trained = ranks.in_turns(lambda: autoencoder_of(options, folder))
-        runs = trained_on(latents_of(trained, options), options, run_folder, trained.codec)
+        runs = trained_on(
+            latents_of(trained, options), parts_of(options, run_folder), trained.codec
+        )
     if not parallel.is_first():
         return []
     row = {
@@ -306,11 +317,14 @@ def measured(options: argparse.Namespace, folder: Path, run_folder: Path) -> lis
         "seen": scenes(options.count, size=options.size, seed=PROMPTS_SEED, held_out=HELD_OUT),
         "held out": scenes(options.count, size=options.size, seed=PROMPTS_SEED, only=HELD_OUT),
     }
+    seconds = round(sum(run.seconds for run in runs.values()), 1)
     for scale in options.guidance:
         for name, data in asked.items():
             found = share_right(checkpoint, data.words, scale, options)
             model = {"model": f"guidance {scale:g}, {name}", "prompts": name, "guidance": scale}
-            rows.append({**model, "seconds": round(sum(run.seconds for run in runs.values()), 1), **found})
+            rows.append(
+                {**model, "seconds": round(sum(run.seconds for run in runs.values()), 1), **found}
+            )
             print(f"{model['model']}: {found['all right']}", file=sys.stderr, flush=True)
     return rows
 

@@ -47,8 +47,9 @@ KNOWN = {
         "as shipped",
         "no cross-attention: the mean of the words",
         "words not read together: no text layers",
-        "weight v",
-        "weight v, noisy steps",
+        "places not told where they are",
+        "text encoder trained to the end",
+        "layout not first",
     ],
     "words": ["autoencoder", "guidance 2, seen", "guidance 2, held out"],
     "train_speed": [
