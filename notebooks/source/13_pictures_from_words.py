@@ -284,8 +284,8 @@ show(
 # - each word offers a key and a value,
 # - each place adds what it took to its own numbers.
 #
-# Nothing else in the network changes. A sentence may have any length, and each place may listen to another word. This happens three times: on the way down
-# at 16 x 16, at the bottom at 8 x 8, and on the way up.
+# Each place is also told *where* it is, as each word is. A sentence may have any length, and each place may listen to another word. This
+# happens three times: on the way down at 16 x 16, at the bottom at 8 x 8, and on the way up.
 
 # %% [markdown]
 # ### Exercise 13.3: the picture asks the words
@@ -484,17 +484,17 @@ z = codec.encode(known.images[full][:24])
 said = VOCABULARY.decode(known.words[full][:24])
 print(said[0], *(changed(said[0], kind) for kind in PLACES), sep="\n")
 
-follows, switched = {}, {}
-for kind in PLACES:
-    told = VOCABULARY.encode([changed(sentence, kind) for sentence in said])
-    at = parse(told).part == PARTS.index(kind)
-    for switch in SWITCHES:
-        t = torch.full((len(z),), switch, device=device)
-        x_t = diffuse(schedule, z.to(device), t, noise_for(len(z), 21))
-        asked = guide(model, told.to(device), 2.0, EMPTY)
-        rest = [switch, *(step for step in evenly_spaced(1000, 12) if step < switch)]
-        switched[kind, switch] = codec.decode(last(ddim(asked, schedule, x_t, rest))).cpu()
-        follows[kind, switch] = judge_scenes(switched[kind, switch], told).right[at].double()
+told = {k: VOCABULARY.encode([changed(sentence, k) for sentence in said]) for k in PLACES}
+asked = guide(model, torch.cat(list(told.values())).to(device), 2.0, EMPTY)
+follows = {}
+for switch in SWITCHES:  # all four kinds in one batch, from the same noised scenes
+    t = torch.full((len(z),), switch, device=device)
+    x_t = diffuse(schedule, z.to(device), t, noise_for(len(z), 21)).repeat(len(told), 1, 1, 1)
+    rest = [switch, *(step for step in evenly_spaced(1000, 12) if step < switch)]
+    pictures = codec.decode(last(ddim(asked, schedule, x_t, rest))).cpu()
+    for kind, some in zip(told, pictures.split(len(z)), strict=True):
+        at = parse(told[kind]).part == PARTS.index(kind)
+        follows[kind, switch] = judge_scenes(some, told[kind]).right[at].double()
 
 # %% tags=["plumbing"]
 figure, (axis,) = panels(1, height=3.2)
@@ -518,9 +518,10 @@ show(
 
 # %% [markdown]
 # **The relation is settled first, the shape last.** Below t = 850 almost no picture moves its objects any more. Half of the colors and grounds still follow where the noise is 1.7 times the
-# signal, and half of the shapes where it is 0.45 times. So layout is learned at noisy steps, which min-SNR hardly weighs: the shipped model
-# had 3,000 more steps with $t = T\sqrt{u}$, $u$ uniform in [0, 1], and the weight of $v$. Even so it has learned little about relations: at
-# t = 950, 28 ± 4 % of 128 pictures follow (the claims' sample; here are 24), and chance alone gives 1 in 4.
+# signal, and half of the shapes where it is 0.45 times. So layout is learned at noisy steps, which min-SNR hardly weighs. There,
+# *red* and *left of* must become *red, and on the left*, and networks that we trained on all steps at once never learned it. So the shipped
+# model was trained in three parts: 800 steps with $t = T u^{1/16}$, $u$ uniform in [0, 1], after which its text encoder was frozen; 7,000
+# with min-SNR; 4,000 with $t = T\sqrt{u}$ and the weight of $v$.
 #
 # ## Steer, and steer away
 #
@@ -762,7 +763,7 @@ show(
 #
 # ## Where good vectors for sentences come from
 #
-# Our text encoder learned to read while the network learned to draw. Stable Diffusion took one that could already read: the text half of
+# Our text encoder learned to read while the network learned layout. Stable Diffusion took one that could already read: the text half of
 # **CLIP** (Radford et al. 2021). CLIP has two encoders, one for pictures and one for sentences, and a single goal: the vectors of a picture
 # and of *its* sentence should point in the same direction, and those of others should not. For a batch of B pairs, the table of all B x B
 # cosines, divided by a small temperature, holds 2 B questions: which sentence belongs to this picture (each row), which picture to this
@@ -847,7 +848,7 @@ print(f"of 64 sentences it picks a true one: {percent(all_right(fresh.images, fo
 # | part | Stable Diffusion 1.5 | yours | lesson |
 # |---|---|---|---|
 # | tokenizer | 49,408 pieces, rows of 77 | 25 words, rows of 12 | 13 |
-# | text encoder | CLIP's: 12 layers, width 768, frozen | 2 layers, width 64, trained along | 13 |
+# | text encoder | CLIP's: 12 layers, width 768, frozen | 2 layers, width 64, trained, then frozen | 13 |
 # | autoencoder | 512 x 512 x 3 to 64 x 64 x 4 | 64 x 64 x 3 to 16 x 16 x 4 | 12 |
 # | scale of the latents | 0.18215, one number | one a channel | 12 |
 # | network | U-Net, four levels, 16 cross-attentions | U-Net, two levels, 3 cross-attentions | 4, 13 |
