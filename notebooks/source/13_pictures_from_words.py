@@ -620,8 +620,8 @@ show(
 # %% [markdown]
 # It has seen green, and it has seen triangles. If it had only memorized pictures, it could not draw a green triangle at all. It composes: the claims find no loss with more prompts.
 #
-# What fails is another kind of word. Of 512 prompts, 97 % of those with one object come out right, and 21 % of those with two (`benchmarks/words.py`, guidance 2): both objects are there, but a relation
-# such as *above* holds in only 33 % of the pictures. Large models had the same weakness for years.
+# What fails more often is a second object. Of 512 prompts, 96 % of those with one object come out right, and 74 % of those with two (`benchmarks/words.py`,
+# guidance 2). Relations such as *above* hold in 91 %. Large models had trouble with them for years.
 #
 # ## A new word
 #
