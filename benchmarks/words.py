@@ -222,8 +222,10 @@ def trained_on(
     runs: dict[str, Run] = {}
     for name, config in parts.items():
         runs[name] = train(config, data=data, model=network, decode=codec.decode)
-        network = copy.deepcopy(runs[name].ema_network).requires_grad_(True)
-        network.text.requires_grad_(not frozen)
+        learned = copy.deepcopy(runs[name].ema_network).requires_grad_(True)
+        assert isinstance(learned, TextUNet), "what train makes where text is True"
+        learned.text.requires_grad_(not frozen)
+        network = learned
     return runs
 
 
