@@ -56,8 +56,18 @@ keep_freed_memory()  # on a CPU, this kernel reuses the memory of its tensors: t
 
 
 def own(exercise, mine):
-    """Your function if its check passes, else the model answer: the lesson goes on either way."""
-    return mine if exercise.judge(mine).passed else exercise.model_answer
+    """Your function if its check passes, else the model answer: the lesson goes on either way.
+
+    It gets copies, which it may overwrite; lists, arrays and float64 become what the lesson uses.
+    """
+    answer = mine if exercise.judge(mine).passed else exercise.model_answer
+
+    def plain(*given):
+        value = answer(*(x.clone() if isinstance(x, torch.Tensor) else x for x in given))
+        value = torch.as_tensor(value)
+        return value.to(torch.float32 if value.is_floating_point() else torch.int64)
+
+    return plain
 
 
 def all_right(pictures, sentences):
@@ -138,9 +148,7 @@ PROMPTS = [
     "a large red triangle above a small green ring on black",
 ]
 tokens = own(lesson13.tokens, my_tokens)
-words = torch.stack(
-    [torch.as_tensor(tokens(p, list(VOCABULARY.words), VOCABULARY.length, 99)) for p in PROMPTS]
-)
+words = torch.stack([tokens(p, list(VOCABULARY.words), VOCABULARY.length, 99) for p in PROMPTS])
 assert torch.equal(words, VOCABULARY.encode(PROMPTS))
 print(words)
 
