@@ -324,9 +324,7 @@ def measured(options: argparse.Namespace, folder: Path, run_folder: Path) -> lis
         for name, data in asked.items():
             found = share_right(checkpoint, data.words, scale, options)
             model = {"model": f"guidance {scale:g}, {name}", "prompts": name, "guidance": scale}
-            rows.append(
-                {**model, "seconds": round(sum(run.seconds for run in runs.values()), 1), **found}
-            )
+            rows.append({**model, "seconds": seconds, **found})
             print(f"{model['model']}: {found['all right']}", file=sys.stderr, flush=True)
     return rows
 

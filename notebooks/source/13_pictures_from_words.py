@@ -525,8 +525,8 @@ show(
 )
 
 # %% [markdown]
-# **The relation is settled first, the shape last.** Below t = 850 almost no picture moves its objects any more. Half of the colors and grounds still follow where the noise is 1.7 times the
-# signal, and half of the shapes where it is 0.45 times. So layout is learned at noisy steps, which min-SNR hardly weighs. There,
+# **Ground and relation are settled first, then the color, and the shape last.** Half of the new words are ignored from here on: relations where the
+# noise is 3.4 times the signal, colors where it is 1.6 times, shapes where the two are about equal. So layout is learned at noisy steps, which min-SNR hardly weighs. There,
 # *red* and *left of* must become *red, and on the left*, and networks that we trained on all steps at once never learned it. So the shipped
 # model was trained in three parts: 800 steps with $t = T u^{1/16}$, $u$ uniform in [0, 1], after which its text encoder was frozen; 7,000
 # with min-SNR; 4,000 with $t = T\sqrt{u}$ and the weight of $v$.
@@ -698,21 +698,16 @@ trained = 10_240
 lesson13.lora_size.check(trained)
 
 # %% [markdown]
-# What they give: `add_lora` puts such a layer in place of each one you choose: here those of the text encoder, its table of words, and
-# cross-attention, as is usual. `merge_lora` does what your `my_merge` does. The loop is the one you know.
-
+# What they give: `add_lora` puts such a layer in place of every linear layer, and of the table of words. (Large models adapt their attention
+# alone.) `merge_lora` does what your `my_merge` does. The loop is the one you know.
 
 # %%
-def reads(name, layer):
-    """Whether a layer has to do with words."""
-    return name.startswith("text") or "ask" in name
-
-
 orange = scenes(200, seed=8, only=[("orange",)], new_words=True, held_out=[*held_out, ("star",)])
 latents, orange_words = codec.encode(orange.images), orange.words
-taught = add_lora(network, rank=4, where=reads, generator=seeded(0)).train()
+taught = add_lora(network, rank=2, generator=seeded(0)).train()
 small = [p for p in taught.parameters() if p.requires_grad]
 optimizer = torch.optim.AdamW(small, lr=5e-3)
+falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, 250)
 noisy, generator = (
     NoisySteps(1000),
     seeded(9),
@@ -727,6 +722,7 @@ for _ in range(250):
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
+    falling.step()
 kept = lora_parameters(taught)  # all A and B, by the names of their layers
 count, whole = (sum(p.numel() for p in ps) for ps in (kept.values(), network.parameters()))
 print(f"{count:,} numbers trained, {100 * count / whole:.1f} % of {whole:,}")
@@ -737,7 +733,7 @@ layered, single_matrix = own(lesson13.lora, my_lora), own(lesson13.merge, my_mer
 layer = taught.text.layers[0].out  # one of the layers, with its W, A and B
 W, A, B = (m.detach() for m in (layer.layer.weight, layer.down, layer.up))
 x = torch.randn(5, W.shape[1], generator=seeded(0)).to(device)
-difference = (layered(x, W, A, B, 4.0) - x @ single_matrix(W, A, B, 4.0).T).abs().max()
+difference = (layered(x, W, A, B, 2.0) - x @ single_matrix(W, A, B, 2.0).T).abs().max()
 print(f"with LoRA and merged: answers differ by at most {float(difference):.0e}")
 assert difference < 1e-4
 merged = merge_lora(taught).eval()
@@ -963,6 +959,6 @@ for name, (theirs, module) in sizes.items():
 #
 # An hour ago a prompt was something you typed into somebody else's program. Now you can follow it all the way: words to numbers, numbers to vectors, and
 # from there into every place of a picture. You can see where a word is heard, steer away from another, and teach a trained model a new one with a
-# few thousand numbers. And you have counted how often the picture shows what was asked for, instead of believing it.
+# thirtieth of its numbers. And you have counted how often the picture shows what was asked for, instead of believing it.
 #
 # <!-- navigation -->
