@@ -757,7 +757,7 @@ print(f"of their single words: {100 * fewer:+.1f} points")
 show(
     filmstrip([before[:8], after[:8]], rows=["before", "after"]),
     alt="Two rows of eight scenes from the same noise and prompts that ask for an orange object. "
-    "Before, it has some other color; after training, many are orange.",
+    "Before, it has some other color; after training, some are orange, and some yellow.",
 )
 
 # %% [markdown]

@@ -235,7 +235,7 @@ tokens = Exercise(
                 )
             ),
             "A word that is not on the list gets the first number that no word has. The number for "
-            "such words is handed in: `unknown`.",
+            "such words is passed to you: `unknown`.",
         ),
         Mistake(
             "unknown as -1",
@@ -2186,7 +2186,7 @@ contrastive = Exercise(
         Mistake(
             "a temperature of its own",
             _contrastive_with(alike=lambda p, s, temperature: p @ s.T / 0.07),
-            "Your temperature is 0.07, whatever is handed in.",
+            "Your temperature is 0.07, whatever is passed.",
         ),
         Mistake(
             "one length for all",
