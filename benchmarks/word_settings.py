@@ -61,9 +61,9 @@ def parts_of(
     """The parts of the training, as long together in every row."""
     parts = words.parts_of(options, folder)
     if not settings.get("layout", True):
-        more = parts.pop("layout").steps
-        first = next(iter(parts))
-        parts[first] = dataclasses.replace(parts[first], steps=options.steps[1] + more)
+        layout, details, _ = options.steps
+        del parts["layout"]
+        parts["details"] = dataclasses.replace(parts["details"], steps=layout + details)
     return parts
 
 
@@ -136,13 +136,8 @@ def main() -> None:
     options = parser.parse_args()
     options.size = 64
     if options.quick:
-        options.images, options.steps, options.batch_size, options.widths = (
-            40,
-            [1, 1, 1],
-            8,
-            [16, 16],
-        )
-        options.count, options.walk = 8, 2
+        options.images, options.steps, options.batch_size = 40, [1, 1, 1], 8
+        options.widths, options.count, options.walk = [16, 16], 8, 2
     hardware.keep_freed_memory()
     result = report.about(options, __file__)
     asked = {k: v for k, v in vars(options).items() if k not in ("json", "quick")}

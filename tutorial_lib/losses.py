@@ -237,7 +237,7 @@ class NoisySteps(_FixedSteps):
         generator: torch.Generator | None = None,
         device: torch.device | str = "cpu",
     ) -> tuple[Steps, PerSample]:
-        """Steps (count,), as far apart as ``power`` makes them, and the factors (count,), all 1."""
+        """Steps (count,), one from each interval of u, and the factors (count,), all 1."""
         position = _one_in_each(count, generator, device) ** (1 / self.power)
         return _steps_at(position, self.num_steps), torch.ones(count, device=device)
 

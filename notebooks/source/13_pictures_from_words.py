@@ -698,8 +698,8 @@ trained = 10_240
 lesson13.lora_size.check(trained)
 
 # %% [markdown]
-# What they give: `add_lora` puts such a layer in place of every linear layer, and of the table of words. (Large models adapt their attention
-# alone.) `merge_lora` does what your `my_merge` does. The loop is the one you know.
+# What they give: `add_lora` puts such a layer in place of every linear layer, and of the table of words. (In large models
+# often only the attention gets one.) `merge_lora` does what your `my_merge` does. The loop is the one you know.
 
 # %%
 orange = scenes(200, seed=8, only=[("orange",)], new_words=True, held_out=[*held_out, ("star",)])

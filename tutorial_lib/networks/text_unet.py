@@ -153,15 +153,15 @@ class _Bottom(nn.Module):
 
 def _asking(
     width: int, text_width: int | None, places: bool
-) -> tuple[Places | None, CrossAttention | None]:
+) -> tuple[Places | nn.Identity, CrossAttention | None]:
     """What a level asks the words with: each place is told where it is, and then it asks."""
     if text_width is None:
-        return None, None
-    return Places(width) if places else None, CrossAttention(width, text_width)
+        return nn.Identity(), None
+    return Places(width) if places else nn.Identity(), CrossAttention(width, text_width)
 
 
 def _asked(level: _Asks | _Bottom, x: Images, told: Told) -> Images:
-    x = x if level.place is None else level.place(x)
+    x = level.place(x)
     return x if level.ask is None else level.ask(x, told.context, told.visible)
 
 
